@@ -1,0 +1,239 @@
+"""The fixed-effects design: a formula and obs become a labelled sparse matrix whose columns are independent."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from formulaic.errors import DataMismatchWarning, FormulaicError
+
+from flashmm_sc._errors import listed
+from flashmm_sc._formula import factor_names, parse_formula, used_columns
+from flashmm_sc._obs import as_factor, complete_column, repeated
+from flashmm_sc._rank import dependencies, describe_dependency
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from formulaic import ModelMatrix, ModelSpec, SimpleFormula
+    from formulaic.parser.types import Factor
+    from numpy.typing import NDArray
+
+MOST = 8
+"""Aliased columns, and empty cells behind them, that an error message lists at most."""
+
+
+@dataclass(frozen=True)
+class FixedDesign:
+    """Design matrix of the fixed effects, with what its columns mean.
+
+    Parameters
+    ----------
+    matrix
+        Cells × coefficients, float64, canonical.
+    names
+        Names of the columns as formulaic gives them: ``cls[1]``, ``cls[1]:trt[T.B]``, ``log(libsize)``.
+    terms
+        Columns of each term of the formula, in order.
+    levels
+        Levels of each factor in the order used; the reference, which has no column of its own, first.
+    spec
+        formulaic's specification, which encodes other rows in the same way.
+    """
+
+    matrix: sp.csr_array
+    names: list[str]
+    terms: dict[str, list[int]]
+    levels: dict[str, list[str]]
+    spec: ModelSpec
+
+
+def fixed_design(formula: str, obs: pd.DataFrame) -> FixedDesign:
+    """Build the design matrix of the fixed effects.
+
+    A formula is code, as in R: don't take one from a source you wouldn't run code from.
+
+    Parameters
+    ----------
+    formula
+        A one-sided formula in formulaic's language, e.g. ``~ 0 + log(libsize) + cls + cls:trt``.
+    obs
+        One row per cell. Strings and categories are factors, numbers and booleans are covariates.
+
+    Raises
+    ------
+    KeyError
+        If the formula uses a column that obs lacks.
+    ValueError
+        If the formula can't be read, or a column or term has no finite value in some cell.
+    """
+    where = f"fixed={formula!r}"
+    parsed = parse_formula(formula, where)
+    used = used_columns(parsed, obs.columns, where)
+    data = pd.DataFrame({name: _plain(complete_column(obs, name, where)).array for name in used}, index=range(len(obs)))
+    encoded = _encode(parsed, data, where)
+    matrix = sp.csr_array(encoded.__wrapped__, dtype=np.float64)
+    matrix.sum_duplicates()
+    matrix.eliminate_zeros()
+    spec = encoded.model_spec
+    terms = {"Intercept" if term == "1" else str(term): columns for term, columns in spec.term_indices.items()}
+    design = FixedDesign(matrix, list(spec.column_names), terms, _levels(spec), spec)
+    _check_names(design, where)
+    _check_finite(design, where)
+    return design
+
+
+def check_full_rank(design: FixedDesign, obs: pd.DataFrame) -> None:
+    """Refuse a design with aliased columns; name them and the empty cells of the factors behind them.
+
+    Aliased is, as in R, a column that is a combination of the columns before it.
+    """
+    found = dependencies((design.matrix.T @ design.matrix).toarray())
+    if not found:
+        return
+    names = design.names
+    lines = [
+        f"The fixed design is rank deficient: of its {len(names)} columns, {len(found)} "
+        f"{'is a combination' if len(found) == 1 else 'are combinations'} of the columns before."
+    ]
+    shown = list(found.items())[:MOST]
+    lines += [describe_dependency(names[j], weights, names) for j, weights in shown]
+    if len(found) > MOST:
+        lines.append(f"{len(found) - MOST} more: {listed(names[j] for j in list(found)[MOST:])}.")
+    causes = _causes(design, found, obs)
+    if causes:
+        lines += [*causes, "Leave out the term, or merge or leave out the levels concerned."]
+    else:
+        lines.append("Leave these columns out; if numbers only seem equal because they hardly vary, centre them.")
+    raise ValueError("\n".join(lines))
+
+
+def _plain(values: pd.Series) -> pd.Series:
+    """Values in a dtype formulaic knows: used categories, bool, int64, float64 or object."""
+    dtype = values.dtype
+    if isinstance(dtype, pd.CategoricalDtype):
+        return values.cat.remove_unused_categories()
+    if pd.api.types.is_bool_dtype(dtype):
+        return values.astype(bool)
+    if pd.api.types.is_integer_dtype(dtype):
+        return values.astype(np.int64)  # products of small integers overflow
+    if pd.api.types.is_float_dtype(dtype):
+        return values.astype(np.float64)
+    return values if isinstance(dtype, np.dtype) else values.astype(object)
+
+
+def _encode(parsed: SimpleFormula, data: pd.DataFrame, where: str) -> ModelMatrix:
+    """Let formulaic evaluate the formula, in sentences of ours where it fails."""
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("error", DataMismatchWarning)  # C(x, levels=...) that lacks levels
+            return parsed.get_model_matrix(data, context={}, na_action="raise", output="sparse")
+    except (
+        FormulaicError,
+        DataMismatchWarning,
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+    ) as error:
+        null = re.search(r"in `(.+)`: `\1` contains null values", str(error))
+        if null:
+            msg = f"{null[1]!r} in {where} is NaN in some cells, though no column it uses is."
+        else:
+            msg = f"{where} can't be evaluated: {error}"
+        raise ValueError(msg) from error
+
+
+def _levels(spec: ModelSpec) -> dict[str, list[str]]:
+    """Levels of each factor, the one without a column of its own first."""
+    levels = {}
+    for factor in dict.fromkeys(factor for term in spec.formula for factor in term.factors):
+        state = spec.factor_contrasts.get(factor)
+        if state is not None:
+            coded = state.contrasts.get_coding_column_names(list(state.levels), reduced_rank=True)
+            levels[factor.expr] = [str(level) for level in sorted(state.levels, key=lambda level: level in coded)]
+    return levels
+
+
+def _check_names(design: FixedDesign, where: str) -> None:
+    """Refuse levels or columns that read the same, a term without columns, and no columns at all."""
+    if not design.names:
+        msg = f"{where} gives a design without columns; '~ 1' is an intercept alone."
+        raise ValueError(msg)
+    for names, what in [(levels, f"levels of {factor!r}") for factor, levels in design.levels.items()] + [
+        (design.names, "columns of the design")
+    ]:
+        if twice := repeated(names):
+            msg = f"Several {what} in {where} have the same name, {listed(twice)}. Rename or merge them."
+            raise ValueError(msg)
+    for term, columns in design.spec.term_indices.items():
+        if not columns:
+            single = [f.expr for f in term.factors if len(design.levels.get(f.expr, ())) == 1]
+            msg = f"The term '{term}' of {where} has no columns: {listed(single)} has a single level. Leave it out."
+            raise ValueError(msg)
+
+
+def _check_finite(design: FixedDesign, where: str) -> None:
+    """Refuse values that are not finite, such as log(0); name the term."""
+    bad = ~np.isfinite(design.matrix.data)
+    if bad.any():
+        column = design.matrix.indices[bad][0]
+        term = next(term for term, columns in design.terms.items() if column in columns)
+        count = np.count_nonzero(bad & (design.matrix.indices == column))
+        msg = f"The term {term!r} of {where} is NaN or infinite in {count} of {design.matrix.shape[0]} cells."
+        raise ValueError(msg)
+
+
+def _causes(design: FixedDesign, found: dict[int, NDArray[np.float64]], obs: pd.DataFrame) -> list[str]:
+    """Sentences on what in obs makes columns aliased: empty cells of their term's factors, and nested factors."""
+    factors = {term: [f for f in term.factors if f.expr in design.levels] for term in design.spec.term_indices}
+    by_column = [term for term, columns in design.spec.term_indices.items() for _ in columns]
+    empty: dict[frozenset[str], list[str]] = {}
+    nested: dict[str, None] = {}
+    for j, weights in list(found.items())[:MOST]:
+        crossed = _obs_columns(factors[by_column[j]], obs)
+        if not any(empty[part] for part in empty if part <= set(crossed)):
+            empty[frozenset(crossed)] = _empty_cells(obs, crossed)
+        near = [by_column[j], *(by_column[i] for i in np.flatnonzero(weights))]
+        inner = _obs_columns([f for term in near for f in factors[term]], obs)
+        outer = _obs_columns([f for term in near for f in term.factors], obs)
+        nested.update(dict.fromkeys(_nested(obs, inner, outer)))
+    return [*nested, *(sentence for sentences in empty.values() for sentence in sentences)]
+
+
+def _obs_columns(factors: Iterable[Factor], obs: pd.DataFrame) -> list[str]:
+    return list(dict.fromkeys(name for factor in factors for name in factor_names(factor) if name in obs.columns))
+
+
+def _empty_cells(obs: pd.DataFrame, columns: list[str]) -> list[str]:
+    """Say which combinations of levels no cell has."""
+    crossed = [as_factor(obs[column]) for column in columns]
+    shape = [len(factor.categories) for factor in crossed]
+    if len(columns) < 2 or np.prod(shape, dtype=float) > 1e6:
+        return []
+    cells = np.ravel_multi_index([factor.codes for factor in crossed], shape)
+    empty = np.flatnonzero(np.bincount(cells, minlength=np.prod(shape)) == 0)
+    lines = []
+    for codes in zip(*np.unravel_index(empty[:MOST], shape), strict=True):
+        levels = [str(factor.categories[code]) for factor, code in zip(crossed, codes, strict=True)]
+        lines.append(f"No cell has {' and '.join(f'{c} = {v!r}' for c, v in zip(columns, levels, strict=True))}.")
+    if empty.size > MOST:
+        lines.append(f"{empty.size - MOST} more combinations of {listed(columns)} are empty.")
+    return lines
+
+
+def _nested(obs: pd.DataFrame, inner: list[str], outer: list[str]) -> list[str]:
+    """Say which columns don't vary within the levels of a factor."""
+    return [
+        f"{b!r} does not vary within the levels of {a!r}: as fixed effects they can't be told apart "
+        f"(as a random term, random='(1|{a})', {a!r} takes nothing from {b!r})."
+        for a in inner
+        for b in outer
+        if a != b and obs[b].groupby(as_factor(obs[a]).codes).nunique().max() == 1
+    ]

@@ -1,0 +1,54 @@
+"""Columns of obs: that they exist, that they are complete, and as factors with names that tell levels apart."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from flashmm_sc._errors import did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def check_columns(names: Iterable[str], columns: Iterable[object], where: str) -> None:
+    """Refuse the first name that is not a column of obs; `where` says what uses it."""
+    known = [str(column) for column in columns]
+    for name in names:
+        if name not in known:
+            hint = did_you_mean(name, known)
+            if any(column.startswith(name) and not column.isidentifier() for column in known):
+                hint += " Quote a name that is not a plain word with backticks."
+            msg = f"{where} uses {name!r}, which is not a column of obs. {hint}"
+            raise KeyError(msg)
+
+
+def complete_column(obs: pd.DataFrame, name: str, where: str) -> pd.Series:
+    """Column `name` of obs; missing values, and a name that stands for several columns, are refused."""
+    check_columns([name], obs.columns, where)
+    values = obs[name]
+    if isinstance(values, pd.DataFrame):
+        msg = f"obs has {values.shape[1]} columns named {name!r}, which {where} uses. Rename or remove the others."
+        raise ValueError(msg)
+    missing = int(values.isna().sum())
+    if missing:
+        msg = (
+            f"obs[{name!r}], which {where} uses, is NaN in {missing} of {len(values)} cells. "
+            f"Fill them in or leave these cells out, as in adata[adata.obs[{name!r}].notna()]."
+        )
+        raise ValueError(msg)
+    return values
+
+
+def as_factor(values: pd.Series) -> pd.Categorical:
+    """Values as a factor: categories in their own order, anything else sorted; unused levels are dropped."""
+    if pd.api.types.is_float_dtype(values.dtype) and (values % 1 == 0).all():
+        values = values.astype("int64")  # so that levels read '1', not '1.0'
+    return pd.Categorical(values).remove_unused_categories()
+
+
+def repeated(names: Iterable[str]) -> list[str]:
+    """Names that occur more than once."""
+    return [name for name, count in Counter(names).items() if count > 1]

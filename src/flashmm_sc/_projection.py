@@ -1,0 +1,120 @@
+"""Projecting the fixed effects out: after this, nothing needs X'X or an n × anything array."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import scipy.sparse as sp
+
+from flashmm_sc._errors import listed
+from flashmm_sc._rank import aliased_columns
+from flashmm_sc._structure import Structure
+from flashmm_sc._summary import SummaryStats
+
+
+@dataclass(frozen=True, eq=False)
+class Projection:
+    """What the designs X and Z give, the same for all genes. R = I - X (X'X)⁻¹ X'.
+
+    Attributes
+    ----------
+    XXi
+        (X'X)⁻¹, p × p.
+    logdet_XX
+        log det X'X.
+    A
+        Z'X (X'X)⁻¹, q × p.
+    n, p
+        Cells and fixed columns.
+    d
+        Columns of each random component.
+    ZZ
+        Z'Z, q × q.
+    S
+        Structure of Z'RZ = Z'Z - A X'Z.
+    """
+
+    XXi: np.ndarray
+    logdet_XX: float
+    A: np.ndarray
+    n: int
+    p: int
+    d: tuple[int, ...]
+    ZZ: sp.csr_array
+    S: Structure
+
+    @classmethod
+    def of(
+        cls, XX: np.ndarray, ZX: np.ndarray, ZZ: sp.csr_array, n: int, d: Sequence[int], names: Sequence[str]
+    ) -> Projection:
+        """Project; raise a ValueError that names aliased columns or says that no residual df are left."""
+        p = len(XX)
+        aliased = aliased_columns(XX)
+        if aliased:
+            msg = (
+                f"The fixed-effects design is rank deficient: {listed(names[j] for j in aliased)} can be written as "
+                "combinations of the columns before; remove them or merge levels."
+            )
+            raise ValueError(msg)
+        if n <= p:
+            msg = f"{n} cells leave no residual degrees of freedom for {p} fixed columns; use fewer columns."
+            raise ValueError(msg)
+        scale = np.sqrt(np.diag(XX))
+        L = np.linalg.cholesky(XX / np.outer(scale, scale))
+        Li = np.linalg.inv(L)
+        XXi = (Li.T @ Li) / np.outer(scale, scale)
+        A = ZX @ XXi
+        S = ZZ.toarray() - A @ ZX.T
+        logdet = 2 * float(np.log(np.diag(L)).sum() + np.log(scale).sum())
+        return cls(XXi, logdet, A, n, p, tuple(d), ZZ, Structure.of((S + S.T) / 2, d))
+
+    @cached_property
+    def Z(self) -> Structure:
+        """Structure of Z'Z: ML's determinant, and whether V is positive definite."""
+        return Structure.of(self.ZZ.toarray(), self.d)
+
+    def contrast(self, L: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """c'(X'X)⁻¹c and A c (split and rotated) for the columns c of L (p × r)."""
+        A1, A2 = self.S.rotate(self.A @ L)
+        return np.einsum("ij,ij->j", L, self.XXi @ L), A1.T, A2.T
+
+
+@dataclass(frozen=True, eq=False)
+class Genes:
+    """What the solver knows of each of m genes: the projected data.
+
+    Attributes
+    ----------
+    b
+        Ordinary least squares coefficients, m × p.
+    a, r2
+        Z'Ry, split and rotated by the structure: m × q_1 and m × R.
+    yRy
+        Residual sum of squares of ordinary least squares, m.
+    yy
+        Sum of squares, m.
+    """
+
+    b: np.ndarray
+    a: np.ndarray
+    r2: np.ndarray
+    yRy: np.ndarray
+    yy: np.ndarray
+
+    @classmethod
+    def of(cls, projection: Projection, stats: SummaryStats, genes: slice = slice(None)) -> Genes:
+        """Project the data of some genes."""
+        XY, ZY, yy = stats.XY[:, genes], stats.ZY[:, genes], stats.yy[genes]
+        b = projection.XXi @ XY
+        a, r2 = projection.S.rotate(ZY - projection.A @ XY)
+        return cls(b.T, a, r2, yy - np.einsum("ij,ij->j", XY, b), yy)
+
+    def __getitem__(self, index: np.ndarray) -> Genes:
+        return Genes(self.b[index], self.a[index], self.r2[index], self.yRy[index], self.yy[index])
+
+    def vary(self) -> np.ndarray:
+        """Which genes vary beyond the fixed effects by more than rounding."""
+        return self.yRy > 1e-11 * self.yy

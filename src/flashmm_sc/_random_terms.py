@@ -1,0 +1,152 @@
+"""Reading random-effects terms: lme4's notation, plain column names, lists and names of these."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn
+
+from flashmm_sc._errors import listed
+from flashmm_sc._obs import check_columns, repeated
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    Random = str | dict[str, str] | Sequence[str | dict[str, str]]
+
+ACCEPTED = (
+    "Random terms are columns of obs, 'sam' or 'sam + batch'; interactions, 'sam:cls'; nested factors, 'sam/cls'; "
+    "the same in lme4's notation, '(1|sam)'; independent slopes, '(0 + x|sam)'; lists of these, and {'name': term}. "
+    "Quote names that are not plain words with backticks."
+)
+
+
+@dataclass(frozen=True)
+class RandomTerm:
+    """One variance component: an effect for every level of crossed factors, times a slope variable if there is one."""
+
+    name: str
+    groups: tuple[str, ...]
+    slope: str | None = None
+
+
+def parse_random(random: Random, columns: Iterable[str]) -> list[RandomTerm]:
+    """Read random-effects terms in any of the accepted notations, in the order given.
+
+    Parameters
+    ----------
+    random
+        Terms, e.g. ``"sam"``, ``["sam", "batch"]``, ``"sam + sam:cls"``, ``"(1|sam/cls) + (0 + score|sam)"``,
+        ``{"donor": "sam"}``.
+    columns
+        Names of the columns of obs. A text that equals one of them is that column, whatever characters it has.
+    """
+    columns = list(columns)
+    terms = list(_terms(random, columns))
+    where = f"random={random!r}"
+    if not terms:
+        msg = f"{where} has no terms. {ACCEPTED}"
+        raise ValueError(msg)
+    for term in terms:
+        check_columns([*term.groups, *([term.slope] if term.slope else [])], columns, where)
+    if twice := repeated(term.name for term in terms):
+        msg = f"{where} has several components named {listed(twice)}. Leave out or rename all but one."
+        raise ValueError(msg)
+    return terms
+
+
+def _terms(random: Random, columns: list[str]) -> Iterator[RandomTerm]:
+    """Go through lists and dicts down to the texts."""
+    if isinstance(random, str):
+        yield from _Reader(random, columns).terms()
+    elif isinstance(random, dict):
+        for name, text in random.items():
+            terms = list(_terms(text, columns))
+            if not isinstance(name, str) or not name:
+                msg = f"random={random!r} has a name that is no text: {name!r}."
+                raise ValueError(msg)
+            if len(terms) != 1:
+                msg = f"random={{{name!r}: {text!r}}} names {len(terms)} terms; each needs a name of its own."
+                raise ValueError(msg)
+            yield RandomTerm(name, terms[0].groups, terms[0].slope)
+    elif isinstance(random, (list, tuple)):
+        for part in random:
+            yield from _terms(part, columns)
+    else:
+        msg = f"random={random!r} is of type {type(random).__name__}. {ACCEPTED}"
+        raise TypeError(msg)
+
+
+class _Reader:
+    """Reads the terms of one text by splitting it at its operators.
+
+    Names in backticks are first replaced by single characters, so that no sign in them is taken for an operator.
+    """
+
+    def __init__(self, text: str, columns: list[str]) -> None:
+        self.text, self.columns = text, columns
+        self.quoted = re.findall(r"`([^`]+)`", text)
+
+    def terms(self) -> Iterator[RandomTerm]:
+        """All terms of the text."""
+        if self.text in self.columns:
+            yield RandomTerm(self.text, (self.text,))
+            return
+        hidden = self.text
+        for i, name in enumerate(self.quoted):
+            hidden = hidden.replace(f"`{name}`", chr(0xE000 + i), 1)
+        for part in re.split(r"\+(?![^(]*\))", hidden.strip().removeprefix("~")):  # each + outside parentheses
+            piece = part.strip()
+            if piece not in self.columns:
+                piece = re.sub(r"\s*-\s*1$", "", piece)
+            if bar := re.fullmatch(r"\(([^()|]*)(\|\|?)([^()|]*)\)", piece):
+                yield from self._bar(*bar.groups())
+            elif piece == "1":
+                self._refuse("the fixed intercept belongs to fixed=; a random one is '(1|sam)'")
+            elif re.search(r"[()|]", piece):
+                self._refuse(f"{self._plain(piece)!r} is not of the form '(1|sam)' or '(0 + x|sam)'")
+            elif piece not in ("", "0") or not part.strip():
+                yield from (RandomTerm(":".join(groups), groups) for groups in self._groups(piece))
+
+    def _bar(self, effects: str, bar: str, grouping: str) -> Iterator[RandomTerm]:
+        """Terms of ``(effects | grouping)``; with ``||`` or one effect only, as effects are never correlated here."""
+        parts = [part.strip() for part in re.sub(r"-\s*1\b", "+ 0", effects).split("+")]
+        slopes = [part for part in parts if part not in ("", "0", "1")]
+        wanted: list[str | None] = [*([] if "0" in parts else [None]), *slopes]
+        if not effects.strip() or not wanted:
+            self._refuse("nothing stands before the bar")
+        if bar == "|" and len(wanted) > 1:
+            group = grouping.strip()
+            instead = " + ".join(f"(0 + {x}|{group})" if x else f"(1|{group})" for x in wanted)
+            msg = (
+                f"random={self.text!r} asks for correlated effects within {group!r}, which FLASH-MM does not have. "
+                f"Write {self._plain(instead, '`')!r} for independent ones."
+            )
+            raise ValueError(msg)
+        for groups in self._groups(grouping):
+            for slope in wanted:
+                name, x = ":".join(groups), slope and self._name(slope)
+                yield RandomTerm(f"{x}|{name}" if x else name, groups, x)
+
+    def _groups(self, text: str) -> Iterator[tuple[str, ...]]:
+        """Crossed factors of a grouping, outer ones of a nesting first: ``a/b`` is ``a`` and ``a:b``."""
+        crossed: tuple[str, ...] = ()
+        for part in [text] if text.strip() in self.columns else text.split("/"):
+            names = [part] if part.strip() in self.columns else part.split(":")
+            crossed += tuple(self._name(name) for name in names)
+            if len(set(crossed)) < len(crossed):
+                self._refuse(f"{':'.join(crossed)!r} has a factor twice")
+            yield crossed
+
+    def _name(self, text: str) -> str:
+        name = self._plain(text.strip())
+        if name not in self.columns and (not name or re.search(r"[()|+*^%~`]", text)):
+            self._refuse(f"{self._plain(text)!r} is not a name")
+        return name
+
+    def _plain(self, hidden: str, quote: str = "") -> str:
+        return re.sub("[\ue000-\uf8ff]", lambda mark: quote + self.quoted[ord(mark[0]) - 0xE000] + quote, hidden)
+
+    def _refuse(self, reason: str) -> NoReturn:
+        msg = f"random={self.text!r} can't be read: {reason}. {ACCEPTED}"
+        raise ValueError(msg)

@@ -1,0 +1,75 @@
+"""Linear dependence among the columns of a matrix, from its cross-product alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from flashmm_sc._errors import listed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+TOLERANCE = 1e-11
+"""Squared norm, relative to the column's own, below which nothing of a column is left."""
+
+
+def dependencies(gram: NDArray[np.float64]) -> dict[int, NDArray[np.float64]]:
+    """Find the columns that are linear combinations of the columns before them.
+
+    Gram-Schmidt in the columns' own order, without pivoting, so that the same columns are aliased as in R.
+
+    Parameters
+    ----------
+    gram
+        Cross-product ``X'X`` of the columns, p × p.
+
+    Returns
+    -------
+    For each such column j the p coefficients b of ``X[:, j] = X @ b``, nonzero at independent columns before j only.
+    """
+    p = len(gram)
+    norms = np.sqrt(np.diag(gram))
+    scale = np.where(norms > 0, norms, 1.0)
+    unit = gram / np.outer(scale, scale)
+    basis = np.zeros((p, p))  # rows: orthonormal vectors, as combinations of the columns
+    rank, found = 0, {}
+    for j in range(p):
+        projection = basis[:rank] @ unit[:, j]
+        weights = projection @ basis[:rank]
+        residual = unit[j, j] - projection @ projection
+        # Of a small difference between large multiples of columns, only rounding error may be left.
+        rounding = np.finfo(np.float64).eps * (1 + np.abs(weights).sum()) ** 2
+        if norms[j] == 0 or not residual > max(TOLERANCE, 4 * rounding):
+            weights[np.abs(weights) < np.sqrt(TOLERANCE)] = 0
+            found[j] = weights * scale[j] / scale
+        else:
+            basis[rank] = -weights
+            basis[rank, j] = 1
+            basis[rank] /= np.sqrt(residual)
+            rank += 1
+    return found
+
+
+def aliased_columns(gram: NDArray[np.float64]) -> list[int]:
+    """Columns that are linear combinations of the columns before them, zero columns included (see `dependencies`)."""
+    return list(dependencies(gram))
+
+
+def describe_dependency(name: str, weights: NDArray[np.float64], names: Sequence[str], most: int = 6) -> str:
+    """Say in a sentence which combination of the other columns a column is."""
+    used = np.flatnonzero(weights).tolist()
+    if not used:
+        return f"{name!r} is zero in every cell."
+    if len(used) > most:
+        return f"{name!r} is a combination of {len(used)} columns before it: {listed(names[i] for i in used)}."
+    terms = [
+        f"{'-' if weights[i] < 0 else '+'} "
+        + ("" if np.isclose(abs(weights[i]), 1) else f"{abs(weights[i]):.4g} × ")
+        + repr(names[i])
+        for i in used
+    ]
+    return f"{name!r} equals {' '.join(terms).removeprefix('+ ')}."

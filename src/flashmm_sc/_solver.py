@@ -1,0 +1,187 @@
+"""REML and ML for all genes at once: damped Newton steps on the profile likelihood of the variance ratios.
+
+The residual variance is profiled out, s_0 = Q / ν, which leaves the ratios γ_k = s_k / s_0 and
+
+    f(γ) = ν log Q(γ) + log det(I + S D),    Q = y'Ry - r' D (I + S D)⁻¹ r        (-2 log-likelihood + constant)
+    ∂f_k = tr T_kk - ν |v_k|² / Q
+    ∂²f_kl = ν (2 v_k'T_kl v_l / Q - |v_k|²|v_l|² / Q²) - |T_kl|²,    its expectation |T_kl|² - tr T_kk tr T_ll / ν
+
+with v = (I + S D)⁻¹ r and T = (I + S D)⁻¹ S; ν = n - p for REML. ML has ν = n and takes the determinant and the
+traces from Z'Z instead of S = Z'RZ. A step that leaves the domain or raises f is shortened, so f never rises.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from flashmm_sc._projection import Genes, Projection
+
+_POLISH = 1e-9  # below this Newton decrement one more full step is exact to rounding
+
+
+@dataclass(eq=False)
+class Point:
+    """f and its derivatives at the ratios γ of m genes; f is infinite outside the domain.
+
+    f is measured from ν log y'Ry, to keep digits; `quad` is v_k'T_kl v_l, `norm` |T_kl|² and `v_sq` |v_k|².
+    """
+
+    gamma: np.ndarray
+    f: np.ndarray
+    Q: np.ndarray
+    grad: np.ndarray
+    observed: np.ndarray
+    expected: np.ndarray
+    v_sq: np.ndarray
+    quad: np.ndarray
+    trace: np.ndarray
+    norm: np.ndarray
+
+    def put(self, index: np.ndarray, other: Point) -> None:
+        """Overwrite these genes."""
+        for field in fields(self):
+            getattr(self, field.name)[index] = getattr(other, field.name)
+
+    def replaced(self, where: np.ndarray, other: Point) -> Point:
+        """The other point where told, else this one."""
+        if where.all():
+            return other
+        new = self[np.arange(len(where))]
+        new.put(where, other[where])
+        return new
+
+    def __getitem__(self, index: np.ndarray) -> Point:
+        return Point(*(getattr(self, field.name)[index] for field in fields(self)))
+
+
+@dataclass(frozen=True, eq=False)
+class Objective:
+    """The profile likelihood of one model; `nu` as in the formulas."""
+
+    projection: Projection
+    method: str
+
+    @property
+    def nu(self) -> int:
+        """n - p for REML, n for ML."""
+        return self.projection.n - (self.projection.p if self.method == "REML" else 0)
+
+    def __call__(self, genes: Genes, gamma: np.ndarray) -> Point:
+        """Evaluate f and its derivatives."""
+        nu = self.nu
+        factor = self.projection.S.factor(gamma)
+        v1, v2, form = factor.solve(genes.a, genes.r2)
+        det = factor if self.method == "REML" else self.projection.Z.factor(gamma)
+        Q = genes.yRy - form
+        ok = factor.ok & det.ok & (Q > 1e-13 * genes.yRy)
+        Q = np.where(ok, Q, genes.yRy)
+        f = np.where(ok, nu * np.log(Q / genes.yRy) + det.logdet, np.inf)
+        trace, norm = det.traces()
+        v_sq = factor.by_component(v1**2, v2**2)
+        quad = factor.products(v1, v2)
+        u = v_sq / Q[:, None]
+        observed = nu * (2 * quad / Q[:, None, None] - u[:, :, None] * u[:, None, :]) - norm
+        expected = norm - trace[:, :, None] * trace[:, None, :] / nu
+        return Point(gamma, f, Q, trace - nu * u, observed, expected, v_sq, quad, trace, norm)
+
+    def value(self, genes: Genes, gamma: np.ndarray) -> np.ndarray:
+        """f alone, at one γ (K) shared by all genes."""
+        shared = gamma[None]
+        factor = self.projection.S.factor(shared)
+        det = factor if self.method == "REML" else self.projection.Z.factor(shared)
+        if not (factor.ok & det.ok).all():
+            return np.full(len(genes.yRy), np.inf)
+        form = factor.solve(genes.a, genes.r2)[2]
+        left = np.maximum(1 - form / genes.yRy, 1e-300)
+        return self.nu * np.log(left) + det.logdet
+
+
+@dataclass(frozen=True, eq=False)
+class Optimum:
+    """Where the optimiser stopped: the last point, whether it is the optimum, and the number of steps tried."""
+
+    point: Point
+    converged: np.ndarray
+    n_iter: np.ndarray
+
+
+def optimise(
+    objective: Objective, genes: Genes, *, nonnegative: bool, max_iter: int, tol: float, start: np.ndarray | None = None
+) -> Optimum:
+    """Minimise f for every gene; `tol` bounds the Newton decrement (the rise in 2 log-likelihood still to come).
+
+    Genes leave the iteration as they converge. `start` holds ratios γ (m × K) to begin with.
+    """
+    m = len(genes.yRy)
+    point = _start(objective, genes, nonnegative) if start is None else objective(genes, start)
+    converged, n_iter, scale = np.zeros(m, bool), np.zeros(m, int), np.ones(m)
+    active, subset, here = np.arange(m), genes, point
+    for _ in range(max_iter):
+        step, decrement, newton = _step(here, nonnegative)
+        gamma = here.gamma + scale[active, None] * step
+        trial = objective(subset, np.maximum(gamma, 0.0) if nonnegative else gamma)
+        n_iter[active] += 1
+        accepted = trial.f <= here.f + 1e-12 * (objective.nu + np.abs(here.f))
+        scale[active] = np.where(accepted, 1.0, scale[active] / 4)
+        here = here.replaced(accepted, trial)
+        done = (decrement <= tol) | (newton & accepted & (decrement <= _POLISH))
+        converged[active[done]] = True
+        point.put(active, here)
+        if done.all():
+            break
+        active, subset, here = active[~done], subset[~done], here[~done]
+    return Optimum(point, converged, n_iter)
+
+
+def _step(point: Point, nonnegative: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Descent step of each gene, its decrement g'H⁻¹g, and whether it is a Newton step (else Fisher scoring).
+
+    Components at zero, or closer to it than matters, whose gradient points outwards are held at zero. Newton's matrix
+    serves where it is safely positive relative to the Fisher matrix, which is semidefinite always.
+
+    Free components: f falls without bound towards some edges of the domain, and a long step may skip the optimum on its
+    way there. A step of length 1 in the metric |T_kl|² can't leave the domain (|Σ Δ_k T_kk| bounds the relative change
+    of V), so steps are kept to it.
+    """
+    unit = np.sqrt(np.maximum(np.einsum("ijj->ij", point.expected), 1e-300))
+    held = (point.gamma * unit < 1e-6) & (point.grad > 0) if nonnegative else np.zeros(unit.shape, bool)
+    identity = np.eye(unit.shape[1])
+    free = ~held[:, :, None] & ~held[:, None, :]
+    scaled = lambda H: np.where(free, np.nan_to_num(H / (unit[:, :, None] * unit[:, None, :])), identity)
+    value, vector = np.linalg.eigh(scaled(point.observed))
+    newton = value[:, 0] > 0.02
+    if not newton.all():
+        low, vector[~newton] = np.linalg.eigh(scaled(point.expected)[~newton])
+        value[~newton] = np.maximum(low, 1e-6)
+    slope = np.einsum("ijk,ij->ik", vector, np.where(held, 0.0, point.grad / unit))
+    step = -np.einsum("ijk,ik->ij", vector, slope / value) / unit
+    decrement = np.sum(slope**2 / value, axis=1) + np.sum(held * point.grad * point.gamma, axis=1)
+    if not nonnegative:
+        length = np.sqrt(np.einsum("ij,ijk,ik->i", step, point.norm, step))
+        step /= np.maximum(1.0, length)[:, None]
+    return np.where(held, -point.gamma, step), decrement, newton
+
+
+def _start(objective: Objective, genes: Genes, nonnegative: bool) -> Point:
+    """Begin from the quadratic (MINQUE-0) estimate or, where that is better, from a point on a ray of ratios.
+
+    MINQUE-0 solves [|S_kl|², tr S_kk; tr S_ll, ν] (s, s_0) = (|r_k|², y'Ry), one matrix for all genes. The ray
+    γ_k = t q_k / tr S_kk guards against a lesser optimum.
+    """
+    projection = objective.projection
+    factor = projection.S.factor(np.zeros((1, len(projection.d))))
+    trace, norm = (x[0] for x in factor.traces())
+    system = np.block([[norm, trace[:, None]], [np.append(trace, projection.n - projection.p)]])
+    right = np.column_stack([factor.by_component(genes.a**2, genes.r2**2), genes.yRy])
+    theta = np.linalg.lstsq(system, right.T, rcond=None)[0].T
+    unit = np.array(projection.d) / trace
+    low = 0.0 if nonnegative else -0.3 / (len(unit) * np.sqrt(np.diag(norm)))
+    residual = np.maximum(theta[:, -1:], 0.01 * genes.yRy[:, None] / projection.n)
+    point = objective(genes, np.clip(theta[:, :-1] / residual, low, 1e4 * unit))
+    ray = np.append(0.0, np.geomspace(1e-2, 1e3, 11)) if len(unit) == 1 else np.array([0.0, 0.1, 10.0])
+    f = np.stack([objective.value(genes, t * unit) for t in ray])
+    better = np.flatnonzero(f.min(axis=0) < point.f)
+    point.put(better, objective(genes[better], ray[f.argmin(axis=0)[better], None] * unit))
+    return point

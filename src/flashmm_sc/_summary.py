@@ -1,0 +1,211 @@
+"""Summary statistics: all that the fit needs to know of the cells."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate as running_sum
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+from flashmm_sc._accumulate import accumulate
+from flashmm_sc._errors import listed
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SummaryStats:
+    """Sums over cells of a linear mixed model y = X β + Σ_k Z_k b_k + e, for m genes at once.
+
+    n cells, p fixed columns, q = q_1 + ... + q_K random columns, m genes. The symbols are those of FLASHMM.
+    The sums of two sets of cells add up, and they split over genes.
+
+    Parameters
+    ----------
+    XX
+        X'X, p × p. Row names of a DataFrame become the coefficient names.
+    XY
+        X'Y, p × m. Column names of a DataFrame become the gene names.
+    ZX
+        Z'X, q × p.
+    ZY
+        Z'Y, q × m. Row names of a DataFrame become the names of the random effects.
+    ZZ
+        Z'Z, q × q; kept sparse.
+    yy
+        Sum of squares of each gene, m. FLASHMM calls it Ynorm.
+    n
+        Number of cells.
+    d
+        Columns of each random component, (q_1, ..., q_K); by default one component.
+    coef_names, gene_names, component_names, ranef_names
+        Names on the axes; by default taken from DataFrames, else made up.
+
+    Raises
+    ------
+    ValueError
+        When shapes disagree, a sum is not finite, or names are repeated.
+    """
+
+    XX: np.ndarray
+    XY: np.ndarray
+    ZX: np.ndarray
+    ZY: np.ndarray
+    ZZ: sp.csr_array
+    yy: np.ndarray
+    n: int
+    d: tuple[int, ...] = ()
+    coef_names: Sequence[str] = ()
+    gene_names: Sequence[str] = ()
+    component_names: Sequence[str] = ()
+    ranef_names: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        set_ = lambda name, value: object.__setattr__(self, name, value)
+        p, m, q = len(self.XX), np.shape(self.XY)[1], len(self.ZX)
+        d = tuple(int(k) for k in np.atleast_1d(self.d)) or (q,)
+        set_("d", d)
+        set_("coef_names", _names(self.coef_names, getattr(self.XX, "index", None), "x", p))
+        set_("gene_names", _names(self.gene_names, getattr(self.XY, "columns", None), "gene", m))
+        set_("ranef_names", _names(self.ranef_names, getattr(self.ZY, "index", None), "z", q, unique=False))
+        set_("component_names", _names(self.component_names, None, "var", len(d)))
+        ZZ = self.ZZ.to_numpy() if isinstance(self.ZZ, pd.DataFrame) else self.ZZ
+        set_("ZZ", sp.csr_array(ZZ, dtype=np.float64))
+        set_("n", int(self.n))
+        set_("yy", np.asarray(self.yy, dtype=np.float64).reshape(-1))
+        for name in ("XX", "XY", "ZX", "ZY"):
+            set_(name, np.ascontiguousarray(getattr(self, name), dtype=np.float64))
+        shapes = {"XX": (p, p), "XY": (p, m), "ZX": (q, p), "ZY": (q, m), "ZZ": (q, q), "yy": (m,)}
+        for name, shape in shapes.items():
+            _check_array(name, getattr(self, name), shape)
+        if min(d, default=0) < 1 or sum(d) != q:
+            msg = f"d={d} should hold the columns of each random component, {q} in total (the rows of ZX)."
+            raise ValueError(msg)
+
+    @property
+    def n_genes(self) -> int:
+        """Number of genes, m."""
+        return self.XY.shape[1]
+
+    def __repr__(self) -> str:
+        p, q = len(self.XX), len(self.ZX)
+        return f"SummaryStats of {self.n} cells × {self.n_genes} genes: {p} fixed columns, {q} random columns in {self.d}"
+
+
+def _names(given: Sequence[Any], index: Any, stem: str, size: int, *, unique: bool = True) -> list[str]:
+    source = given if len(given) else index
+    names = [f"{stem}{i + 1}" for i in range(size)] if source is None else [str(name) for name in source]
+    if len(names) != size:
+        msg = f"There are {len(names)} names for {size} {stem} columns: {listed(names)}."
+        raise ValueError(msg)
+    if unique and len(set(names)) < size:
+        repeated = [name for name, times in pd.Series(names).value_counts().items() if times > 1]
+        msg = f"Names must be unique; {listed(repeated)} occur more than once."
+        raise ValueError(msg)
+    return names
+
+
+def _check_array(name: str, array: Any, shape: tuple[int, ...]) -> None:
+    if array.shape != shape:
+        msg = f"{name} has shape {array.shape} where {shape} was expected from XX (p × p), XY (p × m) and ZX (q × p)."
+        raise ValueError(msg)
+    if not np.isfinite(array.data if sp.issparse(array) else array).all():
+        msg = f"{name} holds NaN or infinite values; look for them in the expression matrix and the design."
+        raise ValueError(msg)
+
+
+def from_sums(
+    X: sp.csr_array, Z: sp.csr_array, WY: np.ndarray, yy: np.ndarray, d: tuple[int, ...], **names: list[str]
+) -> SummaryStats:
+    """Put together the statistics of cells with designs X, Z from the accumulated WY = [X Z]'Y and yy."""
+    p = X.shape[1]
+    return SummaryStats(
+        XX=(X.T @ X).toarray(),
+        XY=WY[:p],
+        ZX=(Z.T @ X).toarray(),
+        ZY=WY[p:],
+        ZZ=sp.csr_array(Z.T @ Z),
+        yy=yy,
+        n=X.shape[0],
+        d=d,
+        **names,
+    )
+
+
+def sslmm(X: Any, Y: Any, Z: Any, d: Sequence[int] | int | None = None, *, n_jobs: int | None = None) -> SummaryStats:
+    """Compute the summary statistics of a linear mixed model.
+
+    Parameters
+    ----------
+    X
+        Fixed-effects design, cells × p, dense, sparse or DataFrame.
+    Y
+        Expression, cells × genes (FLASHMM has genes × cells): dense, sparse, DataFrame or a backed matrix. Used as it
+        is; log-transform counts before, or use `flashmm_sc.tl.lmm_de`.
+    Z
+        Random-effects design [Z_1, ..., Z_K], cells × q.
+    d
+        Columns of each component, (q_1, ..., q_K); by default Z is one component.
+    n_jobs
+        Threads; by default all cores.
+
+    Returns
+    -------
+    The sums X'X, X'Y, Z'X, Z'Y, Z'Z, y'y of all genes.
+
+    Raises
+    ------
+    ValueError
+        When the numbers of cells differ, or a value is NaN or infinite.
+
+    Notes
+    -----
+    FLASHMM's ``sslmm``; Xu et al., Nature Communications 2026, doi 10.1038/s41467-026-69063-2.
+
+    Examples
+    --------
+    >>> import numpy as np, flashmm_sc as fsc
+    >>> rng = np.random.default_rng(0)
+    >>> sample = np.arange(60) % 6
+    >>> X = np.column_stack([np.ones(60), sample % 2])
+    >>> Z = np.eye(6)[sample]
+    >>> fsc.sslmm(X, rng.normal(size=(60, 4)), Z)
+    SummaryStats of 60 cells × 4 genes: 2 fixed columns, 6 random columns in (6,)
+    """
+    names = {"coef_names": _columns(X), "gene_names": _columns(Y), "ranef_names": _columns(Z)}
+    Xs, Zs = _as_csr("X", X), _as_csr("Z", Z)
+    Y = _two_dimensional(Y)
+    if not Xs.shape[0] == Zs.shape[0] == Y.shape[0]:
+        msg = (
+            f"X, Y and Z must have one row a cell, but have {Xs.shape[0]}, {Y.shape[0]} and {Zs.shape[0]} rows "
+            "(Y is cells × genes here; FLASHMM's is its transpose)."
+        )
+        raise ValueError(msg)
+    sums = accumulate(Y, sp.csr_array(sp.hstack([Xs, Zs], format="csr")), n_jobs=n_jobs)
+    widths = () if d is None else tuple(np.atleast_1d(d))
+    return from_sums(Xs, Zs, sums.WY, sums.yy[0], widths, **names)
+
+
+def _columns(table: Any) -> list[str]:
+    return [str(name) for name in table.columns] if isinstance(table, pd.DataFrame) else []
+
+
+def _two_dimensional(Y: Any) -> Any:
+    Y = Y.to_numpy() if isinstance(Y, pd.DataFrame | pd.Series) else Y
+    return np.asarray(Y).reshape(-1, 1) if np.ndim(Y) == 1 else Y
+
+
+def _as_csr(name: str, table: Any) -> sp.csr_array:
+    matrix = sp.csr_array(_two_dimensional(table), dtype=np.float64)
+    if not np.isfinite(matrix.data).all():
+        msg = f"The design {name} holds NaN or infinite values; drop these cells or fill the values in."
+        raise ValueError(msg)
+    return matrix
+
+
+def component_slices(d: Sequence[int]) -> list[slice]:
+    """Positions of each component's columns among the q random columns."""
+    stops = list(running_sum(d))
+    return [slice(stop - size, stop) for size, stop in zip(d, stops, strict=True)]
