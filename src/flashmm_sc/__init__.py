@@ -1,1 +1,26 @@
 """FLASH-MM for AnnData: linear mixed models for every gene, from sums over cells."""
+
+from importlib.metadata import version
+
+from flashmm_sc import datasets, get, tl
+from flashmm_sc._contrasts import contrast_matrix
+from flashmm_sc._errors import FlashmmWarning
+from flashmm_sc._lmm import LMMFit, lmm, lmmfit
+from flashmm_sc._lmmtest import lmmtest
+from flashmm_sc._summary import SummaryStats, sslmm
+
+__version__ = version("flashmm-sc")
+
+__all__ = [
+    "FlashmmWarning",
+    "LMMFit",
+    "SummaryStats",
+    "contrast_matrix",
+    "datasets",
+    "get",
+    "lmm",
+    "lmmfit",
+    "lmmtest",
+    "sslmm",
+    "tl",
+]

@@ -10,13 +10,13 @@ from typing import Any, NoReturn
 import numpy as np
 import pandas as pd
 
-from ._errors import did_you_mean, listed
+from flashmm_sc._errors import did_you_mean, listed
 
-Contrasts = str | Sequence[str] | Mapping[str, Any] | pd.DataFrame | np.ndarray
+Contrasts = str | Sequence[Any] | Mapping[str, Any] | pd.DataFrame | np.ndarray
 
-_END = r"(?=[\s+*/)-]|\Z)"  # what may follow a name or a number: "cls12" is not "cls1", nor "a:c" the "a" of "a:b"
-_NUMBER = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?" + _END)
-_WORD = re.compile(r"(?:`[^`]*`|\w\([^()]*\)|\[[^]]*\]|[^\s+*/()-])+")  # an unknown name, as it would be read
+_NUMBER = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,2})?(?=[\s+*/()-]|\Z)")
+# for messages: an unknown name may hold spaces, and any character in quotes, brackets or a call
+_WORD = re.compile(r"(?:`[^`]*`|\w\([^()]*\)|\[[^]]*\]|[^\s+*/()-]|\s+(?![\s+*/()-]|\Z))+")
 _SPACE = re.compile(r"\s*")
 
 
@@ -52,12 +52,10 @@ def contrast_matrix(contrasts: Contrasts, names: Iterable[str]) -> pd.DataFrame:
     cls[NK]:trt[T.stim]     -1.0
     """
     names = [str(name) for name in names]
-    _refuse_duplicates("coefficient", names)
     columns = _columns(contrasts)
-    if not columns:
-        msg = "There are no contrasts."
-        raise ValueError(msg)
-    _refuse_duplicates("contrast", [label for label, _ in columns])
+    labels = [label for label, _ in columns]
+    _check_names("coefficient", names)
+    _check_names("contrast", labels)
     index = {name: i for i, name in enumerate(names)}
     pattern = _name_pattern(names)
     matrix = np.zeros((len(names), len(columns)))
@@ -70,7 +68,7 @@ def contrast_matrix(contrasts: Contrasts, names: Iterable[str]) -> pd.DataFrame:
         if not matrix[:, j].any():
             msg = f"Contrast {label!r} is zero for every coefficient."
             raise ValueError(msg)
-    return pd.DataFrame(matrix, index=names, columns=[label for label, _ in columns])
+    return pd.DataFrame(matrix, index=names, columns=labels)
 
 
 def _columns(contrasts: Any) -> list[tuple[str, Any]]:
@@ -79,25 +77,23 @@ def _columns(contrasts: Any) -> list[tuple[str, Any]]:
         return [(contrasts, contrasts)]
     if isinstance(contrasts, Mapping | pd.DataFrame):
         return [(str(label), value) for label, value in contrasts.items()]
-    if not isinstance(contrasts, np.ndarray) and all(isinstance(item, str) for item in contrasts):
+    if all(isinstance(item, str) for item in contrasts):
         return [(text, text) for text in contrasts]
     array = np.asarray(contrasts)
     if array.ndim != 2:
-        msg = f"A matrix of contrasts has one row per coefficient and one column per contrast, not {array.ndim} dimension(s)."
+        msg = "Contrasts are expressions, {name: expression or vector}, or a matrix with one row per coefficient."
         raise ValueError(msg)
     return [(f"contrast{j}", column) for j, column in enumerate(array.T, start=1)]
 
 
 def _vector(label: str, value: Any, names: list[str]) -> np.ndarray:
-    """Weights in the order of `names`, checked."""
+    """Weights in the order of `names`."""
     if isinstance(value, pd.Series) and not isinstance(value.index, pd.RangeIndex):
         value = value.set_axis(value.index.map(str))
-        _refuse_duplicates(f"coefficient in contrast {label!r}", value.index)
-        for given, known in ((value.index, names), (names, value.index)):
-            if wrong := [name for name in given if name not in known]:
-                what = "names unknown" if known is names else "lacks"
-                msg = f"Contrast {label!r} {what} coefficients: {listed(wrong)}. {did_you_mean(wrong[0], known)}"
-                raise ValueError(msg)
+        _check_names("coefficient", value.index)
+        if wrong := [name for name in value.index.union(names) if name not in value.index or name not in names]:
+            msg = f"Contrast {label!r} is not labelled by the coefficients; unknown or missing: {listed(wrong)}."
+            raise ValueError(msg)
         value = value[names]
     vector = np.asarray(value, dtype=np.float64)
     if vector.shape != (len(names),):
@@ -109,21 +105,23 @@ def _vector(label: str, value: Any, names: list[str]) -> np.ndarray:
     return vector
 
 
-def _refuse_duplicates(what: str, names: Iterable[str]) -> None:
+def _check_names(what: str, names: Iterable[str]) -> None:
     names = pd.Index(names)
-    if names.has_duplicates:
-        msg = f"Duplicate {what} names: {listed(names[names.duplicated()].unique())}."
+    if names.empty or names.has_duplicates:
+        repeated = listed(names[names.duplicated()])
+        msg = f"There are no {what}s." if names.empty else f"Duplicate {what} names: {repeated}."
         raise ValueError(msg)
 
 
 def _name_pattern(names: list[str]) -> re.Pattern[str]:
-    """Match one of the names, the longest first, quoted or not."""
-    spellings = [name for name in names if name] + [f"`{name}`" for name in names]
-    return re.compile(f"(?:{'|'.join(re.escape(s) for s in sorted(spellings, key=len, reverse=True))}){_END}")
+    """Match one of the names, the longest first, quoted or not; neither `cls1` in `cls12` nor `a` in `a:c` or `a(c)`."""
+    plain = [name for name in names if re.search(r"\w", name)]  # the others, such as "-", only in quotes
+    spellings = sorted(plain + [f"`{name}`" for name in names], key=len, reverse=True)
+    return re.compile(rf"(?:{'|'.join(map(re.escape, spellings))})(?=[\s+*/)-]|\Z)")
 
 
 class _Expression:
-    """Recursive descent; each rule returns a linear form, weights by coefficient with the constant under `CONSTANT`.
+    """Recursive descent. A linear form is a dictionary of weights by coefficient, its constant under `CONSTANT`.
 
     Fractions keep `0.1*a + 0.2*a - 0.3*a` zero: a contrast of rounding errors would be tested as if it meant something.
     """
@@ -135,78 +133,78 @@ class _Expression:
         self.at = 0
 
     def parse(self) -> dict[int, Fraction]:
-        form = self.sum()
-        if self.peek():
-            what = "an unmatched ')'" if self.peek() == ")" else f"an operator is missing before {self.word()!r}"
-            self.fail(f"{what} (names may be quoted with backticks)", self.at)
-        if set(form) <= {self.CONSTANT}:
-            self.fail("no coefficient is named")
-        if constant := form.pop(self.CONSTANT, Fraction(0)):
-            self.fail(f"a contrast can't have a constant term, here {float(constant):g}")
+        form = self._sum()
+        if self._next():
+            self._fail("')' without '('", self.at)
+        if form.keys() <= {self.CONSTANT}:
+            self._fail("no coefficient is named")
+        if constant := form.pop(self.CONSTANT, Fraction()):
+            self._fail(f"a contrast has no constant term, but here it is {float(constant):g}")
         return form
 
-    def sum(self) -> dict[int, Fraction]:
-        form = self.product()
-        while operator := self.take("+-"):
-            sign = 1 if operator == "+" else -1
-            for i, weight in self.product().items():
-                form[i] = form.get(i, Fraction(0)) + sign * weight
+    def _sum(self) -> dict[int, Fraction]:
+        form = self._product()
+        while operator := self._take("+-"):
+            for i, weight in self._product().items():
+                form[i] = form.get(i, Fraction()) + (weight if operator == "+" else -weight)
+        if self._next() not in ("", ")"):
+            self._fail(f"an operator is missing before {self._word()!r}", self.at, "Backticks can quote a name.")
         return form
 
-    def product(self) -> dict[int, Fraction]:
-        form = self.factor()
-        while operator := self.take("*/"):
+    def _product(self) -> dict[int, Fraction]:
+        form = self._factor()
+        while operator := self._take("*/"):
             at = self.at - 1
-            other = self.factor()
-            if operator == "*" and set(form) == {self.CONSTANT}:
+            other = self._factor()
+            if operator == "*" and form.keys() == {self.CONSTANT}:
                 form, other = other, form
-            if set(other) != {self.CONSTANT}:
-                self.fail("coefficients can't be " + ("multiplied" if operator == "*" else "divided by"), at)
+            if other.keys() != {self.CONSTANT}:
+                self._fail(f"coefficients can't be {'multiplied' if operator == '*' else 'divisors'}", at)
             scale = other[self.CONSTANT]
             if operator == "/" and not scale:
-                self.fail("division by zero", at)
+                self._fail("division by zero", at)
             form = {i: weight * scale if operator == "*" else weight / scale for i, weight in form.items()}
         return form
 
-    def factor(self) -> dict[int, Fraction]:
-        self.peek()
-        if name := self.pattern.match(self.text, self.at):
+    def _factor(self) -> dict[int, Fraction]:
+        following = self._next()
+        at = self.at
+        if name := self.pattern.match(self.text, at):
             self.at = name.end()
             spelling = name.group()
             return {self.index[spelling if spelling in self.index else spelling[1:-1]]: Fraction(1)}
-        if number := _NUMBER.match(self.text, self.at):
+        if number := _NUMBER.match(self.text, at):
             self.at = number.end()
             return {self.CONSTANT: Fraction(number.group())}
-        if sign := self.take("+-"):
-            return {i: weight if sign == "+" else -weight for i, weight in self.factor().items()}
-        at = self.at
-        if self.take("("):
-            form = self.sum()
-            if not self.take(")"):
-                self.fail("'(' is never closed", at)
+        if sign := self._take("+-"):
+            return {i: weight if sign == "+" else -weight for i, weight in self._factor().items()}
+        if self._take("("):
+            form = self._sum()
+            if not self._take(")"):
+                self._fail("'(' without ')'", at)
             return form
-        if not self.peek() or self.peek() in "*/)":
-            self.fail("a coefficient or number is missing", at)
-        self.fail(f"unknown coefficient {self.word()!r}", at, did_you_mean(self.word().strip("`"), self.index))
+        if following in ("", "*", "/", ")"):
+            self._fail("a coefficient or a number is missing", at)
+        self._fail(f"unknown coefficient {self._word()!r}", at, did_you_mean(self._word().strip("`"), self.index))
 
-    def peek(self) -> str:
-        """The next character after spaces, or nothing."""
+    def _next(self) -> str:
+        """The next character that is not a space, if any."""
         self.at = _SPACE.match(self.text, self.at).end()  # type: ignore[union-attr]
         return self.text[self.at : self.at + 1]
 
-    def take(self, symbols: str) -> str:
-        """Move past the next character if it is one of the symbols."""
-        symbol = self.peek()
-        if not symbol or symbol not in symbols:
+    def _take(self, symbols: str) -> str:
+        """The next character, and past it, if it is one of the symbols."""
+        symbol = self._next()
+        if symbol not in symbols:
             return ""
-        self.at += 1
+        self.at += len(symbol)
         return symbol
 
-    def word(self) -> str:
+    def _word(self) -> str:
         word = _WORD.match(self.text, self.at)
-        return word.group() if word else self.text[self.at]
+        return word.group() if word else self._next()
 
-    def fail(self, what: str, at: int | None = None, hint: str = "") -> NoReturn:
+    def _fail(self, what: str, at: int | None = None, hint: str = "") -> NoReturn:
         where = "" if at is None else f" at position {at + 1}"
         msg = f"Contrast {self.text!r}: {what}{where}. {hint}".rstrip()
         raise ValueError(msg)

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 MOST = 8
 """Aliased columns, and empty cells behind them, that an error message lists at most."""
 
+FAILURES = (FormulaicError, DataMismatchWarning, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What formulaic raises for a formula that doesn't fit the data."""
+
 
 @dataclass(frozen=True)
 class FixedDesign:
@@ -133,15 +136,7 @@ def _encode(parsed: SimpleFormula, data: pd.DataFrame, where: str) -> ModelMatri
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("error", DataMismatchWarning)  # C(x, levels=...) that lacks levels
             return parsed.get_model_matrix(data, context={}, na_action="raise", output="sparse")
-    except (
-        FormulaicError,
-        DataMismatchWarning,
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        TypeError,
-        ValueError,
-    ) as error:
+    except FAILURES as error:
         null = re.search(r"in `(.+)`: `\1` contains null values", str(error))
         if null:
             msg = f"{null[1]!r} in {where} is NaN in some cells, though no column it uses is."
@@ -166,9 +161,8 @@ def _check_names(design: FixedDesign, where: str) -> None:
     if not design.names:
         msg = f"{where} gives a design without columns; '~ 1' is an intercept alone."
         raise ValueError(msg)
-    for names, what in [(levels, f"levels of {factor!r}") for factor, levels in design.levels.items()] + [
-        (design.names, "columns of the design")
-    ]:
+    named = {f"levels of {factor!r}": levels for factor, levels in design.levels.items()}
+    for what, names in {**named, "columns of the design": design.names}.items():
         if twice := repeated(names):
             msg = f"Several {what} in {where} have the same name, {listed(twice)}. Rename or merge them."
             raise ValueError(msg)

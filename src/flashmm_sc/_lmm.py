@@ -14,7 +14,7 @@ from flashmm_sc._inference import DDF, Estimates, gene_bytes, t_tests
 from flashmm_sc._parallel import for_gene_blocks
 from flashmm_sc._projection import Genes, Projection
 from flashmm_sc._solver import Objective, Point, optimise
-from flashmm_sc._summary import SummaryStats, component_slices, sslmm
+from flashmm_sc._summary import SummaryStats, sslmm
 
 METHODS = ("REML", "ML")
 STATUS = ("ok", "boundary", "constant", "masked", "not converged", "indefinite")
@@ -189,8 +189,24 @@ def lmm(
     """
     one_of("method", method, METHODS)
     one_of("ddf", ddf, DDF)
-    projection = Projection.of(stats.XX, stats.ZX, stats.ZZ, stats.n, stats.d, list(stats.coef_names))
-    _check_components(projection, stats)
+    projection = Projection.of(
+        stats.XX, stats.ZX, stats.ZZ, stats.n, stats.d, stats.coef_names, stats.component_names
+    )
+    return fit(stats, projection, method, theta0, max_iter, tol, ddf, nonnegative, n_jobs)
+
+
+def fit(
+    stats: SummaryStats,
+    projection: Projection,
+    method: str,
+    theta0: Sequence[float] | np.ndarray | None,
+    max_iter: int,
+    tol: float,
+    ddf: str,
+    nonnegative: bool,
+    n_jobs: int | None,
+) -> LMMFit:
+    """`lmm` with the projection at hand and the arguments checked."""
     objective = Objective(projection, method)
     start = None if theta0 is None else _starting_ratios(theta0, len(stats.d), nonnegative)
     m, p, K = stats.n_genes, projection.p, len(stats.d)
@@ -267,18 +283,6 @@ def lmmfit(Y: Any, X: Any, Z: Any, d: Sequence[int] | int | None = None, **optio
     'ML'
     """
     return lmm(sslmm(X, Y, Z, d, n_jobs=options.get("n_jobs")), **options)
-
-
-def _check_components(projection: Projection, stats: SummaryStats) -> None:
-    trace = projection.S.factor(np.zeros((1, len(stats.d)))).traces()[0][0]
-    whole = np.array([stats.ZZ.diagonal()[part].sum() for part in component_slices(stats.d)])
-    inside = [name for name, rest, all_ in zip(stats.component_names, trace, whole, strict=True) if rest < 1e-10 * all_]
-    if inside:
-        msg = (
-            f"The random component {listed(inside)} lies within the fixed columns, so its variance can't be "
-            "estimated; remove it, or the fixed term that spans it."
-        )
-        raise ValueError(msg)
 
 
 def _starting_ratios(theta0: Sequence[float] | np.ndarray, K: int, nonnegative: bool) -> np.ndarray:

@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from flashmm_sc._errors import listed
 from flashmm_sc._rank import aliased_columns
 from flashmm_sc._structure import Structure
-from flashmm_sc._summary import SummaryStats
+from flashmm_sc._summary import SummaryStats, component_slices
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,15 +48,29 @@ class Projection:
 
     @classmethod
     def of(
-        cls, XX: np.ndarray, ZX: np.ndarray, ZZ: sp.csr_array, n: int, d: Sequence[int], names: Sequence[str]
+        cls,
+        XX: np.ndarray,
+        ZX: np.ndarray,
+        ZZ: sp.csr_array,
+        n: int,
+        d: Sequence[int],
+        coef_names: Sequence[str],
+        component_names: Sequence[str],
     ) -> Projection:
-        """Project; raise a ValueError that names aliased columns or says that no residual df are left."""
+        """Project the designs.
+
+        Raises
+        ------
+        ValueError
+            When fixed columns are linearly dependent, no residual df are left, or a random component lies within the
+            fixed columns.
+        """
         p = len(XX)
         aliased = aliased_columns(XX)
         if aliased:
             msg = (
-                f"The fixed-effects design is rank deficient: {listed(names[j] for j in aliased)} can be written as "
-                "combinations of the columns before; remove them or merge levels."
+                f"The fixed-effects design is rank deficient: {listed(coef_names[j] for j in aliased)} can be written "
+                "as combinations of the columns before; remove them or merge levels."
             )
             raise ValueError(msg)
         if n <= p:
@@ -68,6 +82,7 @@ class Projection:
         XXi = (Li.T @ Li) / np.outer(scale, scale)
         A = ZX @ XXi
         S = ZZ.toarray() - A @ ZX.T
+        _check_components(S.diagonal(), ZZ.diagonal(), d, component_names)
         logdet = 2 * float(np.log(np.diag(L)).sum() + np.log(scale).sum())
         return cls(XXi, logdet, A, n, p, tuple(d), ZZ, Structure.of((S + S.T) / 2, d))
 
@@ -80,6 +95,17 @@ class Projection:
         """c'(X'X)⁻¹c and A c (split and rotated) for the columns c of L (p × r)."""
         A1, A2 = self.S.rotate(self.A @ L)
         return np.einsum("ij,ij->j", L, self.XXi @ L), A1.T, A2.T
+
+
+def _check_components(left: np.ndarray, whole: np.ndarray, d: Sequence[int], names: Sequence[str]) -> None:
+    """Refuse a component of which the fixed columns leave nothing: tr S_kk against tr Z_k'Z_k."""
+    for name, part in zip(names, component_slices(d), strict=True):
+        if left[part].sum() < 1e-10 * whole[part].sum():
+            msg = (
+                f"The random component {name!r} lies within the fixed columns, so its variance can't be estimated; "
+                "remove it, or the fixed term that spans it."
+            )
+            raise ValueError(msg)
 
 
 @dataclass(frozen=True, eq=False)

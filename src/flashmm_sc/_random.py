@@ -69,7 +69,7 @@ def random_design(random: Random, obs: pd.DataFrame) -> RandomDesign:
     starts = np.cumsum([0, *(len(block.levels) for block in blocks)])
     indices = np.column_stack([block.codes + start for block, start in zip(blocks, starts[:-1], strict=True)])
     weights = np.column_stack([block.weights for block in blocks])
-    index = sp.get_index_dtype(maxval=max(n * width, starts[-1]))
+    index = np.dtype("int32" if max(n * width, starts[-1]) <= np.iinfo(np.int32).max else "int64")
     indptr = np.arange(0, n * width + 1, width, dtype=index)
     matrix = sp.csr_array((weights.ravel(), indices.ravel().astype(index), indptr), shape=(n, starts[-1]))
     matrix.eliminate_zeros()

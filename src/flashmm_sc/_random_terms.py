@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
@@ -10,9 +11,10 @@ from flashmm_sc._errors import listed
 from flashmm_sc._obs import check_columns, repeated
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
-    Random = str | dict[str, str] | Sequence[str | dict[str, str]]
+Random = str | dict[str, str] | Sequence[str | dict[str, str]]
+"""What `parse_random` reads."""
 
 ACCEPTED = (
     "Random terms are columns of obs, 'sam' or 'sam + batch'; interactions, 'sam:cls'; nested factors, 'sam/cls'; "

@@ -116,24 +116,6 @@ def _check_array(name: str, array: Any, shape: tuple[int, ...]) -> None:
         raise ValueError(msg)
 
 
-def from_sums(
-    X: sp.csr_array, Z: sp.csr_array, WY: np.ndarray, yy: np.ndarray, d: tuple[int, ...], **names: list[str]
-) -> SummaryStats:
-    """Put together the statistics of cells with designs X, Z from the accumulated WY = [X Z]'Y and yy."""
-    p = X.shape[1]
-    return SummaryStats(
-        XX=(X.T @ X).toarray(),
-        XY=WY[:p],
-        ZX=(Z.T @ X).toarray(),
-        ZY=WY[p:],
-        ZZ=sp.csr_array(Z.T @ Z),
-        yy=yy,
-        n=X.shape[0],
-        d=d,
-        **names,
-    )
-
-
 def sslmm(X: Any, Y: Any, Z: Any, d: Sequence[int] | int | None = None, *, n_jobs: int | None = None) -> SummaryStats:
     """Compute the summary statistics of a linear mixed model.
 
@@ -184,8 +166,18 @@ def sslmm(X: Any, Y: Any, Z: Any, d: Sequence[int] | int | None = None, *, n_job
         )
         raise ValueError(msg)
     sums = accumulate(Y, sp.csr_array(sp.hstack([Xs, Zs], format="csr")), n_jobs=n_jobs)
-    widths = () if d is None else tuple(np.atleast_1d(d))
-    return from_sums(Xs, Zs, sums.WY, sums.yy[0], widths, **names)
+    p = Xs.shape[1]
+    return SummaryStats(
+        XX=(Xs.T @ Xs).toarray(),
+        XY=sums.WY[:p],
+        ZX=(Zs.T @ Xs).toarray(),
+        ZY=sums.WY[p:],
+        ZZ=sp.csr_array(Zs.T @ Zs),
+        yy=sums.yy[0],
+        n=Xs.shape[0],
+        d=() if d is None else tuple(np.atleast_1d(d)),
+        **names,
+    )
 
 
 def _columns(table: Any) -> list[str]:

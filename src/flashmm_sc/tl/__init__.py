@@ -1,1 +1,6 @@
+"""Tools: compute, and write to the AnnData."""
 
+from flashmm_sc.tl._lmm_de import lmm_de
+from flashmm_sc.tl._lmm_test import lmm_test
+
+__all__ = ["lmm_de", "lmm_test"]

@@ -1,0 +1,135 @@
+"""What a call works on: the matrix, the genes and the scale of an AnnData, checked before any pass over the data."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from anndata import AnnData
+
+from flashmm_sc._blocks import blocks
+from flashmm_sc._errors import FlashmmWarning, did_you_mean, listed
+from flashmm_sc._obs import repeated
+
+
+@dataclass(frozen=True, eq=False)
+class Expression:
+    """A matrix of an AnnData and the genes to use.
+
+    Attributes
+    ----------
+    X
+        Cells × columns, in whatever container.
+    kept
+        Positions in var of the genes to fit.
+    gene
+        For each column of X its position among them, or -1.
+    source
+        Words for the matrix in messages.
+    """
+
+    X: Any
+    kept: np.ndarray
+    gene: np.ndarray
+    source: str
+
+
+def check_anndata(adata: AnnData, *, copy: bool) -> None:
+    """Refuse what results can't be written to."""
+    if not isinstance(adata, AnnData):
+        msg = f"adata must be an AnnData, not {type(adata).__name__}."
+        raise TypeError(msg)
+    if adata.isbacked and copy:
+        msg = "copy=True would copy a backed AnnData; use copy=False, or read the file into memory first."
+        raise ValueError(msg)
+    if adata.isbacked and adata.is_view:
+        msg = "adata is a view of backed data, which would be read anew for every block; call .to_memory() on it first."
+        raise ValueError(msg)
+    if twice := repeated(adata.var_names):
+        msg = f"var_names are not unique: {listed(twice)}. Call adata.var_names_make_unique() first."
+        raise ValueError(msg)
+
+
+def find_expression(adata: AnnData, layer: str | None, use_raw: bool, mask_var: Any) -> Expression:
+    """Find the matrix and the genes that the arguments name."""
+    kept = np.flatnonzero(_mask(adata, mask_var))
+    if layer is not None and use_raw:
+        msg = "layer and use_raw=True name two matrices; give one of them."
+        raise ValueError(msg)
+    if use_raw:
+        return _raw(adata, kept)
+    if layer is not None and layer not in adata.layers:
+        msg = f"layer={layer!r} is not in adata.layers. {did_you_mean(layer, [k for k in adata.layers if k])}"
+        raise KeyError(msg)
+    X = adata.X if layer is None else adata.layers[layer]
+    source = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
+    if X is None:
+        msg = f"adata.X is None; name a layer with layer=. {did_you_mean('X', [k for k in adata.layers if k])}"
+        raise ValueError(msg)
+    gene = np.full(adata.n_vars, -1)
+    gene[kept] = np.arange(kept.size)
+    return Expression(X, kept, gene, source)
+
+
+def _raw(adata: AnnData, kept: np.ndarray) -> Expression:
+    if adata.raw is None:
+        msg = "use_raw=True, but adata.raw is None; use adata.X or a layer."
+        raise ValueError(msg)
+    if twice := repeated(adata.raw.var_names):
+        msg = f"adata.raw.var_names are not unique: {listed(twice)}; make them unique before setting adata.raw."
+        raise ValueError(msg)
+    place = adata.raw.var_names.get_indexer(adata.var_names[kept])
+    if (place < 0).any():
+        msg = f"adata.raw lacks genes of adata: {listed(adata.var_names[kept][place < 0])}; mask them with mask_var."
+        raise ValueError(msg)
+    gene = np.full(adata.raw.n_vars, -1)
+    gene[place] = np.arange(kept.size)
+    return Expression(adata.raw.X, kept, gene, "adata.raw.X")
+
+
+def _mask(adata: AnnData, mask_var: Any) -> np.ndarray:
+    if mask_var is None:
+        return np.ones(adata.n_vars, bool)
+    if isinstance(mask_var, str):
+        if mask_var not in adata.var:
+            msg = f"mask_var={mask_var!r} is not a column of adata.var. {did_you_mean(mask_var, adata.var.columns)}"
+            raise KeyError(msg)
+        values, words = adata.var[mask_var].to_numpy(), f"adata.var[{mask_var!r}]"
+    else:
+        values, words = np.asarray(mask_var), "mask_var"
+    if values.shape != (adata.n_vars,) or values.dtype != bool:
+        msg = f"{words} must hold one True or False a gene ({adata.n_vars}), not {values.dtype} of shape {values.shape}."
+        raise ValueError(msg)
+    if not values.any():
+        msg = f"{words} leaves no gene to fit."
+        raise ValueError(msg)
+    return values
+
+
+def log_base(adata: AnnData, expression: Expression, transform: str | None) -> float:
+    """Base of the logarithm that the fitted values are on, NaN where it can't be known; warn of raw counts."""
+    if transform is not None:
+        return {"log1p": math.e, "log2p1": 2.0}[transform]
+    if _looks_like_counts(expression.X):
+        msg = (
+            f"{expression.source} seems to hold raw counts, which are fitted as they are. For log-expression use "
+            "transform='log1p' (or 'log2p1'), or sc.pp.normalize_total and sc.pp.log1p first."
+        )
+        warnings.warn(msg, FlashmmWarning, stacklevel=3)
+        return math.nan
+    logged = adata.uns.get("log1p")
+    if logged is None:
+        return math.nan
+    base = logged.get("base") if hasattr(logged, "get") else None
+    return math.e if base is None else float(base)
+
+
+def _looks_like_counts(X: Any) -> bool:
+    """Whether the first stored values are whole numbers, some above 1."""
+    first = next(iter(blocks(X, 2**20)), None)
+    values = first.values.data if first is not None else np.empty(0)
+    finite = values[np.isfinite(values)]
+    return bool(finite.size and finite.max() > 1 and finite.min() >= 0 and (finite == np.round(finite)).all())

@@ -1,0 +1,196 @@
+"""Where results lie in an AnnData: plain arrays in varm, the names of their columns in uns.
+
+Names live in uns because a level such as `CD4/CD8` as a DataFrame column can be written neither to h5ad nor to zarr.
+Groups of cells lie side by side: column `B cells|trt[T.stim]` is coefficient `trt[T.stim]` of the group `B cells`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from anndata import AnnData
+from scipy.stats import false_discovery_control
+
+from flashmm_sc._errors import did_you_mean
+from flashmm_sc._inference import Estimates, TTests
+from flashmm_sc._lmm import MASKED, STATUS, LMMFit
+from flashmm_sc._model import Model
+from flashmm_sc._projection import Projection
+
+CORRECTIONS = ("benjamini-hochberg", "bonferroni")
+_TESTS = {"coef": "coef", "se": "se", "t": "t", "df": "df", "p": "pval"}
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Tests of one group of cells: names of the combinations tested and their results, genes × combinations."""
+
+    group: str
+    names: list[str]
+    tests: TTests
+    status: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class StoredModel:
+    """A fitted model of one group as read back: all that further tests need."""
+
+    group: str
+    coef_names: list[str]
+    projection: Projection
+    estimates: Estimates
+    status: np.ndarray
+
+
+def check_key(key: str) -> None:
+    """Refuse a key that anndata can't write."""
+    if not isinstance(key, str) or not key or "/" in key:
+        msg = f"key_added={key!r} can't name results in a file; give a text without '/'."
+        raise ValueError(msg)
+
+
+def adjust(p: np.ndarray, corr_method: str) -> np.ndarray:
+    """Adjust the p-values of each column for the number of genes tested; NaN stays NaN."""
+    adjusted = np.full_like(p, np.nan)
+    for j in range(p.shape[1]):
+        tested = np.isfinite(p[:, j])
+        if corr_method == "bonferroni":
+            adjusted[tested, j] = np.minimum(p[tested, j] * tested.sum(), 1.0)
+        elif tested.any():
+            adjusted[tested, j] = false_discovery_control(p[tested, j], method="bh")
+    return adjusted
+
+
+def remove(adata: AnnData, key: str) -> None:
+    """Remove what an earlier call stored under a key, so that nothing stale stays beside the new."""
+    for suffix in (*_TESTS.values(), "pval_adj", "status", "theta", "theta_se", "theta_cov", *_PER_GROUP, "ranef"):
+        adata.varm.pop(f"{key}_{suffix}", None)
+    adata.uns.pop(key, None)
+
+
+def write_tables(adata: AnnData, key: str, tables: list[Table], corr_method: str, params: dict[str, Any]) -> None:
+    """Store tests of all groups under a key."""
+    side_by_side = lambda name: np.concatenate([getattr(table.tests, name) for table in tables], axis=1)
+    for name, suffix in _TESTS.items():
+        adata.varm[f"{key}_{suffix}"] = side_by_side(name)
+    adata.varm[f"{key}_pval_adj"] = adjust(adata.varm[f"{key}_pval"], corr_method)
+    adata.varm[f"{key}_status"] = np.column_stack([table.status for table in tables])
+    adata.uns[key] = {
+        "params": params,
+        "coef_names": _strings(_joined(table.group, table.names) for table in tables),
+        "column_names": _strings(table.names for table in tables),
+        "column_groups": _strings([table.group] * len(table.names) for table in tables),
+        "groups": _strings([table.group] for table in tables),
+        "status_names": np.array(STATUS, dtype=object),
+    }
+
+
+_PER_GROUP = {"loglik": "loglik", "n_iter": "n_iter"}
+
+
+def write_fits(
+    adata: AnnData,
+    key: str,
+    models: list[Model],
+    fits: list[LMMFit],
+    genes: np.ndarray,
+    *,
+    corr_method: str,
+    params: dict[str, Any],
+    ranef: bool,
+) -> None:
+    """Store the fits of all groups; `genes` are the positions in var of the genes that were not masked."""
+    spread = lambda values: _spread(np.asarray(values), genes, adata.n_vars)
+    tables = []
+    for model, fit in zip(models, fits, strict=True):
+        tests = TTests(*(spread(getattr(fit, name)) for name in _TESTS))
+        status = np.full(adata.n_vars, MASKED, np.int8)
+        status[genes] = fit.status.cat.codes
+        tables.append(Table(model.group, model.fixed.names, tests, status))
+    remove(adata, key)
+    write_tables(adata, key, tables, corr_method, params)
+    for name in ("theta", "theta_se", "theta_cov"):
+        adata.varm[f"{key}_{name}"] = np.concatenate([spread(getattr(fit, name)) for fit in fits], axis=1)
+    for name in _PER_GROUP:
+        adata.varm[f"{key}_{name}"] = np.column_stack([spread(getattr(fit, name)) for fit in fits])
+    described = {str(i): _described(model) for i, model in enumerate(models)}
+    names = [_joined(model.group, [*model.random.names, "residual"]) for model in models]
+    adata.uns[key] |= {"theta_names": _strings(names), "models": described}
+    if ranef:
+        adata.varm[f"{key}_ranef"] = np.concatenate([spread(fit.ranef()) for fit in fits], axis=1)
+        adata.uns[key]["ranef_names"] = _strings(_joined(model.group, model.ranef_names) for model in models)
+
+
+def read_result(adata: AnnData, key: str) -> dict[str, Any]:
+    """The entry of a result in uns, or a KeyError that names the results there are."""
+    found = adata.uns.get(key)
+    if not isinstance(found, dict) or "coef_names" not in found:
+        keys = [name for name, value in adata.uns.items() if isinstance(value, dict) and "column_groups" in value]
+        hint = did_you_mean(key, keys) if keys else "Run fsc.tl.lmm_de first."
+        msg = f"adata.uns[{key!r}] holds no result of fsc.tl.lmm_de or fsc.tl.lmm_test. {hint}"
+        raise KeyError(msg)
+    return found
+
+
+def read_models(adata: AnnData, key: str) -> list[StoredModel]:
+    """The fitted models of all groups, as further tests need them."""
+    found = read_result(adata, key)
+    if "models" not in found:
+        msg = f"adata.uns[{key!r}] holds tests, not a fit; give the key of a result of fsc.tl.lmm_de."
+        raise KeyError(msg)
+    models, p0, k0 = [], 0, 0
+    for i, group in enumerate(strings(found["groups"])):
+        m = found["models"][str(i)]
+        coef_names, components = strings(m["coef_names"]), strings(m["component_names"])
+        p, k = len(coef_names), len(components) + 1
+        projection = Projection.of(
+            m["XX"], m["ZX"], sp.csr_array(m["ZZ"]), int(m["n"]), [int(q) for q in m["d"]], coef_names, components
+        )
+        estimates = Estimates(
+            adata.varm[f"{key}_coef"][:, p0 : p0 + p],
+            adata.varm[f"{key}_theta"][:, k0 : k0 + k],
+            adata.varm[f"{key}_theta_cov"][:, k0 : k0 + k],
+        )
+        models.append(StoredModel(group, coef_names, projection, estimates, adata.varm[f"{key}_status"][:, i]))
+        p0, k0 = p0 + p, k0 + k
+    return models
+
+
+def strings(values: Any) -> list[str]:
+    """An array of text, as read from memory, h5ad or zarr, as a list."""
+    return [str(value) for value in np.asarray(values).reshape(-1)]
+
+
+def _described(model: Model) -> dict[str, Any]:
+    factors = list(model.fixed.levels.items())
+    return {
+        "n": len(model.cells),
+        "d": np.array(model.random.d),
+        "XX": model.XX,
+        "ZX": model.ZX,
+        "ZZ": sp.csr_matrix(model.projection.ZZ),
+        "coef_names": _strings([model.fixed.names]),
+        "component_names": _strings([model.random.names]),
+        "ranef_names": _strings([model.ranef_names]),
+        "factors": _strings([[factor for factor, _ in factors]]),
+        "levels": {str(i): _strings([levels]) for i, (_, levels) in enumerate(factors)},
+    }
+
+
+def _joined(group: str, names: Sequence[str]) -> list[str]:
+    return [f"{group}|{name}" for name in names] if group else list(names)
+
+
+def _strings(parts: Any) -> np.ndarray:
+    return np.array([name for part in parts for name in part], dtype=object)
+
+
+def _spread(values: np.ndarray, genes: np.ndarray, n_vars: int) -> np.ndarray:
+    """Rows of fitted genes among all genes, NaN elsewhere."""
+    out = np.full((n_vars, *values.shape[1:]), np.nan)
+    out[genes] = values
+    return out

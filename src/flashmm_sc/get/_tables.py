@@ -1,0 +1,148 @@
+"""Results as DataFrames."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from flashmm_sc._errors import FlashmmWarning, did_you_mean
+from flashmm_sc._store import read_result, strings
+
+
+def lmm_de_df(
+    adata: AnnData,
+    coefs: str | Sequence[str] | None = None,
+    *,
+    key: str = "lmm_de",
+    groups: str | Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """Tests as a tidy table, one row per gene and coefficient.
+
+    Parameters
+    ----------
+    adata
+        With results of `flashmm_sc.tl.lmm_de` or `flashmm_sc.tl.lmm_test`.
+    coefs
+        Coefficients or contrasts to show, by default all.
+    key
+        Key of the results.
+    groups
+        Groups to show if the fit has any (`groupby`), by default all.
+
+    Returns
+    -------
+    DataFrame with the columns
+
+    `variable`, `contrast` (and `group`)
+        Gene, coefficient or contrast, group of cells.
+    `coef`, `se`
+        Estimate and standard error on the scale of the fitted values.
+    `log_fc`
+        The estimate as log2: coef / ln 2 for natural logs. A difference of mean log-expression, not the log of a ratio
+        of means. NaN, with a warning, where the base of the logarithm isn't known; no fold change for a covariate.
+    `t_value`, `df`, `p_value`, `adj_p_value`
+        The test, and its p-value adjusted over the genes of one coefficient.
+    `status`
+        "ok" or "boundary", else why the gene has no result.
+
+    The first columns fit the plots of pertpy and decoupler.
+
+    Raises
+    ------
+    KeyError
+        When there is no result under `key`, or it lacks a coefficient or group asked for.
+
+    Examples
+    --------
+    >>> import flashmm_sc as fsc
+    >>> adata = fsc.datasets.simu_rnaseq(n_genes=50, n_cells=2000, n_samples=8, n_clusters=2, seed=1)
+    >>> fsc.tl.lmm_de(adata, "~ 0 + cls + cls:trt", "sam", transform="log1p")
+    >>> table = fsc.get.lmm_de_df(adata, "cls[2]:trt[T.B]")
+    >>> best = table.sort_values("p_value").head(3)
+    """
+    result = read_result(adata, key)
+    names, in_group = strings(result["column_names"]), strings(result["column_groups"])
+    all_groups = strings(result["groups"])
+    wanted = _selected("coefs", coefs, [*names, *strings(result["coef_names"])], key)
+    wanted_groups = _selected("groups", groups, all_groups, key)
+    columns = [
+        j
+        for j, (name, full) in enumerate(zip(names, strings(result["coef_names"]), strict=True))
+        if (wanted is None or name in wanted or full in wanted) and (wanted_groups is None or in_group[j] in wanted_groups)
+    ]
+    take = lambda suffix: np.asarray(adata.varm[f"{key}_{suffix}"])[:, columns].T.reshape(-1)
+    coef = take("coef")
+    repeat = lambda values: np.repeat(np.array([values[j] for j in columns], dtype=object), adata.n_vars)
+    table = {"variable": np.tile(adata.var_names.to_numpy(), len(columns)), "contrast": repeat(names)}
+    if all_groups != [""]:
+        table["group"] = repeat(in_group)
+    status = np.asarray(adata.varm[f"{key}_status"])[:, [all_groups.index(in_group[j]) for j in columns]]
+    return pd.DataFrame(
+        table
+        | {"coef": coef, "log_fc": coef * _log2_factor(result), "se": take("se"), "t_value": take("t")}
+        | {"df": take("df"), "p_value": take("pval"), "adj_p_value": take("pval_adj")}
+        | {"status": np.array(strings(result["status_names"]), dtype=object)[status.T.reshape(-1).astype(int)]}
+    )
+
+
+def variance_df(adata: AnnData, *, key: str = "lmm_de") -> pd.DataFrame:
+    """Variance components as a tidy table, one row per gene and component.
+
+    Parameters
+    ----------
+    adata
+        With results of `flashmm_sc.tl.lmm_de`.
+    key
+        Key of the results.
+
+    Returns
+    -------
+    DataFrame with `variable` (gene), `component` (the residual last; with groups ``"B cells|sam"``), `variance` and
+    `se` on the squared scale of the fitted values.
+
+    Raises
+    ------
+    KeyError
+        When there is no fit under `key`.
+    """
+    result = read_result(adata, key)
+    if "theta_names" not in result:
+        msg = f"adata.uns[{key!r}] holds tests, which have no variance components; give the key of a fit."
+        raise KeyError(msg)
+    names = strings(result["theta_names"])
+    return pd.DataFrame(
+        {
+            "variable": np.tile(adata.var_names.to_numpy(), len(names)),
+            "component": np.repeat(np.array(names, dtype=object), adata.n_vars),
+            "variance": np.asarray(adata.varm[f"{key}_theta"]).T.reshape(-1),
+            "se": np.asarray(adata.varm[f"{key}_theta_se"]).T.reshape(-1),
+        }
+    )
+
+
+def _selected(argument: str, values: str | Sequence[str] | None, known: list[str], key: str) -> list[str] | None:
+    if values is None:
+        return None
+    values = [values] if isinstance(values, str) else [str(value) for value in values]
+    for value in values:
+        if value not in known:
+            msg = f"{argument}: the result {key!r} has no {value!r}. {did_you_mean(value, known)}"
+            raise KeyError(msg)
+    return values
+
+
+def _log2_factor(result: dict[str, Any]) -> float:
+    base = float(result["params"]["log_base"])
+    if math.isnan(base):
+        msg = (
+            "log_fc is NaN, since the logarithm that the values are on isn't known: use transform= in tl.lmm_de, or "
+            "sc.pp.log1p, which notes it in adata.uns['log1p']."
+        )
+        warnings.warn(msg, FlashmmWarning, stacklevel=3)
+    return math.log(base) / math.log(2)

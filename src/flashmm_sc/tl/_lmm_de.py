@@ -1,0 +1,238 @@
+"""Differential expression with linear mixed models."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from flashmm_sc._accumulate import accumulate
+from flashmm_sc._contrasts import contrast_matrix
+from flashmm_sc._errors import FlashmmWarning, listed, one_of
+from flashmm_sc._formula import used_columns
+from flashmm_sc._inference import DDF
+from flashmm_sc._input import check_anndata, find_expression, log_base
+from flashmm_sc._kernel import TRANSFORMS
+from flashmm_sc._lmm import METHODS, fit
+from flashmm_sc._model import Model, build_models, design_rows
+from flashmm_sc._obs import as_factor
+from flashmm_sc._parallel import n_threads
+from flashmm_sc._random_terms import parse_random
+from flashmm_sc._store import CORRECTIONS, check_key, write_fits
+from flashmm_sc.tl._lmm_test import lmm_test
+
+if TYPE_CHECKING:
+    from flashmm_sc._random_terms import Random
+
+logger = logging.getLogger("flashmm_sc")
+
+
+def lmm_de(
+    adata: AnnData,
+    fixed: str,
+    random: Random,
+    *,
+    layer: str | None = None,
+    use_raw: bool = False,
+    mask_var: str | Sequence[bool] | np.ndarray | None = None,
+    transform: str | None = None,
+    method: str = "REML",
+    ddf: str = "satterthwaite",
+    nonnegative: bool = True,
+    groupby: str | None = None,
+    contrasts: Mapping[str, Any] | Sequence[str] | str | None = None,
+    corr_method: str = "benjamini-hochberg",
+    ranef: bool = False,
+    key_added: str = "lmm_de",
+    copy: bool = False,
+    max_iter: int = 100,
+    n_jobs: int | None = None,
+    show_progress: bool | None = None,
+) -> AnnData | None:
+    """Test differential expression with a linear mixed model for every gene.
+
+    y = X β + Σ_k Z_k b_k + e for the expression y of a gene in all cells: fixed effects β of the columns of X, random
+    effects b_k ~ N(0, s_k I) of samples, donors or batches, which make the cells of one donor alike, and
+    e ~ N(0, s_0 I). One pass over the matrix, in blocks, then all genes are fitted at once.
+
+    Parameters
+    ----------
+    adata
+        Cells × genes, in memory or backed.
+    fixed
+        Formula of the fixed effects over the columns of `adata.obs`, in formulaic's language, e.g.
+        ``"~ 0 + cls + cls:trt"``. A formula is code: don't take one from a source you wouldn't run code from.
+    random
+        Random terms, one variance component each: ``"sam"``, ``["sam", "batch"]``, ``"sam + sam:cls"``, ``"(1|sam)"``,
+        ``"(1|sam/cls)"``, ``"(0+score|sam)"`` for an independent slope, ``{"name": term}``.
+    layer
+        Layer to use instead of `adata.X`.
+    use_raw
+        Use the genes of `adata` from `adata.raw.X`.
+    mask_var
+        Genes to fit: a boolean column of `adata.var`, or one boolean a gene.
+    transform
+        Applied to the values as they are read: None for values that are logged already, "log1p" for ln(1 + x),
+        "log2p1" for log2(1 + x). `adata.X` itself is not changed.
+    method
+        "REML" or "ML".
+    ddf
+        Degrees of freedom of the t tests: "satterthwaite", or "residual" for FLASHMM's n - p, which gives far too many
+        small p-values for effects that vary between samples only.
+    nonnegative
+        Bound variance components at zero, as lme4 does. False: free as in FLASHMM.
+    groupby
+        Column of `adata.obs`: fit one model for each of its categories, with variances of its own, in the same pass.
+        Categories in which the model can't be fitted are left out with a warning.
+    contrasts
+        Combinations of coefficients to test as well, as in `lmm_test`; stored under ``key_added + "_contrasts"``.
+    corr_method
+        Correction of the p-values of each coefficient for the number of genes: "benjamini-hochberg" or "bonferroni".
+    ranef
+        Also store the predicted random effects (BLUPs).
+    key_added
+        Key of the results.
+    copy
+        Return a copy of `adata` with the results instead of writing to it; not for backed data.
+    max_iter
+        Most steps of the optimiser for a gene.
+    n_jobs
+        Threads; by default all cores.
+    show_progress
+        Show a progress bar; by default when standard error is a terminal.
+
+    Returns
+    -------
+    None, or the copy. Sets, with `key_added` for ``lmm_de``:
+
+    `adata.varm['lmm_de_coef' | '_se' | '_t' | '_df' | '_pval' | '_pval_adj']` : float64, genes × coefficients
+        Coefficients on the scale of the fitted values and their two-sided t tests; names in
+        `adata.uns['lmm_de']['coef_names']`. NaN for genes that were not fitted.
+    `adata.varm['lmm_de_theta' | '_theta_se']` : float64, genes × variance components
+        The residual variance last; names in `adata.uns['lmm_de']['theta_names']`.
+    `adata.varm['lmm_de_theta_cov']` : float64, genes × components × components
+        Inverse of the observed information.
+    `adata.varm['lmm_de_status' | '_loglik' | '_n_iter']` : genes × groups
+        Status codes count into `adata.uns['lmm_de']['status_names']`, 0 is "ok".
+    `adata.varm['lmm_de_ranef']` : float64, genes × random effects
+        With `ranef=True`; names in `adata.uns['lmm_de']['ranef_names']`.
+    `adata.uns['lmm_de']` : dict
+        Parameters, names, and of each group the factor levels and X'X, Z'X, Z'Z, so that tests need no second pass.
+
+    With `groupby` the groups lie side by side, named ``"B cells|trt[T.stim]"``.
+
+    Raises
+    ------
+    KeyError
+        For a column, layer or mask that `adata` lacks.
+    ValueError
+        For missing values in obs, a rank-deficient design, random terms that can't be estimated, values that the
+        transform can't take, and unknown options. `adata` is then as it was.
+
+    Notes
+    -----
+    The model and its summary statistics are those of FLASH-MM: Xu et al., Nature Communications 2026,
+    doi 10.1038/s41467-026-69063-2. ``lmm_de(adata, fixed, random, transform="log2p1", ddf="residual",
+    nonnegative=False)`` gives the numbers of its R package's ``flashmm``. Satterthwaite's degrees of freedom are those
+    of lmerTest (Kuznetsova et al., Journal of Statistical Software 2017).
+
+    Examples
+    --------
+    >>> import flashmm_sc as fsc
+    >>> adata = fsc.datasets.simu_rnaseq(n_genes=50, n_cells=2000, n_samples=8, n_clusters=2, seed=1)
+    >>> fsc.tl.lmm_de(adata, fixed="~ 0 + cls + cls:trt", random="sam", transform="log1p")
+    >>> fsc.get.lmm_de_df(adata, "cls[1]:trt[T.B]").columns[:4].to_list()
+    ['variable', 'contrast', 'coef', 'log_fc']
+    """
+    one_of("transform", transform, TRANSFORMS)
+    one_of("method", method, METHODS)
+    one_of("ddf", ddf, DDF)
+    one_of("corr_method", corr_method, CORRECTIONS)
+    n_threads(n_jobs)
+    check_key(key_added)
+    check_anndata(adata, copy=copy)
+    expression = find_expression(adata, layer, use_raw, mask_var)
+    models = build_models(adata.obs, fixed, random, groupby)
+    if contrasts is not None:
+        for model in models:
+            contrast_matrix(contrasts, model.fixed.names)
+    _advise(adata.obs, models, random, ddf, groupby)
+    params = _params(locals(), adata, log_base(adata, expression, transform))
+
+    rows, group = design_rows(models, adata.n_obs)
+    sums = accumulate(
+        expression.X,
+        rows,
+        group=group,
+        gene=expression.gene,
+        transform=transform,
+        n_jobs=n_jobs,
+        show_progress=sys.stderr.isatty() if show_progress is None else show_progress,
+        describe=lambda i, j: f"cell {adata.obs_names[i]!r}, gene {_column_name(adata, use_raw, j)!r}",
+    )
+    genes = list(adata.var_names[expression.kept])
+    starts = np.cumsum([0, *(model.width for model in models)]).tolist()
+    fits = [
+        fit(model.stats(sums, start, i, genes), model.projection, method, None, max_iter, 1e-16, ddf, nonnegative, n_jobs)
+        for i, (model, start) in enumerate(zip(models, starts[:-1], strict=True))
+    ]
+    adata = adata.copy() if copy else adata
+    write_fits(
+        adata, key_added, models, fits, expression.kept, corr_method=corr_method, params=params, ranef=ranef
+    )
+    if contrasts is not None:
+        lmm_test(adata, contrasts, key=key_added, key_added=f"{key_added}_contrasts", corr_method=corr_method)
+    return adata if copy else None
+
+
+def _column_name(adata: AnnData, use_raw: bool, j: int) -> str:
+    return str((adata.raw if use_raw else adata).var_names[j])
+
+
+def _params(arguments: dict[str, Any], adata: AnnData, base: float) -> dict[str, Any]:
+    """The arguments in a form that h5ad and zarr can hold."""
+    names = ("fixed", "layer", "use_raw", "transform", "method", "ddf", "nonnegative", "groupby", "corr_method", "max_iter")
+    params = {name: arguments[name] for name in names}
+    mask = arguments["mask_var"]
+    terms = parse_random(arguments["random"], adata.obs.columns)
+    return params | {
+        "random": np.array([term.name for term in terms], dtype=object),
+        "mask_var": mask if mask is None or isinstance(mask, str) else np.asarray(mask),
+        "n_obs": adata.n_obs,
+        "log_base": base,
+        "version": version("flashmm-sc"),
+    }
+
+
+def _advise(obs: pd.DataFrame, models: list[Model], random: Random, ddf: str, groupby: str | None) -> None:
+    """Warn of n - p degrees of freedom for effects between samples; hint at groupby where it asks the same question."""
+    terms = parse_random(random, obs.columns)
+    used = used_columns(models[0].fixed.spec.formula, obs.columns, "fixed")
+    if ddf == "residual":
+        for group in (term.groups[0] for term in terms if len(term.groups) == 1):
+            codes = as_factor(obs[group]).codes
+            between = [name for name in used if obs[name].groupby(codes).nunique().max() <= 1]
+            if between:
+                msg = (
+                    f"{listed(between)} varies between the levels of {group!r} only, but ddf='residual' counts cells as "
+                    "if they were independent: p-values come out too small. Use ddf='satterthwaite'."
+                )
+                warnings.warn(msg, FlashmmWarning, stacklevel=3)
+                break
+    crossed = [{f.expr for f in term.factors} for term in models[0].fixed.spec.formula if len(term.factors) > 1]
+    shared = set.intersection(*crossed) & set(models[0].fixed.levels) if crossed else set()
+    if groupby is None and shared:
+        name = min(shared)
+        logger.info(
+            "Every interaction has %r in it. One model for each of its levels, groupby=%r, estimates the same effects "
+            "with variances of each level's own, and is better calibrated where these differ.",
+            name,
+            name,
+        )
