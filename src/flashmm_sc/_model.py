@@ -52,8 +52,14 @@ class Model:
         """Build and check the designs of the cells of a group."""
         rows = obs.iloc[cells] if len(cells) < len(obs) else obs
         X = fixed_design(fixed, rows)
+        if len(X.names) >= len(rows):
+            msg = f"{len(rows)} cells leave no residual degrees of freedom for the {len(X.names)} columns of {fixed!r}."
+            raise ValueError(msg)
         check_full_rank(X, rows)
         Z = random_design(random, rows)
+        if "residual" in Z.names:
+            msg = "A random component is called 'residual', as the residual variance is; give it another name."
+            raise ValueError(msg)
         XX, ZX = (X.matrix.T @ X.matrix).toarray(), (Z.matrix.T @ X.matrix).toarray()
         ZZ = sp.csr_array(Z.matrix.T @ Z.matrix)
         projection = Projection.of(XX, ZX, ZZ, len(rows), Z.d, X.names, Z.names)

@@ -93,8 +93,7 @@ class Objective:
         det = factor if self.method == "REML" else self.projection.Z.factor(shared)
         if not (factor.ok & det.ok).all():
             return np.full(len(genes.yRy), np.inf)
-        form = factor.solve(genes.a, genes.r2)[2]
-        left = np.maximum(1 - form / genes.yRy, 1e-300)
+        left = np.maximum(1 - factor.shared_form(genes.a, genes.r2) / genes.yRy, 1e-300)
         return self.nu * np.log(left) + det.logdet
 
 

@@ -124,6 +124,14 @@ class Factor:
         v1 = self.d * (a - t @ self.structure.C.T)
         return v1, v2, quad + np.einsum("ij,ij->i", bt, t)
 
+    def shared_form(self, a: np.ndarray, r2: np.ndarray) -> np.ndarray:
+        """r' D (I + S D)⁻¹ r for one r a gene, at ratios that all genes share (a factor of one row)."""
+        form = a**2 @ self.h[0]
+        if self.structure.n_rest:
+            bt = r2 - a @ (self.h[0, :, None] * self.structure.C)
+            form += np.einsum("ij,ij->i", bt @ self.K2[0], bt)
+        return form
+
     def by_component(self, x1: np.ndarray, x2: np.ndarray) -> np.ndarray:
         """Sum a genes × q quantity within components: m × K."""
         out = x2 @ self.structure.member
