@@ -68,7 +68,9 @@ def main() -> None:
         print("FLASH-MM is not installed (pip install FLASH-MM): no comparison.")
         return
     seconds, difference = found
-    print(f"{f'FLASH-MM (PyPI), {arguments.peer_genes} genes':<42}{seconds * arguments.peer_genes:>10.2f}{seconds * 1e6:>12.1f}")
+    print(
+        f"{f'FLASH-MM (PyPI), {arguments.peer_genes} genes':<42}{seconds * arguments.peer_genes:>10.2f}{seconds * 1e6:>12.1f}"
+    )
     ratio = seconds * arguments.genes / ours["flashmm-sc, n - p df"]
     print(f"FLASH-MM takes {ratio:.0f} times as long; largest difference of a coefficient {difference:.1e}.")
 

@@ -25,7 +25,9 @@ def designs(n: int, donors: int, types: int, batches: int, seed: int) -> tuple[s
     cls = rng.integers(types, size=n)
     treated = (donor % 2).astype(float)
     of_donors = [rng.normal(size=donors)[donor] for _ in range(4)]
-    X = sp.hstack([indicator(cls), indicator(cls, treated), sp.csr_array(np.column_stack([*of_donors, rng.normal(size=n)]))])
+    X = sp.hstack(
+        [indicator(cls), indicator(cls, treated), sp.csr_array(np.column_stack([*of_donors, rng.normal(size=n)]))]
+    )
     Z = [indicator(donor)] + ([indicator(donor % batches)] if batches else [])
     return sp.csr_array(X), Z
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -97,11 +98,11 @@ def _add(
     rows = slice(block.start, block.start + values.shape[0]) if block.by_rows else slice(None)
     cols = slice(None) if block.by_rows else slice(block.start, block.start + values.shape[1])
     Wp = Wp[rows.start : rows.stop + 1] if block.by_rows else Wp
-    kernel = add_rows if block.by_rows else add_columns
+    kernel: Callable[..., tuple[int, int]] = add_rows if block.by_rows else add_columns
     edges = np.linspace(0, values.shape[1], threads + 1).astype(np.int64)
     calls = [
-        pool.submit(kernel, *stored, first, last, gene[cols], group[rows], Wp, Wi, Wx, *fixed, sums.WY, sums.yy)
-        for first, last in zip(edges[:-1], edges[1:], strict=True)
+        pool.submit(kernel, *stored, *genes, gene[cols], group[rows], Wp, Wi, Wx, *fixed, sums.WY, sums.yy)
+        for genes in pairwise(edges)
     ]
     bad = [position for position in (call.result() for call in calls) if position[0] >= 0]
     return min(bad) if bad else None

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
 import pandas as pd
 
 from flashmm_sc._errors import did_you_mean, listed
 
-Contrasts = str | Sequence[Any] | Mapping[str, Any] | pd.DataFrame | np.ndarray
+Contrasts: TypeAlias = str | Sequence[Any] | Mapping[str, Any] | pd.DataFrame | np.ndarray
 
 _NUMBER = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,2})?(?=[\s+*/()-]|\Z)")
 # for messages: an unknown name may hold spaces, and any character in quotes, brackets or a call
@@ -106,10 +106,10 @@ def _vector(label: str, value: Any, names: list[str]) -> np.ndarray:
 
 
 def _check_names(what: str, names: Iterable[str]) -> None:
-    names = pd.Index(names)
-    if names.empty or names.has_duplicates:
-        repeated = listed(names[names.duplicated()])
-        msg = f"There are no {what}s." if names.empty else f"Duplicate {what} names: {repeated}."
+    index = pd.Index(names)
+    if index.empty or index.has_duplicates:
+        repeated = listed(index[index.duplicated()])
+        msg = f"There are no {what}s." if index.empty else f"Duplicate {what} names: {repeated}."
         raise ValueError(msg)
 
 

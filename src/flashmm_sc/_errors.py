@@ -12,18 +12,18 @@ class FlashmmWarning(UserWarning):
 
 def listed(names: Iterable[object], most: int = 8) -> str:
     """Quote names for a message, the first `most` of them."""
-    names = [repr(str(name)) for name in names]
-    rest = len(names) - most
-    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
+    quoted = [repr(str(name)) for name in names]
+    rest = len(quoted) - most
+    return ", ".join(quoted[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def did_you_mean(name: str, options: Iterable[object]) -> str:
     """Say which of the options `name` resembles, or what the options are."""
-    options = [str(option) for option in options]
-    close = difflib.get_close_matches(name, options, n=3, cutoff=0.5)
+    known = [str(option) for option in options]
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     if close:
         return f"Did you mean {' or '.join(repr(c) for c in close)}?"
-    return f"There are: {listed(options)}." if options else "There are none."
+    return f"There are: {listed(known)}." if known else "There are none."
 
 
 def one_of(argument: str, value: object, choices: Iterable[object]) -> None:

@@ -101,7 +101,9 @@ def _mask(adata: AnnData, mask_var: Any) -> np.ndarray:
     else:
         values, words = np.asarray(mask_var), "mask_var"
     if values.shape != (adata.n_vars,) or values.dtype != bool:
-        msg = f"{words} must hold one True or False a gene ({adata.n_vars}), not {values.dtype} of shape {values.shape}."
+        msg = (
+            f"{words} must hold one True or False a gene ({adata.n_vars}), not {values.dtype} of shape {values.shape}."
+        )
         raise ValueError(msg)
     if not values.any():
         msg = f"{words} leaves no gene to fit."

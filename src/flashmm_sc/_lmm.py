@@ -189,9 +189,7 @@ def lmm(
     """
     one_of("method", method, METHODS)
     one_of("ddf", ddf, DDF)
-    projection = Projection.of(
-        stats.XX, stats.ZX, stats.ZZ, stats.n, stats.d, stats.coef_names, stats.component_names
-    )
+    projection = Projection.of(stats.XX, stats.ZX, stats.ZZ, stats.n, stats.d, stats.coef_names, stats.component_names)
     return fit(stats, projection, method, theta0, max_iter, tol, ddf, nonnegative, n_jobs)
 
 
@@ -334,7 +332,7 @@ def expected_information(point: Point, nu: int) -> np.ndarray:
 
 
 def observed_information(point: Point, nu: int, fisher: np.ndarray) -> np.ndarray:
-    """y'P V_k P V_l P y - ½ tr(P V_k P V_l), m × (K+1) × (K+1)."""
+    """Y'P V_k P V_l P y - ½ tr(P V_k P V_l), m × (K+1) × (K+1)."""
     s0 = point.Q / nu
     return _with_residual(point.quad, point.v_sq, point.Q, point.gamma) / s0[:, None, None] ** 3 - fisher
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
-from flashmm_sc._contrasts import contrast_matrix
+from flashmm_sc._contrasts import Contrasts, contrast_matrix
 from flashmm_sc._errors import did_you_mean, one_of
 from flashmm_sc._inference import ALTERNATIVES, DDF, t_tests
 from flashmm_sc._lmm import LMMFit
@@ -16,7 +15,7 @@ from flashmm_sc._lmm import LMMFit
 
 def lmmtest(
     fit: LMMFit,
-    contrast: str | Sequence[str] | Mapping[str, Any] | pd.DataFrame | np.ndarray | None = None,
+    contrast: Contrasts | None = None,
     index: int | str | Sequence[int | str] | None = None,
     alternative: str = "two-sided",
     ddf: str = "residual",

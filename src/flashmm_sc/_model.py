@@ -136,4 +136,3 @@ def design_rows(models: list[Model], n: int) -> tuple[sp.csr_array, np.ndarray]:
     place[np.concatenate([model.cells for model in models])] = np.arange(rows.shape[0])
     padded = sp.csr_array(sp.vstack([rows, sp.csr_array((1, rows.shape[1]))], format="csr"))
     return padded[place], group
-

@@ -65,7 +65,7 @@ class Objective:
 
     @property
     def nu(self) -> int:
-        """n - p for REML, n for ML."""
+        """N - p for REML, n for ML."""
         return self.projection.n - (self.projection.p if self.method == "REML" else 0)
 
     def __call__(self, genes: Genes, gamma: np.ndarray) -> Point:
@@ -75,7 +75,7 @@ class Objective:
         v1, v2, form = factor.solve(genes.a, genes.r2)
         det = factor if self.method == "REML" else self.projection.Z.factor(gamma)
         Q = genes.yRy - form
-        ok = factor.ok & det.ok & (Q > 1e-13 * genes.yRy)
+        ok = factor.ok & det.ok & (1e-13 * genes.yRy < Q)
         Q = np.where(ok, Q, genes.yRy)
         f = np.where(ok, nu * np.log(Q / genes.yRy) + det.logdet, np.inf)
         trace, norm = det.traces()
@@ -87,7 +87,7 @@ class Objective:
         return Point(gamma, f, Q, trace - nu * u, observed, expected, v_sq, quad, trace, norm)
 
     def value(self, genes: Genes, gamma: np.ndarray) -> np.ndarray:
-        """f alone, at one γ (K) shared by all genes."""
+        """F alone, at one γ (K) shared by all genes."""
         shared = gamma[None]
         factor = self.projection.S.factor(shared)
         det = factor if self.method == "REML" else self.projection.Z.factor(shared)

@@ -17,8 +17,6 @@ from functools import cached_property
 import numba
 import numpy as np
 
-from flashmm_sc._summary import component_slices
-
 
 @dataclass(frozen=True)
 class Structure:
@@ -113,7 +111,7 @@ class Factor:
         return weighted_products(self.d**2, self.structure.C, self.structure.C)
 
     def solve(self, a: np.ndarray, r2: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """v = (I + S D)⁻¹ r and the quadratic form r' D v, for one r a gene."""
+        """V = (I + S D)⁻¹ r and the quadratic form r' D v, for one r a gene."""
         ha = self.h * a
         quad = np.einsum("ij,ij->i", ha, a)
         if not self.structure.n_rest:
@@ -125,7 +123,7 @@ class Factor:
         return v1, v2, quad + np.einsum("ij,ij->i", bt, t)
 
     def shared_form(self, a: np.ndarray, r2: np.ndarray) -> np.ndarray:
-        """r' D (I + S D)⁻¹ r for one r a gene, at ratios that all genes share (a factor of one row)."""
+        """R' D (I + S D)⁻¹ r for one r a gene, at ratios that all genes share (a factor of one row)."""
         form = a**2 @ self.h[0]
         if self.structure.n_rest:
             bt = r2 - a @ (self.h[0, :, None] * self.structure.C)
@@ -149,7 +147,7 @@ class Factor:
         return (out + out.swapaxes(1, 2)) / 2
 
     def traces(self) -> tuple[np.ndarray, np.ndarray]:
-        """tr T_kk (m × K) and |T_kl|² in Frobenius norm (m × K × K), T = (I + S D)⁻¹ S."""
+        """Tr T_kk (m × K) and |T_kl|² in Frobenius norm (m × K × K), T = (I + S D)⁻¹ S."""
         s, K = self.structure, self.gamma.shape[1]
         e = s.lam * self.d
         trace, norm = np.zeros((len(e), K)), np.zeros((len(e), K, K))
@@ -170,7 +168,7 @@ class Factor:
         return trace, norm
 
     def shared_quadratics(self, A1: np.ndarray, A2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """x' D (I + S D)⁻¹ x (m × r) and |component k of (I + S D)⁻¹ x|² (m × r × K) for r vectors x all genes share.
+        """X' D (I + S D)⁻¹ x (m × r) and |component k of (I + S D)⁻¹ x|² (m × r × K) for r vectors x all genes share.
 
         A1 (q_1 × r, in the eigenbasis) and A2 (R × r) hold the vectors as columns.
         """
@@ -198,7 +196,7 @@ class Factor:
 
 
 def weighted_products(weights: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """left' diag(w_g) right for the weights w_g of every gene g: one matrix product a column of `left`."""
+    """Left' diag(w_g) right for the weights w_g of every gene g: one matrix product a column of `left`."""
     out = np.empty((len(weights), left.shape[1], right.shape[1]))
     for i in range(left.shape[1]):
         if left is right:
@@ -230,7 +228,7 @@ def _invert_signed(G, D, K2, logdet, ok):  # type: ignore[no-untyped-def]
                 if (D[g, k] < 0) != (negative == 1):
                     continue
                 pivot = A[k, k]
-                if not (pivot < 0) == (negative == 1) or pivot == 0 or not np.isfinite(pivot):
+                if (pivot < 0) != (negative == 1) or pivot == 0 or not np.isfinite(pivot):
                     ok[g] = False
                     continue
                 logdet[g] += np.log(np.abs(pivot))

@@ -91,7 +91,9 @@ class SummaryStats:
 
     def __repr__(self) -> str:
         p, q = len(self.XX), len(self.ZX)
-        return f"SummaryStats of {self.n} cells × {self.n_genes} genes: {p} fixed columns, {q} random columns in {self.d}"
+        return (
+            f"SummaryStats of {self.n} cells × {self.n_genes} genes: {p} fixed columns, {q} random columns in {self.d}"
+        )
 
 
 def _names(given: Sequence[Any], index: Any, stem: str, size: int, *, unique: bool = True) -> list[str]:

@@ -53,7 +53,7 @@ class Reference:
             return np.full(len(self.cells), self.libsize.mean())
         if n_empty := int((self.libsize == 0).sum()):
             msg = (
-                f"{n_empty} cells of the reference have no counts, so no library size to simulate by. "
+                f"The reference has cells without counts ({n_empty}): they give no library size to simulate by. "
                 "Filter them (scanpy.pp.filter_cells(reference, min_counts=1)) or give adjust_library_size=False."
             )
             raise ValueError(msg)

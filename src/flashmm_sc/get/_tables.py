@@ -74,7 +74,8 @@ def lmm_de_df(
     columns = [
         j
         for j, (name, full) in enumerate(zip(names, strings(result["coef_names"]), strict=True))
-        if (wanted is None or name in wanted or full in wanted) and (wanted_groups is None or in_group[j] in wanted_groups)
+        if (wanted is None or name in wanted or full in wanted)
+        and (wanted_groups is None or in_group[j] in wanted_groups)
     ]
     take = lambda suffix: np.asarray(adata.varm[f"{key}_{suffix}"])[:, columns].T.reshape(-1)
     coef = take("coef")

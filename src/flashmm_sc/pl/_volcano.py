@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
-from adjustText import adjust_text
-from matplotlib import patheffects
-
-from flashmm_sc._errors import FlashmmWarning, did_you_mean, listed
-from flashmm_sc.get import lmm_de_df
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
 
-UP, DOWN, OTHER = "#D55E00", "#0072B2", "#B3B3B3"  # vermillion and blue of Okabe and Ito
+UP, DOWN, OTHER = "#D55E00", "#0072B2", "#B3B3B3"  # Okabe and Ito's vermillion and blue: distinct to all eyes
 SMALLEST = math.ulp(0.0)
+CROWD = 300  # points that labels keep clear of; adjustText's memory grows with their square
 
 
 def volcano(
@@ -67,7 +61,7 @@ def volcano(
     ax
         Axes to draw on, by default those of a new figure.
     show
-        Whether to show the figure and return nothing; by default `scanpy.settings.autoshow`, False if `ax` is given.
+        Whether to show the figure and return nothing; by default `scanpy.settings.autoshow`, but not if `ax` is given.
 
     Returns
     -------
@@ -89,25 +83,126 @@ def volcano(
     >>> ax = fsc.pl.volcano(adata, "cls[2]:trt[T.B]", labels=5, show=False)
     >>> ax.figure.savefig("volcano.pdf")  # doctest: +SKIP
     """
-    if not (0 < alpha <= 1 and min_effect >= 0):
-        msg = f"alpha={alpha!r} must be above 0 and at most 1, min_effect={min_effect!r} not negative."
-        raise ValueError(msg)
-    table = _one_test(adata, coef, key, group)
-    name = " · ".join(dict.fromkeys(table.iloc[0][["group", "contrast"]])).strip(" ·")
-    table["label"] = _names(adata, gene_symbols)
-    labelled = None if isinstance(labels, (int, np.integer)) else _asked_for(table, labels)
-    known_base = table["log_fc"].notna().any()
-    table["x"] = table["log_fc" if known_base else "coef"]
-    table = table[np.isfinite(table["x"]) & table["p_value"].notna()].sort_values("p_value", kind="stable")
-    if table.empty:
-        msg = f"No gene has a result for {name!r}; see the column 'status' of fsc.get.lmm_de_df."
-        raise ValueError(msg)
-    table["y"] = -np.log10(table["p_value"].clip(lower=SMALLEST))
-    table["significant"] = (table["adj_p_value"] < alpha) & (table["x"].abs() >= min_effect)
+    from scanpy import settings  # slow to import
 
-    ax = plt.subplots(layout="constrained")[1] if ax is None else _keep_open(ax)
-    _draw_points(ax, table)
-    _draw_lines(ax, _threshold(table, alpha), min_effect)
-    ax.set(xlabel="log2 fold change" if known_base else "coefficient", ylabel="$-\\log_{10}$ p-value")
+    if not (0 < alpha <= 1 and min_effect >= 0):
+        msg = f"alpha={alpha!r} must be above 0 and at most 1, and min_effect={min_effect!r} not negative."
+        raise ValueError(msg)
+    result, name = _one_test(adata, coef, key, group)
+    known_base = result["log_fc"].notna().any()
+    result = result.assign(gene=_gene_names(adata, gene_symbols), x=result["log_fc" if known_base else "coef"])
+    drawn = result[result["x"].notna() & result["p_value"].notna()]
+    if drawn.empty:
+        msg = f"No gene has a result for {name!r}; see the column 'status' of fsc.get.lmm_de_df(adata, key={key!r})."
+        raise ValueError(msg)
+    drawn = drawn.assign(
+        y=-np.log10(drawn["p_value"].clip(lower=SMALLEST)),
+        significant=(drawn["adj_p_value"] < alpha) & (drawn["x"].abs() >= min_effect),
+    )
+    labelled = _labelled(drawn, labels, result["gene"])
+
+    show = (settings.autoshow and ax is None) if show is None else show
+    ax = plt.subplots(layout="constrained")[1] if ax is None else ax
+    _draw_points(ax, drawn)
+    _draw_lines(ax, drawn, alpha, min_effect)
+    ax.set_xlabel(r"$\log_2$ fold change" if known_base else "coefficient")
+    ax.set_ylabel(r"$-\log_{10}$ p-value")
     ax.set_title(name if title is None else title)
-    return ax
+    _draw_labels(ax, drawn, labelled)
+    if not show:
+        return ax
+    plt.show()
+    return None
+
+
+def _one_test(adata: AnnData, coef: str | None, key: str, group: str | None) -> tuple[pd.DataFrame, str]:
+    """Take the rows of one coefficient in one group, and words for it."""
+    with warnings.catch_warnings():  # of an unknown logarithm; the label of the axis shows it
+        warnings.simplefilter("ignore", FlashmmWarning)
+        table = lmm_de_df(adata, coef, key=key, groups=group)
+    for column, argument in (("contrast", "coef"), ("group", "group")):
+        names = table[column].unique() if column in table else []
+        if len(names) > 1:
+            msg = f"The result {key!r} has several to draw; choose {argument}= among {listed(names, 20)}."
+            raise ValueError(msg)
+    return table, ": ".join(str(table[column].iloc[0]) for column in ("group", "contrast") if column in table)
+
+
+def _gene_names(adata: AnnData, gene_symbols: str | None) -> list[str]:
+    if gene_symbols is None:
+        return adata.var_names.to_list()
+    if gene_symbols not in adata.var:
+        msg = f"gene_symbols={gene_symbols!r} is not a column of adata.var. {did_you_mean(gene_symbols, adata.var)}"
+        raise KeyError(msg)
+    symbols = adata.var[gene_symbols]
+    return [
+        str(name) if missing else str(symbol)
+        for name, symbol, missing in zip(adata.var_names, symbols, symbols.isna(), strict=True)
+    ]
+
+
+def _labelled(drawn: pd.DataFrame, labels: int | Sequence[str], genes: pd.Series) -> pd.DataFrame:
+    """Choose the genes to label: the best, or those asked for, of which some may have no result."""
+    if isinstance(labels, numbers.Integral):
+        best = drawn[drawn["significant"]].sort_values("t_value", key=abs, ascending=False)
+        return best.sort_values("p_value", kind="stable").head(int(labels))
+    labels = [labels] if isinstance(labels, str) else list(labels)
+    if unknown := [label for label in labels if label not in set(genes)]:
+        msg = f"labels: there is no gene {listed(unknown)}. {did_you_mean(unknown[0], genes)}"
+        raise KeyError(msg)
+    if absent := [label for label in labels if label not in set(drawn["gene"])]:
+        msg = f"labels: {listed(absent)} can't be drawn, for lack of a result."
+        warnings.warn(msg, FlashmmWarning, stacklevel=3)
+    return drawn[drawn["gene"].isin(labels)]
+
+
+def _draw_points(ax: Axes, drawn: pd.DataFrame) -> None:
+    underflow = drawn["p_value"] < SMALLEST
+    size = np.clip(20_000 / len(drawn), 4, 20)
+    up, down = drawn["significant"] & (drawn["x"] > 0), drawn["significant"] & (drawn["x"] < 0)
+    for members, color, label in ((~(up | down), OTHER, "other"), (down, DOWN, "down"), (up, UP, "up")):
+        style = {"color": color, "linewidths": 0, "rasterized": len(drawn) > 2000}
+        points, triangles = drawn[members & ~underflow], drawn[members & underflow]
+        ax.scatter(points["x"], points["y"], s=size, label=f"{members.sum():,} {label}", **style)
+        ax.scatter(triangles["x"], triangles["y"], s=4 * size, marker="^", **style)
+    if underflow.any():
+        ax.scatter([], [], s=40, marker="^", color="0.4", linewidths=0, label=f"p < {SMALLEST:.0e}")
+    ax.legend(
+        loc="lower center",
+        bbox_to_anchor=(0.5, 1),
+        ncols=4,
+        frameon=False,
+        fontsize="small",
+        handletextpad=0,
+        columnspacing=1,
+    )
+
+
+def _draw_lines(ax: Axes, drawn: pd.DataFrame, alpha: float, min_effect: float) -> None:
+    style = {"color": "0.4", "linestyle": "--", "linewidth": 0.8, "zorder": 0}
+    for x in {-min_effect, min_effect} - {0}:
+        ax.axvline(x, **style)
+    if (y := _threshold(drawn, alpha)) is not None:
+        ax.axhline(y, **style)
+
+
+def _threshold(drawn: pd.DataFrame, alpha: float) -> float | None:
+    """Height at which adjusted p-values cross alpha, between the last gene below it and the first other."""
+    below = drawn["adj_p_value"] < alpha
+    if below.all() or not below.any():
+        return None
+    last, first = drawn[below].nsmallest(1, "y"), drawn[~below].nlargest(1, "y")
+    around = pd.concat([last, first])
+    adjusted = np.log(around["adj_p_value"].clip(lower=SMALLEST))
+    return float(np.interp(math.log(alpha), adjusted, around["y"]))
+
+
+def _draw_labels(ax: Axes, drawn: pd.DataFrame, labelled: pd.DataFrame) -> None:
+    outline = [patheffects.withStroke(linewidth=2, foreground="white")]
+    texts = [
+        ax.text(x, y, gene, fontsize="small", path_effects=outline)
+        for x, y, gene in labelled[["x", "y", "gene"]].itertuples(index=False)
+    ]
+    nearby = drawn.nlargest(CROWD, "y")
+    line = {"arrowstyle": "-", "color": "0.4", "linewidth": 0.5}
+    adjust_text(texts, nearby["x"], nearby["y"], ax=ax, iter_lim=500, arrowprops=line)

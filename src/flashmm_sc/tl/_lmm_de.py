@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ import pandas as pd
 from anndata import AnnData
 
 from flashmm_sc._accumulate import accumulate
-from flashmm_sc._contrasts import contrast_matrix
+from flashmm_sc._contrasts import Contrasts, contrast_matrix
 from flashmm_sc._errors import FlashmmWarning, listed, one_of
 from flashmm_sc._formula import used_columns
 from flashmm_sc._inference import DDF
@@ -47,7 +47,7 @@ def lmm_de(
     ddf: str = "satterthwaite",
     nonnegative: bool = True,
     groupby: str | None = None,
-    contrasts: Mapping[str, Any] | Sequence[str] | str | None = None,
+    contrasts: Contrasts | None = None,
     corr_method: str = "benjamini-hochberg",
     ranef: bool = False,
     key_added: str = "lmm_de",
@@ -180,13 +180,21 @@ def lmm_de(
     genes = list(adata.var_names[expression.kept])
     starts = np.cumsum([0, *(model.width for model in models)]).tolist()
     fits = [
-        fit(model.stats(sums, start, i, genes), model.projection, method, None, max_iter, 1e-16, ddf, nonnegative, n_jobs)
+        fit(
+            model.stats(sums, start, i, genes),
+            model.projection,
+            method,
+            None,
+            max_iter,
+            1e-16,
+            ddf,
+            nonnegative,
+            n_jobs,
+        )
         for i, (model, start) in enumerate(zip(models, starts[:-1], strict=True))
     ]
     adata = adata.copy() if copy else adata
-    write_fits(
-        adata, key_added, models, fits, expression.kept, corr_method=corr_method, params=params, ranef=ranef
-    )
+    write_fits(adata, key_added, models, fits, expression.kept, corr_method=corr_method, params=params, ranef=ranef)
     if contrasts is not None:
         lmm_test(adata, contrasts, key=key_added, key_added=f"{key_added}_contrasts", corr_method=corr_method)
     return adata if copy else None
@@ -198,7 +206,18 @@ def _column_name(adata: AnnData, use_raw: bool, j: int) -> str:
 
 def _params(arguments: dict[str, Any], adata: AnnData, base: float) -> dict[str, Any]:
     """The arguments in a form that h5ad and zarr can hold."""
-    names = ("fixed", "layer", "use_raw", "transform", "method", "ddf", "nonnegative", "groupby", "corr_method", "max_iter")
+    names = (
+        "fixed",
+        "layer",
+        "use_raw",
+        "transform",
+        "method",
+        "ddf",
+        "nonnegative",
+        "groupby",
+        "corr_method",
+        "max_iter",
+    )
     params = {name: arguments[name] for name in names}
     mask = arguments["mask_var"]
     terms = parse_random(arguments["random"], adata.obs.columns)

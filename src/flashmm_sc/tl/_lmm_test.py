@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 from anndata import AnnData
 
-from flashmm_sc._contrasts import contrast_matrix
+from flashmm_sc._contrasts import Contrasts, contrast_matrix
 from flashmm_sc._errors import one_of
 from flashmm_sc._inference import ALTERNATIVES, DDF, t_tests
 from flashmm_sc._store import CORRECTIONS, Table, check_key, read_models, read_result, remove, write_tables
@@ -15,7 +12,7 @@ from flashmm_sc._store import CORRECTIONS, Table, check_key, read_models, read_r
 
 def lmm_test(
     adata: AnnData,
-    contrasts: Mapping[str, Any] | Sequence[str] | str,
+    contrasts: Contrasts,
     *,
     key: str = "lmm_de",
     key_added: str = "lmm_test",
