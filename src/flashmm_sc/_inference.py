@@ -1,4 +1,4 @@
-"""From estimates to tests: standard errors, degrees of freedom and p-values of linear combinations of coefficients.
+"""From estimates to t tests of linear combinations of coefficients.
 
 All of it follows from what the genes share (`Projection`) and each gene's coefficients and variance components, so a
 test of a stored result needs no second look at the cells.
@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import betainc
 
+from flashmm_sc._ddf import DDF, Combinations, capped, kenward_roger_variance, satterthwaite, variances
+from flashmm_sc._errors import one_of
 from flashmm_sc._parallel import for_gene_blocks
 from flashmm_sc._projection import Projection
 
-DDF = ("satterthwaite", "residual")
 ALTERNATIVES = ("two-sided", "less", "greater")
 
 
@@ -25,6 +26,11 @@ class Estimates:
     coef: np.ndarray
     theta: np.ndarray
     theta_cov: np.ndarray
+
+    @property
+    def fitted(self) -> np.ndarray:
+        """Positions of the genes that were fitted."""
+        return np.flatnonzero(np.isfinite(self.theta).all(axis=1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +44,14 @@ class TTests:
     p: np.ndarray
 
 
+def check_ddf(ddf: str, method: str) -> None:
+    """Refuse unknown degrees of freedom, and Kenward-Roger's with ML."""
+    one_of("ddf", ddf, DDF)
+    if ddf == "kenward-roger" and method != "REML":
+        msg = "ddf='kenward-roger' rests on the REML information; use method='REML', or ddf='satterthwaite'."
+        raise ValueError(msg)
+
+
 def t_tests(
     projection: Projection,
     estimates: Estimates,
@@ -45,67 +59,61 @@ def t_tests(
     *,
     ddf: str = "residual",
     alternative: str = "two-sided",
+    effect: float = 0.0,
     n_jobs: int | None = None,
 ) -> TTests:
-    """Test c'β = 0 for the columns c of L (p × r) in every gene.
+    """Test the combinations c'β for the columns c of L (p × r) in every gene.
 
-    `ddf` is "residual" (n - p, FLASHMM) or "satterthwaite": with f = c'cov(β)c and its gradient in θ,
-    df = 2 f² / (grad' J⁻¹ grad), J the observed information (as lmerTest).
+    `ddf` as in `_ddf`. The null hypothesis is |c'β| <= effect, or c'β <= effect ("greater"), c'β >= -effect ("less").
     """
     m, r = len(estimates.coef), L.shape[1]
     out = TTests(estimates.coef @ L, *(np.full((m, r), np.nan) for _ in range(4)))
-    shared = projection.contrast(L)
-    fitted = np.flatnonzero(np.isfinite(estimates.theta).all(axis=1))
+    combos = Combinations.of(projection, L)
+    fitted = estimates.fitted
 
     def work(part: slice) -> None:
         genes = fitted[part]
         theta = estimates.theta[genes]
-        variance, gradient = moments(projection, theta, *shared)
+        factor, variance, gradient = variances(projection, theta, combos)
         if ddf == "residual":
             df = np.full_like(variance, projection.n - projection.p)
+        elif ddf == "satterthwaite":
+            df = capped(satterthwaite(variance, gradient, estimates.theta_cov[genes]), theta, combos.cap)
         else:
-            df = _satterthwaite(variance, gradient, estimates.theta_cov[genes])
+            adjusted, theta_cov = kenward_roger_variance(projection, theta, factor, combos, variance)
+            df = capped(satterthwaite(variance, gradient, theta_cov), theta, combos.cap)
+            variance = adjusted
         se = np.sqrt(np.where(variance > 0, variance, np.nan))
-        t = out.coef[genes] / se
-        out.se[genes], out.t[genes], out.df[genes] = se, t, df
-        out.p[genes] = t_pvalue(t, df, alternative)
+        out.se[genes], out.df[genes] = se, df
+        out.t[genes], out.p[genes] = t_and_p(out.coef[genes], se, df, alternative, effect)
 
-    for_gene_blocks(work, len(fitted), gene_bytes(projection, r), n_jobs)
+    width = r * (projection.S.lam.size + 1) if ddf == "kenward-roger" else r
+    for_gene_blocks(work, len(fitted), projection.gene_bytes(width), n_jobs)
     return out
 
 
-def moments(
-    projection: Projection, theta: np.ndarray, cXXic: np.ndarray, A1: np.ndarray, A2: np.ndarray
+def t_and_p(
+    coef: np.ndarray, se: np.ndarray, df: np.ndarray, alternative: str, effect: float = 0.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """c'cov(β)c (m × r) and its gradient in θ (m × r × (K+1)); the last three arguments from `Projection.contrast`.
-
-    f = s_0 [c'(X'X)⁻¹c + (Ac)' K (Ac)], ∂f/∂s_k = |component k of (I + S D)⁻¹ A c|², and f is linear in the scale of θ.
-    """
-    s0 = theta[:, -1:]
-    factor = projection.S.factor(theta[:, :-1] / s0)
-    quad, parts = factor.shared_quadratics(A1, A2)
-    variance = s0 * (cXXic + quad)
-    rest = (variance - np.einsum("ijk,ik->ij", parts, theta[:, :-1])) / s0
-    return variance, np.concatenate([parts, rest[..., None]], axis=2)
-
-
-def _satterthwaite(variance: np.ndarray, gradient: np.ndarray, theta_cov: np.ndarray) -> np.ndarray:
-    spread = np.einsum("ijk,ijk->ij", gradient @ theta_cov, gradient)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(spread > 0, 2 * variance**2 / spread, np.nan)
-
-
-def t_pvalue(t: np.ndarray, df: np.ndarray, alternative: str) -> np.ndarray:
-    """P-values of t, exact in the far tail: P(|T| > |t|) is the incomplete beta function at df / (df + t²)."""
-    both = betainc(df / 2, 0.5, df / (df + t**2))
+    """t-values and p-values; with an effect the treat test (McCarthy & Smyth, Bioinformatics 2009)."""
+    if effect == 0:
+        t = coef / se
+        both = _two_sided(t, df)
+        return t, both if alternative == "two-sided" else _one_sided(t, df, alternative)
     if alternative == "two-sided":
-        return both
-    tail = (t < 0) if alternative == "less" else (t > 0)
-    return np.where(tail, both / 2, 1 - both / 2)
+        size = np.abs(coef)
+        near, far = (size - effect) / se, (size + effect) / se
+        p = _one_sided(near, df, "greater") + _one_sided(far, df, "greater")
+        return np.sign(coef) * np.maximum(near, 0.0), np.minimum(p, 1.0)
+    t = (coef - effect if alternative == "greater" else coef + effect) / se
+    return t, _one_sided(t, df, alternative)
 
 
-def gene_bytes(projection: Projection, r: int) -> int:
-    """Memory that a gene needs while it is fitted, or r linear combinations of it tested."""
-    S = projection.S
-    K = len(projection.d)
-    return 8 * (12 * S.lam.size + 12 * S.n_rest**2 + 4 * r * (S.n_rest + K + 1) + 16 * K * K)
+def _two_sided(t: np.ndarray, df: np.ndarray) -> np.ndarray:
+    """P(|T| > |t|), exact in the far tail: the incomplete beta function at df / (df + t²)."""
+    return betainc(df / 2, 0.5, df / (df + t**2))
+
+
+def _one_sided(t: np.ndarray, df: np.ndarray, alternative: str) -> np.ndarray:
+    half = _two_sided(t, df) / 2
+    return np.where((t < 0) == (alternative == "less"), half, 1 - half)

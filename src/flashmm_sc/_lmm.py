@@ -10,7 +10,9 @@ import numpy as np
 import pandas as pd
 
 from flashmm_sc._errors import listed, one_of
-from flashmm_sc._inference import DDF, Estimates, gene_bytes, t_tests
+from flashmm_sc._ddf import DDF
+from flashmm_sc._inference import Estimates, check_ddf, t_tests
+from flashmm_sc._information import expected_information, inverse_on, observed_information
 from flashmm_sc._parallel import for_gene_blocks
 from flashmm_sc._projection import Genes, Projection
 from flashmm_sc._solver import Objective, Point, optimise
@@ -76,7 +78,7 @@ class LMMFit:
 
     def cov(self) -> np.ndarray:
         """Covariance of the coefficients, genes × p × p: s_0 [(X'X)⁻¹ + A' D (I + S D)⁻¹ A]."""
-        _, A1, A2 = self.projection.contrast(np.eye(self.projection.p))
+        A1, A2 = self.projection.random_part
 
         def block(theta: np.ndarray, genes: slice) -> np.ndarray:
             factor = self.projection.S.factor(theta[:, :-1] / theta[:, -1:])
@@ -116,7 +118,7 @@ class LMMFit:
             with np.errstate(invalid="ignore", divide="ignore"):
                 out[genes] = block(theta[genes], genes)
 
-        for_gene_blocks(work, len(theta), gene_bytes(self.projection, self.projection.p), None)
+        for_gene_blocks(work, len(theta), self.projection.gene_bytes(self.projection.p), None)
         out[~np.isfinite(theta).all(axis=1)] = np.nan
         return out
 
@@ -157,7 +159,8 @@ def lmm(
     tol
         A gene has converged when the rise in 2 log-likelihood still to come (the Newton decrement) is below it.
     ddf
-        Degrees of freedom of the tests: "residual" (n - p, as FLASHMM) or "satterthwaite".
+        Degrees of freedom of the tests: "residual" (n - p, as FLASHMM), "satterthwaite", or "kenward-roger" (REML only),
+        which also adjusts the standard errors.
     nonnegative
         Bound variance components at zero, as lme4. False lets them be negative as in FLASHMM, as long as the
         covariance matrix stays positive definite.
@@ -188,7 +191,7 @@ def lmm(
     LMMFit of 4 genes by REML: 4 ok; 2 coefficients, variance components 'var1', 'residual'
     """
     one_of("method", method, METHODS)
-    one_of("ddf", ddf, DDF)
+    check_ddf(ddf, method)
     projection = Projection.of(stats.XX, stats.ZX, stats.ZZ, stats.n, stats.d, stats.coef_names, stats.component_names)
     return fit(stats, projection, method, theta0, max_iter, tol, ddf, nonnegative, n_jobs)
 
@@ -229,7 +232,7 @@ def fit(
         for name, values in results.items():
             out[name][index[good]] = values[good]
 
-    for_gene_blocks(work, m, gene_bytes(projection, p), n_jobs)
+    for_gene_blocks(work, m, projection.gene_bytes(p), n_jobs)
     estimates = Estimates(out["coef"], out["theta"], out["theta_cov"])
     tests = t_tests(projection, estimates, np.eye(p), ddf=ddf, n_jobs=n_jobs)
     genes, coefs = list(stats.gene_names), list(stats.coef_names)
@@ -307,7 +310,7 @@ def _results(objective: Objective, genes: Genes, point: Point, nonnegative: bool
     projection, nu, gamma = objective.projection, objective.nu, point.gamma
     s0 = point.Q / nu
     v1, v2, _ = projection.S.factor(gamma).solve(genes.a, genes.r2)
-    _, A1, A2 = projection.contrast(np.eye(projection.p))
+    A1, A2 = projection.random_part
     g1, D = gamma[:, projection.S.largest, None], gamma @ projection.S.member.T
     fisher = expected_information(point, nu)
     everything = np.ones(fisher.shape[:2], bool)
@@ -318,41 +321,8 @@ def _results(objective: Objective, genes: Genes, point: Point, nonnegative: bool
     return {
         "coef": genes.b - (g1 * v1) @ A1 - (D * v2) @ A2,
         "theta": np.column_stack([gamma * s0[:, None], s0]),
-        "theta_se": np.sqrt(np.einsum("ijj->ij", _inverse_on(fisher, everything))),
-        "theta_cov": _inverse_on(observed_information(point, nu, fisher), free),
+        "theta_se": np.sqrt(np.einsum("ijj->ij", inverse_on(fisher, everything))),
+        "theta_cov": inverse_on(observed_information(point, nu), free),
         "grad": np.column_stack([slope, -np.sum(gamma * slope, axis=1)]),
         "loglik": -0.5 * (nu * (1 + np.log(2 * np.pi * s0)) + logdet + constant),
     }
-
-
-def expected_information(point: Point, nu: int) -> np.ndarray:
-    """½ tr(P V_k P V_l), m × (K+1) × (K+1); the residual's terms from V_0 = (V - Σ s_k V_k) / s_0."""
-    s0 = point.Q / nu
-    return _with_residual(point.norm, point.trace, np.full_like(s0, nu), point.gamma) / (2 * s0[:, None, None] ** 2)
-
-
-def observed_information(point: Point, nu: int, fisher: np.ndarray) -> np.ndarray:
-    """Y'P V_k P V_l P y - ½ tr(P V_k P V_l), m × (K+1) × (K+1)."""
-    s0 = point.Q / nu
-    return _with_residual(point.quad, point.v_sq, point.Q, point.gamma) / s0[:, None, None] ** 3 - fisher
-
-
-def _with_residual(kl: np.ndarray, k: np.ndarray, whole: np.ndarray, gamma: np.ndarray) -> np.ndarray:
-    """Border a K × K form by the residual's terms: k - Σ_l γ_l kl, and whole - 2 Σ γ_k k + γ' kl γ."""
-    inner = np.einsum("ijk,ik->ij", kl, gamma)
-    border = k - inner
-    corner = whole - np.einsum("ij,ij->i", gamma, k + border)
-    top = np.concatenate([kl, border[:, :, None]], axis=2)
-    return np.concatenate([top, np.concatenate([border, corner[:, None]], axis=1)[:, None]], axis=1)
-
-
-def _inverse_on(matrix: np.ndarray, keep: np.ndarray) -> np.ndarray:
-    """Invert the block of the kept rows and columns; zero elsewhere, NaN where it is singular."""
-    both = keep[:, :, None] & keep[:, None, :]
-    scale = np.sqrt(np.abs(np.einsum("ijj->ij", matrix)))
-    scale = np.where(scale > 0, scale, 1.0)
-    outer = scale[:, :, None] * scale[:, None, :]
-    value, vector = np.linalg.eigh(np.where(both, matrix / outer, np.eye(matrix.shape[1])))
-    size = np.abs(value)
-    value[size.min(axis=1) < 1e-14 * size.max(axis=1)] = np.nan
-    return np.where(both, (vector / value[:, None, :]) @ vector.swapaxes(1, 2) / outer, 0.0)

@@ -9,7 +9,7 @@ import pandas as pd
 
 from flashmm_sc._contrasts import Contrasts, contrast_matrix
 from flashmm_sc._errors import did_you_mean, one_of
-from flashmm_sc._inference import ALTERNATIVES, DDF, t_tests
+from flashmm_sc._inference import ALTERNATIVES, check_ddf, t_tests
 from flashmm_sc._lmm import LMMFit
 
 
@@ -55,7 +55,7 @@ def lmmtest(
     ['sum_coef', 'sum_t', 'sum_p']
     """
     one_of("alternative", alternative, ALTERNATIVES)
-    one_of("ddf", ddf, DDF)
+    check_ddf(ddf, fit.method)
     names = list(fit.coef.columns)
     if contrast is None:
         L = pd.DataFrame(np.eye(len(names)), names, names).iloc[:, _positions(index, names)]

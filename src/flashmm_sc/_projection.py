@@ -31,6 +31,8 @@ class Projection:
         Cells and fixed columns.
     d
         Columns of each random component.
+    ZX
+        Z'X, q × p.
     ZZ
         Z'Z, q × q.
     S
@@ -43,6 +45,7 @@ class Projection:
     n: int
     p: int
     d: tuple[int, ...]
+    ZX: np.ndarray
     ZZ: sp.csr_array
     S: Structure
 
@@ -84,17 +87,39 @@ class Projection:
         S = ZZ.toarray() - A @ ZX.T
         _check_components(S.diagonal(), ZZ.diagonal(), d, component_names)
         logdet = 2 * float(np.log(np.diag(L)).sum() + np.log(scale).sum())
-        return cls(XXi, logdet, A, n, p, tuple(d), ZZ, Structure.of((S + S.T) / 2, d))
+        return cls(XXi, logdet, A, n, p, tuple(d), ZX, ZZ, Structure.of((S + S.T) / 2, d))
 
     @cached_property
     def Z(self) -> Structure:
         """Structure of Z'Z: ML's determinant, and whether V is positive definite."""
         return Structure.of(self.ZZ.toarray(), self.d)
 
-    def contrast(self, L: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """c'(X'X)⁻¹c and A c (split and rotated) for the columns c of L (p × r)."""
-        A1, A2 = self.S.rotate(self.A @ L)
-        return np.einsum("ij,ij->j", L, self.XXi @ L), A1.T, A2.T
+    @cached_property
+    def random_part(self) -> tuple[np.ndarray, np.ndarray]:
+        """A, split and rotated by the structure: q_1 × p and R × p."""
+        A1, A2 = self.S.rotate(self.A)
+        return A1.T, A2.T
+
+    def containment(self, L: np.ndarray) -> np.ndarray:
+        """Containment degrees of freedom of each component for the columns c of L (p × r): K × r.
+
+        A c has a part in the null space of S_kk = Z_k'RZ_k exactly when c'β can't be estimated within the levels of
+        component k. Then rank S_kk, the levels minus the fixed columns constant within them, bounds its df.
+        """
+        out = np.full((len(self.d), L.shape[1]), np.inf)
+        for k, part in enumerate(component_slices(self.d)):
+            S_kk = self.ZZ[part, part].toarray() - self.A[part] @ self.ZX[part].T
+            value, vector = np.linalg.eigh((S_kk + S_kk.T) / 2)
+            null = value < 1e-9 * value[-1]
+            Ac = self.A[part] @ L
+            inside = ((vector[:, null].T @ Ac) ** 2).sum(axis=0) > 1e-10 * (Ac**2).sum(axis=0)
+            out[k, inside] = np.count_nonzero(~null)
+        return out
+
+    def gene_bytes(self, r: int) -> int:
+        """Memory that a gene needs while it is fitted, or r linear combinations of it tested."""
+        R, K = self.S.n_rest, len(self.d)
+        return 8 * (12 * self.S.lam.size + 12 * R**2 + 4 * r * (R + K + 1) + 16 * K * K)
 
 
 def _check_components(left: np.ndarray, whole: np.ndarray, d: Sequence[int], names: Sequence[str]) -> None:

@@ -65,7 +65,7 @@ class Objective:
 
     @property
     def nu(self) -> int:
-        """N - p for REML, n for ML."""
+        """n - p for REML, n for ML."""
         return self.projection.n - (self.projection.p if self.method == "REML" else 0)
 
     def __call__(self, genes: Genes, gamma: np.ndarray) -> Point:
@@ -87,7 +87,7 @@ class Objective:
         return Point(gamma, f, Q, trace - nu * u, observed, expected, v_sq, quad, trace, norm)
 
     def value(self, genes: Genes, gamma: np.ndarray) -> np.ndarray:
-        """F alone, at one γ (K) shared by all genes."""
+        """f alone, at one γ (K) shared by all genes."""
         shared = gamma[None]
         factor = self.projection.S.factor(shared)
         det = factor if self.method == "REML" else self.projection.Z.factor(shared)

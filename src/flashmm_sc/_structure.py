@@ -111,19 +111,21 @@ class Factor:
         return weighted_products(self.d**2, self.structure.C, self.structure.C)
 
     def solve(self, a: np.ndarray, r2: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """V = (I + S D)⁻¹ r and the quadratic form r' D v, for one r a gene."""
-        ha = self.h * a
-        quad = np.einsum("ij,ij->i", ha, a)
+        """v = (I + S D)⁻¹ r and the quadratic form r' D v, for one r a gene (m × q) or several (m × r × q)."""
+        h, d = (self.h, self.d) if a.ndim == 2 else (self.h[:, None], self.d[:, None])
+        ha = h * a
+        quad = np.einsum("...j,...j->...", ha, a)
         if not self.structure.n_rest:
-            return self.d * a, r2, quad
+            return d * a, r2, quad
         bt = r2 - ha @ self.structure.C
-        t = (self.K2 @ bt[..., None])[..., 0]
-        v2 = bt - (self.G @ t[..., None])[..., 0]
-        v1 = self.d * (a - t @ self.structure.C.T)
-        return v1, v2, quad + np.einsum("ij,ij->i", bt, t)
+        rows = bt if bt.ndim == 3 else bt[:, None]
+        t = rows @ self.K2
+        v2 = (rows - t @ self.G).reshape(bt.shape)
+        t = t.reshape(bt.shape)
+        return d * (a - t @ self.structure.C.T), v2, quad + np.einsum("...j,...j->...", bt, t)
 
     def shared_form(self, a: np.ndarray, r2: np.ndarray) -> np.ndarray:
-        """R' D (I + S D)⁻¹ r for one r a gene, at ratios that all genes share (a factor of one row)."""
+        """r' D (I + S D)⁻¹ r for one r a gene, at ratios that all genes share (a factor of one row)."""
         form = a**2 @ self.h[0]
         if self.structure.n_rest:
             bt = r2 - a @ (self.h[0, :, None] * self.structure.C)
@@ -131,23 +133,23 @@ class Factor:
         return form
 
     def by_component(self, x1: np.ndarray, x2: np.ndarray) -> np.ndarray:
-        """Sum a genes × q quantity within components: m × K."""
+        """Sum a quantity of the random columns within components: ... × q to ... × K."""
         out = x2 @ self.structure.member
-        out[:, self.structure.largest] = x1.sum(axis=1)
+        out[..., self.structure.largest] = x1.sum(axis=-1)
         return out
 
     def products(self, v1: np.ndarray, v2: np.ndarray) -> np.ndarray:
-        """v_k' T_kl v_l with T = (I + S D)⁻¹ S: m × K × K."""
+        """v_k' T_kl v_l with T = (I + S D)⁻¹ S: m × K × K, or m × r × K × K for several v a gene."""
         s, K = self.structure, self.gamma.shape[1]
-        out = np.empty((len(v1), K, K))
+        out = np.empty((*v1.shape[:-1], K, K))
         for k in range(K):
             u1 = v1 if k == s.largest else np.zeros_like(v1)
             Tu1, Tu2, _ = self.solve(*s.times(u1, v2 * s.member[:, k]))
-            out[:, k] = self.by_component(v1 * Tu1, v2 * Tu2)
-        return (out + out.swapaxes(1, 2)) / 2
+            out[..., k] = self.by_component(v1 * Tu1, v2 * Tu2)
+        return (out + out.swapaxes(-1, -2)) / 2
 
     def traces(self) -> tuple[np.ndarray, np.ndarray]:
-        """Tr T_kk (m × K) and |T_kl|² in Frobenius norm (m × K × K), T = (I + S D)⁻¹ S."""
+        """tr T_kk (m × K) and |T_kl|² in Frobenius norm (m × K × K), T = (I + S D)⁻¹ S."""
         s, K = self.structure, self.gamma.shape[1]
         e = s.lam * self.d
         trace, norm = np.zeros((len(e), K)), np.zeros((len(e), K, K))
@@ -168,7 +170,7 @@ class Factor:
         return trace, norm
 
     def shared_quadratics(self, A1: np.ndarray, A2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """X' D (I + S D)⁻¹ x (m × r) and |component k of (I + S D)⁻¹ x|² (m × r × K) for r vectors x all genes share.
+        """x' D (I + S D)⁻¹ x (m × r) and |component k of (I + S D)⁻¹ x|² (m × r × K) for r vectors x all genes share.
 
         A1 (q_1 × r, in the eigenbasis) and A2 (R × r) hold the vectors as columns.
         """
@@ -196,7 +198,7 @@ class Factor:
 
 
 def weighted_products(weights: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Left' diag(w_g) right for the weights w_g of every gene g: one matrix product a column of `left`."""
+    """left' diag(w_g) right for the weights w_g of every gene g: one matrix product a column of `left`."""
     out = np.empty((len(weights), left.shape[1], right.shape[1]))
     for i in range(left.shape[1]):
         if left is right:

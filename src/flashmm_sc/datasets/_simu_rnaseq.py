@@ -64,7 +64,8 @@ def simu_rnaseq(
     ----------
     reference
         Raw counts in `X` (cells × genes), in memory or backed. By default one is made up: negative binomial genes
-        with mean and size each 1 + Poisson(1).
+        with mean and size each 1 + Poisson(1). Its counts are never drawn: the moments of genes and the library sizes
+        of cells come straight from the distributions that such counts give them.
     n_genes
         Number of genes, by default all usable ones of the reference, which keep their order. Otherwise they are
         drawn at random, with replacement if there are too few. Needed without a reference.

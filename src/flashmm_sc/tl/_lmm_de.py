@@ -17,7 +17,7 @@ from flashmm_sc._accumulate import accumulate
 from flashmm_sc._contrasts import Contrasts, contrast_matrix
 from flashmm_sc._errors import FlashmmWarning, listed, one_of
 from flashmm_sc._formula import used_columns
-from flashmm_sc._inference import DDF
+from flashmm_sc._inference import check_ddf
 from flashmm_sc._input import check_anndata, find_expression, log_base
 from flashmm_sc._kernel import TRANSFORMS
 from flashmm_sc._lmm import METHODS, fit
@@ -153,7 +153,7 @@ def lmm_de(
     """
     one_of("transform", transform, TRANSFORMS)
     one_of("method", method, METHODS)
-    one_of("ddf", ddf, DDF)
+    check_ddf(ddf, method)
     one_of("corr_method", corr_method, CORRECTIONS)
     n_threads(n_jobs)
     check_key(key_added)

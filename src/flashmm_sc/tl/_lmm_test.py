@@ -6,7 +6,7 @@ from anndata import AnnData
 
 from flashmm_sc._contrasts import Contrasts, contrast_matrix
 from flashmm_sc._errors import one_of
-from flashmm_sc._inference import ALTERNATIVES, DDF, t_tests
+from flashmm_sc._inference import ALTERNATIVES, check_ddf, t_tests
 from flashmm_sc._store import CORRECTIONS, Table, check_key, read_models, read_result, remove, write_tables
 
 
@@ -80,7 +80,7 @@ def lmm_test(
     check_key(key_added)
     fitted = read_result(adata, key)
     ddf = str(fitted["params"]["ddf"]) if ddf is None else ddf
-    one_of("ddf", ddf, DDF)
+    check_ddf(ddf, str(fitted["params"]["method"]))
     models = read_models(adata, key)
     tables = []
     for model in models:

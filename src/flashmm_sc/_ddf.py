@@ -1,0 +1,104 @@
+"""Denominator degrees of freedom of linear combinations of coefficients.
+
+Everything follows from w = (I + S D)⁻¹ A c, the part of a combination c in the random columns (m genes × r
+combinations), since Z_k' V⁻¹ X cov(β) c = w_k. With f = c'cov(β)c, ∂f/∂s_k = |w_k|² and θ ∂f = f:
+
+    satterthwaite    df = 2 f² / (∂f' J⁻¹ ∂f), J the observed information
+    kenward-roger    df = 2 f² / (∂f' I⁻¹ ∂f), I the expected information, and the adjusted variance
+                     f + 2 Σ_ij (I⁻¹)_ij u'V_i P V_j u,   u'V_k P V_l u = w_k'T_kl w_l / s_0   (u = V⁻¹ X cov(β) c)
+
+The terms of the residual follow from V u = X cov(β) c, which P annihilates, so that P V_0 u = -Σ γ_k P V_k u.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from flashmm_sc._information import expected_of_theta, inverse_on
+from flashmm_sc._projection import Projection
+from flashmm_sc._structure import Factor
+
+DDF = ("satterthwaite", "kenward-roger", "residual")
+
+
+@dataclass(frozen=True, eq=False)
+class Combinations:
+    """What genes share of r linear combinations: c'(X'X)⁻¹c', A c (split and rotated), and containment.
+
+    Attributes
+    ----------
+    cXXic
+        c_i'(X'X)⁻¹c_j, r × r.
+    A1, A2
+        Columns A c: q_1 × r in the eigenbasis, and R × r.
+    cap
+        Containment degrees of freedom, K × r: the rank of Z_k'RZ_k where c is not estimable within the levels of
+        component k, else infinite.
+    """
+
+    cXXic: np.ndarray
+    A1: np.ndarray
+    A2: np.ndarray
+    cap: np.ndarray
+
+    @classmethod
+    def of(cls, projection: Projection, L: np.ndarray) -> Combinations:
+        """The columns of L (p × r)."""
+        A1, A2 = projection.S.rotate(projection.A @ L)
+        return cls(L.T @ projection.XXi @ L, A1.T, A2.T, projection.containment(L))
+
+
+def variances(projection: Projection, theta: np.ndarray, combos: Combinations) -> tuple[Factor, np.ndarray, np.ndarray]:
+    """The factor at θ, f = c'cov(β)c (m × r) and its gradient in θ (m × r × (K+1))."""
+    s0 = theta[:, -1:]
+    factor = projection.S.factor(theta[:, :-1] / s0)
+    quad, parts = factor.shared_quadratics(combos.A1, combos.A2)
+    f = s0 * (np.diag(combos.cXXic) + quad)
+    return factor, f, _with_scale(f, parts, theta)
+
+
+def satterthwaite(f: np.ndarray, gradient: np.ndarray, theta_cov: np.ndarray) -> np.ndarray:
+    """2 f² / (∂f' cov(θ) ∂f), NaN where θ's covariance gives no answer."""
+    spread = np.einsum("ijk,ijk->ij", gradient @ theta_cov, gradient)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(spread > 0, 2 * f**2 / spread, np.nan)
+
+
+def kenward_roger_variance(
+    projection: Projection, theta: np.ndarray, factor: Factor, combos: Combinations, f: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Adjusted variance of each combination (m × r), and the inverse expected information for θ."""
+    theta_cov = inverse_expected(projection, theta, factor)
+    w1, w2, _ = factor.solve(combos.A1.T[None], combos.A2.T[None])
+    inner = factor.products(w1, np.broadcast_to(w2, (*w1.shape[:2], w2.shape[2])))
+    return f + 2 * np.einsum("ikl,ijkl->ij", _contracted(theta, theta_cov), inner) / theta[:, -1:], theta_cov
+
+
+def inverse_expected(projection: Projection, theta: np.ndarray, factor: Factor) -> np.ndarray:
+    """Inverse of the expected REML information for θ."""
+    information = expected_of_theta(factor, theta, projection.n - projection.p)
+    return inverse_on(information, np.ones(theta.shape, bool))
+
+
+def capped(df: np.ndarray, theta: np.ndarray, cap: np.ndarray) -> np.ndarray:
+    """Bound df (m × r) by the containment df of the components that a gene has at zero."""
+    bound = np.where(theta[:, :-1, None] == 0, cap, np.inf).min(axis=1)
+    return np.fmin(df, bound) if np.isfinite(bound).any() else df
+
+
+def _with_scale(f: np.ndarray, parts: np.ndarray, theta: np.ndarray) -> np.ndarray:
+    """Append ∂f/∂s_0 = (f - Σ s_k ∂f/∂s_k) / s_0, as f is homogeneous in θ; the components run along the last axis."""
+    components = theta[(slice(None), *[None] * (parts.ndim - 2), slice(None, -1))]
+    s0 = theta[(slice(None), -1, *[None] * (parts.ndim - 2))]
+    rest = (f - (parts * components).sum(axis=-1)) / s0
+    return np.concatenate([parts, rest[..., None]], axis=-1)
+
+
+def _contracted(theta: np.ndarray, theta_cov: np.ndarray) -> np.ndarray:
+    """E'W E with E = [I; -γ'], which folds the residual's terms into those of the components: m × K × K."""
+    gamma = theta[:, :-1] / theta[:, -1:]
+    K = gamma.shape[1]
+    E = np.concatenate([np.broadcast_to(np.eye(K), (len(gamma), K, K)), -gamma[:, None]], axis=1)
+    return E.swapaxes(1, 2) @ theta_cov @ E
