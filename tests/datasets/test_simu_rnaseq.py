@@ -43,7 +43,7 @@ def assert_same(a: ad.AnnData, b: ad.AnnData) -> None:
     assert dict(left["params"]) == dict(right["params"])
     assert left["treatment"] == right["treatment"]
     for key in ("clusters", "n_de_genes_per_cluster"):
-        np.testing.assert_array_equal(left[key].astype(str), right[key].astype(str))
+        assert left[key].tolist() == right[key].tolist()
 
 
 # The distribution of the counts
@@ -72,7 +72,7 @@ def test_counts_follow_the_negative_binomial_of_var():
     assert stats.kstest(p_values, "uniform").pvalue > 1e-3
 
 
-def test_moments_with_library_sizes_and_random_effects():
+def test_moments_with_library_sizes():
     reference = counts_adata(np.tile([0.3, 2, 8, 30], 50), np.tile([0.5, 1, 4, 10, 2], 40), n_cells=1000)
     reference.X = sp.csr_matrix(reference.X.multiply(np.random.default_rng(0).integers(1, 4, (1000, 1))))
     adata = simu_rnaseq(
@@ -168,7 +168,7 @@ def test_proportion_of_de_genes_of_each_cluster(deep, given):
 
 
 def test_made_up_reference_has_the_moments_of_drawn_counts():
-    adata = simu_rnaseq(n_genes=3000, n_cells=20_000, n_de_genes=0, seed=6, filename=None)
+    adata = simu_rnaseq(n_genes=3000, n_cells=20_000, n_de_genes=0, seed=6)
     mean, dispersion = adata.var["mean"].to_numpy(), adata.var["dispersion"].to_numpy()
     n = adata.n_obs
     m = mean.round()
@@ -408,7 +408,7 @@ def test_bad_arguments(arguments, message):
         (np.full((5, 3), np.inf), {}, "not counts"),
         (np.ones((5, 3)), {}, "No gene"),
         (np.ones((1, 3)), {}, "at least 2 cells"),
-        (np.diag([0, 9.0, 9, 9, 9]), {"n_de_genes": 0}, "1 cells of the reference have no counts"),
+        (np.diag([0, 9.0, 9, 9, 9]), {"n_de_genes": 0}, r"cells without counts \(1\)"),
         (np.eye(5) * 9, {"metadata": metadata_for(4)}, "metadata has 4 rows, but reference has 5 cells"),
         (np.eye(5) * 9, {"metadata": metadata_for(5)[::-1]}, "row 0 of metadata is '4', cell 0 of reference is '0'"),
     ],
