@@ -52,7 +52,7 @@ def blocks(X: Any, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
 @blocks.register(h5py.Dataset)
 def _(X: Any, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
     row_bytes = X.shape[1] * X.dtype.itemsize
-    return _cut(X.shape[0], row_bytes, block_bytes, lambda a, b: sp.csr_array(np.asarray(X[a:b])))
+    return _cut(X.shape[0], row_bytes, block_bytes, lambda a, b: sp.csr_array(_native(np.asarray(X[a:b]))))
 
 
 @blocks.register(sp.csr_matrix)
@@ -83,6 +83,11 @@ def _(X: Any, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
 def _(X: Any, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
     nnz = X.group["indices"].shape[0]
     return _cut(X.shape[1], _stored_bytes(nnz, X.shape[1]), block_bytes, lambda a, b: sp.csc_array(X[:, a:b]))
+
+
+def _native(values: np.ndarray) -> np.ndarray:
+    """Values in a dtype that SciPy knows: half precision and a foreign byte order become float64."""
+    return values if values.dtype.isnative and values.dtype != np.float16 else values.astype(np.float64)
 
 
 def _stored_bytes(nnz: int, n_slices: int) -> int:

@@ -56,7 +56,7 @@ def variances(projection: Projection, theta: np.ndarray, combos: Combinations) -
     factor = projection.S.factor(theta[:, :-1] / s0)
     quad, parts = factor.shared_quadratics(combos.A1, combos.A2)
     f = s0 * (np.diag(combos.cXXic) + quad)
-    return factor, f, _with_scale(f, parts, theta)
+    return factor, f, with_scale(f, parts, theta)
 
 
 def satterthwaite(f: np.ndarray, gradient: np.ndarray, theta_cov: np.ndarray) -> np.ndarray:
@@ -73,7 +73,7 @@ def kenward_roger_variance(
     theta_cov = inverse_expected(projection, theta, factor)
     w1, w2, _ = factor.solve(combos.A1.T[None], combos.A2.T[None])
     inner = factor.products(w1, np.broadcast_to(w2, (*w1.shape[:2], w2.shape[2])))
-    return f + 2 * np.einsum("ikl,ijkl->ij", _contracted(theta, theta_cov), inner) / theta[:, -1:], theta_cov
+    return f + 2 * np.einsum("ikl,ijkl->ij", contracted(theta, theta_cov), inner) / theta[:, -1:], theta_cov
 
 
 def inverse_expected(projection: Projection, theta: np.ndarray, factor: Factor) -> np.ndarray:
@@ -88,7 +88,7 @@ def capped(df: np.ndarray, theta: np.ndarray, cap: np.ndarray) -> np.ndarray:
     return np.fmin(df, bound) if np.isfinite(bound).any() else df
 
 
-def _with_scale(f: np.ndarray, parts: np.ndarray, theta: np.ndarray) -> np.ndarray:
+def with_scale(f: np.ndarray, parts: np.ndarray, theta: np.ndarray) -> np.ndarray:
     """Append ∂f/∂s_0 = (f - Σ s_k ∂f/∂s_k) / s_0, as f is homogeneous in θ; the components run along the last axis."""
     components = theta[(slice(None), *[None] * (parts.ndim - 2), slice(None, -1))]
     s0 = theta[(slice(None), -1, *[None] * (parts.ndim - 2))]
@@ -96,7 +96,7 @@ def _with_scale(f: np.ndarray, parts: np.ndarray, theta: np.ndarray) -> np.ndarr
     return np.concatenate([parts, rest[..., None]], axis=-1)
 
 
-def _contracted(theta: np.ndarray, theta_cov: np.ndarray) -> np.ndarray:
+def contracted(theta: np.ndarray, theta_cov: np.ndarray) -> np.ndarray:
     """E'W E with E = [I; -γ'], which folds the residual's terms into those of the components: m × K × K."""
     gamma = theta[:, :-1] / theta[:, -1:]
     K = gamma.shape[1]

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 
 from flashmm_sc._errors import listed, one_of
-from flashmm_sc._ddf import DDF
 from flashmm_sc._inference import Estimates, check_ddf, t_tests
 from flashmm_sc._information import expected_information, inverse_on, observed_information
 from flashmm_sc._parallel import for_gene_blocks

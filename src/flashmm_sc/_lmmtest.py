@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 
 import numpy as np
 import pandas as pd
 
 from flashmm_sc._contrasts import Contrasts, contrast_matrix
 from flashmm_sc._errors import did_you_mean, one_of
+from flashmm_sc._ftests import check_independent, f_tests
 from flashmm_sc._inference import ALTERNATIVES, check_ddf, t_tests
 from flashmm_sc._lmm import LMMFit
 
@@ -19,8 +21,11 @@ def lmmtest(
     index: int | str | Sequence[int | str] | None = None,
     alternative: str = "two-sided",
     ddf: str = "residual",
+    *,
+    lfc: float = 0.0,
+    joint: bool = False,
 ) -> pd.DataFrame:
-    """Test coefficients or combinations of them in every gene.
+    r"""Test coefficients or combinations of them in every gene.
 
     Parameters
     ----------
@@ -33,16 +38,23 @@ def lmmtest(
     alternative
         "two-sided", "less" or "greater".
     ddf
-        "residual" (n - p, as FLASHMM) or "satterthwaite".
+        "residual" (n - p, as FLASHMM), "satterthwaite" or "kenward-roger" (REML only).
+    lfc
+        Smallest effect that counts, on the scale of the fitted values: the null hypothesis is \|effect\| <= lfc (or
+        effect <= lfc for "greater", effect >= -lfc for "less"; McCarthy and Smyth, Bioinformatics 2009).
+    joint
+        One F test of everything together instead of t tests.
 
     Returns
     -------
-    DataFrame, genes × (estimates ``NAME_coef``, t-values ``NAME_t``, p-values ``NAME_p``), as FLASHMM's.
+    DataFrame, genes × (estimates ``NAME_coef``, t-values ``NAME_t``, p-values ``NAME_p``), as FLASHMM's; with `joint`
+    genes × (``F``, ``df_num``, ``df``, ``p``).
 
     Raises
     ------
     ValueError
-        For an unknown coefficient or option, or a contrast that is zero.
+        For an unknown coefficient or option, a contrast that is zero, contrasts of a joint test that depend on each
+        other, or a negative `lfc`.
 
     Examples
     --------
@@ -56,12 +68,22 @@ def lmmtest(
     """
     one_of("alternative", alternative, ALTERNATIVES)
     check_ddf(ddf, fit.method)
+    if not (np.isfinite(lfc) and lfc >= 0):
+        msg = f"lfc={lfc!r} must be zero or more; alternative= gives the direction."
+        raise ValueError(msg)
+    if joint and (lfc != 0 or alternative != "two-sided"):
+        msg = "joint=True is an F test, which has neither lfc nor a one-sided alternative."
+        raise ValueError(msg)
     names = list(fit.coef.columns)
     if contrast is None:
         L = pd.DataFrame(np.eye(len(names)), names, names).iloc[:, _positions(index, names)]
     else:
         L = contrast_matrix(contrast, names)
-    tests = t_tests(fit.projection, fit.estimates, L.to_numpy(), ddf=ddf, alternative=alternative)
+    if joint:
+        check_independent(L.to_numpy(), list(L.columns))
+        F = f_tests(fit.projection, fit.estimates, [L.to_numpy()], ddf=ddf)
+        return pd.DataFrame({field.name: getattr(F, field.name)[:, 0] for field in fields(F)}, fit.coef.index)
+    tests = t_tests(fit.projection, fit.estimates, L.to_numpy(), ddf=ddf, alternative=alternative, effect=lfc)
     columns = [f"{name}_{what}" for what in ("coef", "t", "p") for name in L.columns]
     return pd.DataFrame(np.concatenate([tests.coef, tests.t, tests.p], axis=1), fit.coef.index, columns)
 

@@ -17,6 +17,7 @@ from flashmm_sc._obs import as_factor, complete_column
 from flashmm_sc._projection import Projection
 from flashmm_sc._random import RandomDesign, random_design
 from flashmm_sc._summary import SummaryStats
+from flashmm_sc._terms import type3
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +38,8 @@ class Model:
         Z'X, q × p.
     XX
         X'X, p × p.
+    terms
+        Type III hypothesis of each fixed term, p × r.
     """
 
     group: str
@@ -46,6 +49,7 @@ class Model:
     projection: Projection
     XX: np.ndarray
     ZX: np.ndarray
+    terms: dict[str, np.ndarray]
 
     @classmethod
     def of(cls, group: str, cells: np.ndarray, obs: pd.DataFrame, fixed: str, random: Any) -> Model:
@@ -63,7 +67,7 @@ class Model:
         XX, ZX = (X.matrix.T @ X.matrix).toarray(), (Z.matrix.T @ X.matrix).toarray()
         ZZ = sp.csr_array(Z.matrix.T @ Z.matrix)
         projection = Projection.of(XX, ZX, ZZ, len(rows), Z.d, X.names, Z.names)
-        return cls(group, cells, X, Z, projection, XX, ZX)
+        return cls(group, cells, X, Z, projection, XX, ZX, type3(X, rows))
 
     @property
     def width(self) -> int:

@@ -7,7 +7,7 @@ Groups of cells lie side by side: column `B cells|trt[T.stim]` is coefficient `t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -16,13 +16,16 @@ from anndata import AnnData
 from scipy.stats import false_discovery_control
 
 from flashmm_sc._errors import did_you_mean
+from flashmm_sc._ftests import FTests
 from flashmm_sc._inference import Estimates, TTests
 from flashmm_sc._lmm import MASKED, STATUS, LMMFit
 from flashmm_sc._model import Model
 from flashmm_sc._projection import Projection
 
 CORRECTIONS = ("benjamini-hochberg", "bonferroni")
-_TESTS = {"coef": "coef", "se": "se", "t": "t", "df": "df", "p": "pval"}
+_SUFFIX = {"p": "pval"}  # otherwise the names of the arrays
+_TESTS = ("coef", "se", "t", "df", "pval", "pval_adj", "F", "df_num", "status")
+_FITS = ("theta", "theta_se", "theta_cov", "loglik", "n_iter", "ranef")
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +34,7 @@ class Table:
 
     group: str
     names: list[str]
-    tests: TTests
+    tests: TTests | FTests
     status: np.ndarray
 
 
@@ -41,6 +44,7 @@ class StoredModel:
 
     group: str
     coef_names: list[str]
+    terms: dict[str, np.ndarray]
     projection: Projection
     estimates: Estimates
     status: np.ndarray
@@ -67,16 +71,17 @@ def adjust(p: np.ndarray, corr_method: str) -> np.ndarray:
 
 def remove(adata: AnnData, key: str) -> None:
     """Remove what an earlier call stored under a key, so that nothing stale stays beside the new."""
-    for suffix in (*_TESTS.values(), "pval_adj", "status", "theta", "theta_se", "theta_cov", *_PER_GROUP, "ranef"):
+    for suffix in (*_TESTS, *_FITS):
         adata.varm.pop(f"{key}_{suffix}", None)
     adata.uns.pop(key, None)
 
 
 def write_tables(adata: AnnData, key: str, tables: list[Table], corr_method: str, params: dict[str, Any]) -> None:
     """Store tests of all groups under a key."""
-    side_by_side = lambda name: np.concatenate([getattr(table.tests, name) for table in tables], axis=1)
-    for name, suffix in _TESTS.items():
-        adata.varm[f"{key}_{suffix}"] = side_by_side(name)
+    remove(adata, key)
+    for field in fields(tables[0].tests):
+        side_by_side = np.concatenate([getattr(table.tests, field.name) for table in tables], axis=1)
+        adata.varm[f"{key}_{_SUFFIX.get(field.name, field.name)}"] = side_by_side
     adata.varm[f"{key}_pval_adj"] = adjust(adata.varm[f"{key}_pval"], corr_method)
     adata.varm[f"{key}_status"] = np.column_stack([table.status for table in tables])
     adata.uns[key] = {
@@ -87,9 +92,6 @@ def write_tables(adata: AnnData, key: str, tables: list[Table], corr_method: str
         "groups": _strings([table.group] for table in tables),
         "status_names": np.array(STATUS, dtype=object),
     }
-
-
-_PER_GROUP = {"loglik": "loglik", "n_iter": "n_iter"}
 
 
 def write_fits(
@@ -107,15 +109,14 @@ def write_fits(
     spread = lambda values: _spread(np.asarray(values), genes, adata.n_vars)
     tables = []
     for model, fit in zip(models, fits, strict=True):
-        tests = TTests(*(spread(getattr(fit, name)) for name in _TESTS))
+        tests = TTests(*(spread(getattr(fit, field.name)) for field in fields(TTests)))
         status = np.full(adata.n_vars, MASKED, np.int8)
         status[genes] = fit.status.cat.codes
         tables.append(Table(model.group, model.fixed.names, tests, status))
-    remove(adata, key)
     write_tables(adata, key, tables, corr_method, params)
     for name in ("theta", "theta_se", "theta_cov"):
         adata.varm[f"{key}_{name}"] = np.concatenate([spread(getattr(fit, name)) for fit in fits], axis=1)
-    for name in _PER_GROUP:
+    for name in ("loglik", "n_iter"):
         adata.varm[f"{key}_{name}"] = np.column_stack([spread(getattr(fit, name)) for fit in fits])
     described = {str(i): _described(model) for i, model in enumerate(models)}
     names = [_joined(model.group, [*model.random.names, "residual"]) for model in models]
@@ -155,7 +156,9 @@ def read_models(adata: AnnData, key: str) -> list[StoredModel]:
             adata.varm[f"{key}_theta"][:, k0 : k0 + k],
             adata.varm[f"{key}_theta_cov"][:, k0 : k0 + k],
         )
-        models.append(StoredModel(group, coef_names, projection, estimates, adata.varm[f"{key}_status"][:, i]))
+        terms = {name: np.asarray(m["type3"][str(j)]) for j, name in enumerate(strings(m["terms"]))}
+        status = adata.varm[f"{key}_status"][:, i]
+        models.append(StoredModel(group, coef_names, terms, projection, estimates, status))
         p0, k0 = p0 + p, k0 + k
     return models
 
@@ -178,6 +181,8 @@ def _described(model: Model) -> dict[str, Any]:
         "ranef_names": _strings([model.ranef_names]),
         "factors": _strings([[factor for factor, _ in factors]]),
         "levels": {str(i): _strings([levels]) for i, (_, levels) in enumerate(factors)},
+        "terms": _strings([list(model.terms)]),
+        "type3": {str(i): L for i, L in enumerate(model.terms.values())},
     }
 
 

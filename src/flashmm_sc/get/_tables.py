@@ -48,6 +48,8 @@ def lmm_de_df(
         of means. NaN, with a warning, where the base of the logarithm isn't known; no fold change for a covariate.
     `t_value`, `df`, `p_value`, `adj_p_value`
         The test, and its p-value adjusted over the genes of one coefficient.
+    `f_value`, `df_num`
+        For F tests (`joint`, `flashmm_sc.tl.lmm_anova`), in place of `coef` to `t_value`.
     `status`
         "ok" or "boundary", else why the gene has no result.
 
@@ -78,18 +80,30 @@ def lmm_de_df(
         and (wanted_groups is None or in_group[j] in wanted_groups)
     ]
     take = lambda suffix: np.asarray(adata.varm[f"{key}_{suffix}"])[:, columns].T.reshape(-1)
-    coef = take("coef")
     repeat = lambda values: np.repeat(np.array([values[j] for j in columns], dtype=object), adata.n_vars)
     table = {"variable": np.tile(adata.var_names.to_numpy(), len(columns)), "contrast": repeat(names)}
     if all_groups != [""]:
         table["group"] = repeat(in_group)
+    for suffix, name in _COLUMNS.items():
+        if f"{key}_{suffix}" in adata.varm:
+            table[name] = take(suffix)
+            if suffix == "coef":
+                table["log_fc"] = table[name] * _log2_factor(result)
     status = np.asarray(adata.varm[f"{key}_status"])[:, [all_groups.index(in_group[j]) for j in columns]]
-    return pd.DataFrame(
-        table
-        | {"coef": coef, "log_fc": coef * _log2_factor(result), "se": take("se"), "t_value": take("t")}
-        | {"df": take("df"), "p_value": take("pval"), "adj_p_value": take("pval_adj")}
-        | {"status": np.array(strings(result["status_names"]), dtype=object)[status.T.reshape(-1).astype(int)]}
-    )
+    table["status"] = np.array(strings(result["status_names"]), dtype=object)[status.T.reshape(-1).astype(int)]
+    return pd.DataFrame(table)
+
+
+_COLUMNS = {
+    "coef": "coef",
+    "se": "se",
+    "t": "t_value",
+    "F": "f_value",
+    "df_num": "df_num",
+    "df": "df",
+    "pval": "p_value",
+    "pval_adj": "adj_p_value",
+}
 
 
 def variance_df(adata: AnnData, *, key: str = "lmm_de") -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """Tools: compute, and write to the AnnData."""
 
+from flashmm_sc.tl._lmm_anova import lmm_anova
 from flashmm_sc.tl._lmm_de import lmm_de
 from flashmm_sc.tl._lmm_test import lmm_test
 
-__all__ = ["lmm_de", "lmm_test"]
+__all__ = ["lmm_anova", "lmm_de", "lmm_test"]

@@ -14,7 +14,7 @@ import pandas as pd
 from anndata import AnnData
 
 from flashmm_sc._accumulate import accumulate
-from flashmm_sc._contrasts import Contrasts, contrast_matrix
+from flashmm_sc._contrasts import Contrasts
 from flashmm_sc._errors import FlashmmWarning, listed, one_of
 from flashmm_sc._formula import used_columns
 from flashmm_sc._inference import check_ddf
@@ -26,7 +26,7 @@ from flashmm_sc._obs import as_factor
 from flashmm_sc._parallel import n_threads
 from flashmm_sc._random_terms import parse_random
 from flashmm_sc._store import CORRECTIONS, check_key, write_fits
-from flashmm_sc.tl._lmm_test import lmm_test
+from flashmm_sc.tl._lmm_test import in_groups, lmm_test
 
 if TYPE_CHECKING:
     from flashmm_sc._random_terms import Random
@@ -84,8 +84,10 @@ def lmm_de(
     method
         "REML" or "ML".
     ddf
-        Degrees of freedom of the t tests: "satterthwaite", or "residual" for FLASHMM's n - p, which gives far too many
-        small p-values for effects that vary between samples only.
+        Degrees of freedom of the t tests: "satterthwaite"; "kenward-roger", which also adjusts the standard errors for
+        the uncertainty of the variance components (REML only, slower); or "residual" for FLASHMM's n - p, which gives
+        far too many small p-values for effects that vary between samples only. Where a component is estimated as zero,
+        the first two are bounded by the containment df: its levels minus the fixed columns constant within them.
     nonnegative
         Bound variance components at zero, as lme4 does. False: free as in FLASHMM.
     groupby
@@ -141,7 +143,8 @@ def lmm_de(
     The model and its summary statistics are those of FLASH-MM: Xu et al., Nature Communications 2026,
     doi 10.1038/s41467-026-69063-2. ``lmm_de(adata, fixed, random, transform="log2p1", ddf="residual",
     nonnegative=False)`` gives the numbers of its R package's ``flashmm``. Satterthwaite's degrees of freedom are those
-    of lmerTest (Kuznetsova et al., Journal of Statistical Software 2017).
+    of lmerTest (Kuznetsova et al., Journal of Statistical Software 2017), Kenward and Roger's those of pbkrtest
+    (Halekoh and Højsgaard, Journal of Statistical Software 2014).
 
     Examples
     --------
@@ -161,8 +164,7 @@ def lmm_de(
     expression = find_expression(adata, layer, use_raw, mask_var)
     models = build_models(adata.obs, fixed, random, groupby)
     if contrasts is not None:
-        for model in models:
-            contrast_matrix(contrasts, model.fixed.names)
+        in_groups(contrasts, [(model.group, model.fixed.names) for model in models])
     _advise(adata.obs, models, random, ddf, groupby)
     params = _params(locals(), adata, log_base(adata, expression, transform))
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
+import warnings
+
+import numpy as np
+import pandas as pd
 from anndata import AnnData
 
 from flashmm_sc._contrasts import Contrasts, contrast_matrix
-from flashmm_sc._errors import one_of
-from flashmm_sc._inference import ALTERNATIVES, check_ddf, t_tests
-from flashmm_sc._store import CORRECTIONS, Table, check_key, read_models, read_result, remove, write_tables
+from flashmm_sc._errors import FlashmmWarning, one_of
+from flashmm_sc._ftests import FTests, check_independent, f_tests
+from flashmm_sc._inference import ALTERNATIVES, TTests, check_ddf, t_tests
+from flashmm_sc._store import CORRECTIONS, Table, check_key, read_models, read_result, write_tables
 
 
 def lmm_test(
@@ -18,10 +24,12 @@ def lmm_test(
     key_added: str = "lmm_test",
     ddf: str | None = None,
     alternative: str = "two-sided",
+    lfc: float = 0.0,
+    joint: bool = False,
     corr_method: str = "benjamini-hochberg",
     n_jobs: int | None = None,
 ) -> None:
-    """Test linear combinations of the coefficients of a fit by `lmm_de`.
+    r"""Test linear combinations of the coefficients of a fit by `lmm_de`.
 
     Works from what is stored in `adata`, also after reading it back from h5ad or zarr; the cells are not read again.
 
@@ -38,9 +46,14 @@ def lmm_test(
     key_added
         Key of the results.
     ddf
-        Degrees of freedom, "satterthwaite" or "residual"; by default as in the fit.
+        Degrees of freedom, "satterthwaite", "kenward-roger" or "residual"; by default as in the fit.
     alternative
         "two-sided", "less" or "greater".
+    lfc
+        Smallest effect that counts, as an absolute log2 fold change: the null hypothesis is \|effect\| <= lfc (or
+        effect <= lfc for "greater", effect >= -lfc for "less").
+    joint
+        One F test of all contrasts together instead of a t test of each.
     corr_method
         Correction for the number of genes, "benjamini-hochberg" or "bonferroni".
     n_jobs
@@ -52,6 +65,8 @@ def lmm_test(
 
     `adata.varm['lmm_test_coef' | '_se' | '_t' | '_df' | '_pval' | '_pval_adj']` : float64, genes × contrasts
         Names in `adata.uns['lmm_test']['coef_names']`; estimates on the scale of the fitted values.
+    `adata.varm['lmm_test_F' | '_df_num' | '_df' | '_pval' | '_pval_adj']` : float64, genes × 1
+        Instead of these, with `joint`.
     `adata.varm['lmm_test_status']` : int8, genes × groups
         As in the fit.
 
@@ -60,11 +75,13 @@ def lmm_test(
     KeyError
         When there is no fit under `key`.
     ValueError
-        For a contrast that names an unknown coefficient or is zero, and for unknown options.
+        For a contrast that names an unknown coefficient or is zero, linearly dependent contrasts of a joint test, a
+        negative `lfc` or one for values of which the logarithm isn't known, and unknown options.
 
     Notes
     -----
-    FLASHMM's ``lmmtest``, with the degrees of freedom of lmerTest's ``contest1D``.
+    FLASHMM's ``lmmtest``; degrees of freedom and F tests of lmerTest's ``contest`` and of pbkrtest; `lfc` is the treat
+    test of limma (McCarthy and Smyth, Bioinformatics 2009).
 
     Examples
     --------
@@ -78,17 +95,74 @@ def lmm_test(
     one_of("alternative", alternative, ALTERNATIVES)
     one_of("corr_method", corr_method, CORRECTIONS)
     check_key(key_added)
-    fitted = read_result(adata, key)
-    ddf = str(fitted["params"]["ddf"]) if ddf is None else ddf
-    check_ddf(ddf, str(fitted["params"]["method"]))
+    params = read_result(adata, key)["params"]
+    ddf = str(params["ddf"]) if ddf is None else ddf
+    check_ddf(ddf, str(params["method"]))
+    effect = _effect(lfc, float(params["log_base"]))
+    if joint and (lfc != 0 or alternative != "two-sided"):
+        msg = "joint=True is an F test, which has neither lfc nor a one-sided alternative; test contrasts singly for these."
+        raise ValueError(msg)
     models = read_models(adata, key)
     tables = []
-    for model in models:
-        L = contrast_matrix(contrasts, model.coef_names)
-        tests = t_tests(
-            model.projection, model.estimates, L.to_numpy(), ddf=ddf, alternative=alternative, n_jobs=n_jobs
+    for model, L in zip(models, in_groups(contrasts, [(m.group, m.coef_names) for m in models]), strict=True):
+        if L is None:
+            continue
+        matrix, names = L.to_numpy(), list(L.columns)
+        tests: TTests | FTests
+        if joint:
+            check_independent(matrix, names)
+            tests, names = (
+                f_tests(model.projection, model.estimates, [matrix], ddf=ddf, n_jobs=n_jobs),
+                [", ".join(names)],
+            )
+        else:
+            tests = t_tests(
+                model.projection,
+                model.estimates,
+                matrix,
+                ddf=ddf,
+                alternative=alternative,
+                effect=effect,
+                n_jobs=n_jobs,
+            )
+        tables.append(Table(model.group, names, tests, model.status))
+    options = {
+        "key": key,
+        "ddf": ddf,
+        "alternative": alternative,
+        "lfc": lfc,
+        "joint": joint,
+        "corr_method": corr_method,
+    }
+    write_tables(adata, key_added, tables, corr_method, options | {"log_base": params["log_base"]})
+
+
+def in_groups(contrasts: Contrasts, groups: list[tuple[str, list[str]]]) -> list[pd.DataFrame | None]:
+    """The contrast matrix of every group (name, coefficients); None, with a warning, where a coefficient is missing."""
+    matrices: list[pd.DataFrame | None] = []
+    reasons: dict[str, ValueError] = {}
+    for group, names in groups:
+        try:
+            matrices.append(contrast_matrix(contrasts, names))
+        except ValueError as error:
+            matrices.append(None)
+            reasons[group] = error
+    if len(reasons) == len(groups):
+        raise next(iter(reasons.values()))
+    for group, reason in reasons.items():
+        warnings.warn(f"Group {group!r} is not tested: {reason}", FlashmmWarning, stacklevel=3)
+    return matrices
+
+
+def _effect(lfc: float, base: float) -> float:
+    """The smallest effect that counts, on the scale of the coefficients."""
+    if not (np.isfinite(lfc) and lfc >= 0):
+        msg = f"lfc={lfc!r} must be a log2 fold change of zero or more; alternative= gives the direction."
+        raise ValueError(msg)
+    if lfc and math.isnan(base):
+        msg = (
+            "lfc is a log2 fold change, but the logarithm that the fitted values are on isn't known; use transform= in "
+            "tl.lmm_de, or sc.pp.log1p, which notes it in adata.uns['log1p']."
         )
-        tables.append(Table(model.group, list(L.columns), tests, model.status))
-    params = {"key": key, "ddf": ddf, "alternative": alternative, "corr_method": corr_method}
-    remove(adata, key_added)
-    write_tables(adata, key_added, tables, corr_method, params | {"log_base": fitted["params"]["log_base"]})
+        raise ValueError(msg)
+    return lfc * math.log(2) / math.log(base) if lfc else 0.0

@@ -1,0 +1,180 @@
+"""Joint F tests of several linear combinations of coefficients.
+
+With V = L'cov(β)L and the gradient matrices G_k = W_k'W_k, W = (I + S D)⁻¹ A L (r × r for the r columns of L):
+
+    residual         F = β'L V⁻¹ L'β / r on n - p df
+    satterthwaite    the t tests along the eigenvectors of V, F = Σ t_i² / r, their df ν_i pooled by E = Σ ν_i / (ν_i - 2),
+                     df = 2 E / (E - r), as lmerTest's contestMD
+    kenward-roger    V adjusted (see `_ddf`), F scaled by λ and its df as in Kenward & Roger (Biometrics 1997), with
+                     A_1 = Σ_ij W_ij tr(V⁻¹G_i) tr(V⁻¹G_j) and A_2 = Σ_ij W_ij tr(V⁻¹G_i V⁻¹G_j), as pbkrtest
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import betainc
+
+from flashmm_sc._ddf import (
+    Combinations,
+    capped,
+    contracted,
+    inverse_expected,
+    satterthwaite,
+    with_scale,
+)
+from flashmm_sc._errors import listed
+from flashmm_sc._inference import Estimates
+from flashmm_sc._parallel import for_gene_blocks
+from flashmm_sc._projection import Projection
+from flashmm_sc._rank import aliased_columns
+from flashmm_sc._structure import Factor
+
+
+@dataclass(frozen=True, eq=False)
+class FTests:
+    """F tests of k hypotheses in m genes: statistic, numerator and denominator df, p-value; every array is m × k."""
+
+    F: np.ndarray
+    df_num: np.ndarray
+    df: np.ndarray
+    p: np.ndarray
+
+
+def check_independent(L: np.ndarray, names: list[str]) -> None:
+    """Refuse a joint test of combinations that depend on each other."""
+    dependent = aliased_columns(L.T @ L)
+    if dependent:
+        msg = (
+            f"The contrasts of a joint test must be linearly independent, but {listed(names[j] for j in dependent)} "
+            "follows from those before; leave it out."
+        )
+        raise ValueError(msg)
+
+
+def f_tests(
+    projection: Projection,
+    estimates: Estimates,
+    hypotheses: Sequence[np.ndarray],
+    *,
+    ddf: str,
+    n_jobs: int | None = None,
+) -> FTests:
+    """Test L'β = 0 in every gene for each hypothesis L (p × r, independent columns); `ddf` as in `_ddf`."""
+    tests = [_f_test(projection, estimates, L, ddf, n_jobs) for L in hypotheses]
+    return FTests(*(np.column_stack(parts) for parts in zip(*tests, strict=True)))
+
+
+def _f_test(
+    projection: Projection, estimates: Estimates, L: np.ndarray, ddf: str, n_jobs: int | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """F, numerator and denominator df, and p of one hypothesis."""
+    m, r = len(estimates.coef), L.shape[1]
+    out_F, out_df, out_p = np.full((3, m), np.nan)
+    combos = Combinations.of(projection, L)
+    effect = estimates.coef @ L
+    fitted = estimates.fitted
+
+    def work(part: slice) -> None:
+        genes = fitted[part]
+        theta = estimates.theta[genes]
+        factor = projection.S.factor(theta[:, :-1] / theta[:, -1:])
+        V = theta[:, -1, None, None] * (combos.cXXic + factor.shared_matrix(combos.A1, combos.A2))
+        if ddf == "residual":
+            F, df = _wald(effect[genes], V), np.full(len(genes), float(projection.n - projection.p))
+        elif ddf == "satterthwaite":
+            F, df = _satterthwaite(effect[genes], V, factor, combos, theta, estimates.theta_cov[genes])
+        else:
+            F, df = _kenward_roger(effect[genes], V, factor, combos, theta, projection)
+        if ddf != "residual":
+            df = capped(df[:, None], theta, combos.cap.min(axis=1, keepdims=True))[:, 0]
+        out_F[genes], out_df[genes] = F, df
+        out_p[genes] = betainc(df / 2, r / 2, df / (df + r * F))
+
+    for_gene_blocks(work, len(fitted), projection.gene_bytes(r * (projection.S.lam.size + r)), n_jobs)
+    return out_F, np.full(m, float(r)), out_df, out_p
+
+
+def _wald(effect: np.ndarray, V: np.ndarray) -> np.ndarray:
+    """effect' V⁻¹ effect / r, NaN where V is singular or not finite."""
+    value, vector = np.linalg.eigh(np.nan_to_num(V))
+    along = np.einsum("ijk,ij->ik", vector, effect)
+    value = np.where(value > 1e-14 * value[:, -1:], value, np.nan)
+    return np.mean(along**2 / value, axis=1)
+
+
+def _parts(factor: Factor, combos: Combinations) -> tuple[np.ndarray, np.ndarray]:
+    """W = (I + S D)⁻¹ A L of every gene: m × r × q_1 and m × r × R."""
+    w1, w2, _ = factor.solve(combos.A1.T[None], combos.A2.T[None])
+    return w1, np.broadcast_to(w2, (*w1.shape[:2], w2.shape[2]))
+
+
+def _gradients(factor: Factor, w1: np.ndarray, w2: np.ndarray, V: np.ndarray, theta: np.ndarray) -> np.ndarray:
+    """G_k = W_k'W_k of all components and the residual: m × r × r × (K+1)."""
+    s, K = factor.structure, theta.shape[1] - 1
+    parts = [w1 @ w1.swapaxes(1, 2) if k == s.largest else (w2 * s.member[:, k]) @ w2.swapaxes(1, 2) for k in range(K)]
+    return with_scale(V, np.stack(parts, axis=-1), theta)
+
+
+def _satterthwaite(
+    effect: np.ndarray,
+    V: np.ndarray,
+    factor: Factor,
+    combos: Combinations,
+    theta: np.ndarray,
+    theta_cov: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    value, vector = np.linalg.eigh(np.nan_to_num(V))
+    G = _gradients(factor, *_parts(factor, combos), V, theta)
+    along = np.einsum("ijk,ij->ik", vector, effect)
+    gradient = np.einsum("iaj,iabk,ibj->ijk", vector, G, vector)
+    nu = satterthwaite(value, gradient, theta_cov)
+    return np.mean(along**2 / value, axis=1), _pooled(nu)
+
+
+def _pooled(nu: np.ndarray) -> np.ndarray:
+    """One df for the df of r independent t tests (m × r)."""
+    r = nu.shape[1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        E = np.sum(nu / (nu - 2), axis=1)
+        pooled = np.where((nu > 2).all(axis=1), 2 * E / (E - r), 2.0)
+    alike = np.ptp(nu, axis=1) < 1e-8
+    return np.where(np.isnan(nu).any(axis=1), np.nan, np.where(alike, nu.mean(axis=1), pooled))
+
+
+def _kenward_roger(
+    effect: np.ndarray, V: np.ndarray, factor: Factor, combos: Combinations, theta: np.ndarray, projection: Projection
+) -> tuple[np.ndarray, np.ndarray]:
+    r, s = V.shape[1], factor.structure
+    W = inverse_expected(projection, theta, factor)
+    w1, w2 = _parts(factor, combos)
+    E = contracted(theta, W) / theta[:, -1, None, None]
+    adjusted = V.copy()
+    for k in range(theta.shape[1] - 1):
+        u1 = w1 if k == s.largest else np.zeros_like(w1)
+        Tu1, Tu2, _ = factor.solve(*s.times(u1, w2 * s.member[:, k]))
+        rows1 = E[:, s.largest, k, None, None] * w1
+        rows2 = w2 * (E[:, :, k] @ s.member.T)[:, None]
+        adjusted += 2 * (rows1 @ Tu1.swapaxes(1, 2) + rows2 @ Tu2.swapaxes(1, 2))
+    adjusted = (adjusted + adjusted.swapaxes(1, 2)) / 2
+    ViG = np.linalg.solve(V[:, None], np.moveaxis(_gradients(factor, w1, w2, V, theta), -1, 1))
+    trace = np.einsum("ikjj->ik", ViG)
+    A1 = np.einsum("ik,ikl,il->i", trace, W, trace)
+    A2 = np.einsum("ikl,ikab,ilba->i", W, ViG, ViG)
+    df, scale = _kenward_roger_df(A1, A2, r)
+    return scale * _wald(effect, adjusted), df
+
+
+def _kenward_roger_df(A1: np.ndarray, A2: np.ndarray, r: int) -> tuple[np.ndarray, np.ndarray]:
+    """Denominator df and scale λ of F from A_1 and A_2."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        B = (A1 + 6 * A2) / (2 * r)
+        g = ((r + 1) * A1 - (r + 4) * A2) / ((r + 2) * A2)
+        below = 3 * r + 2 * (1 - g)
+        c1, c2, c3 = g / below, (r - g) / below, (r + 2 - g) / below
+        rho = (1 - A2 / r) ** 2 * (1 + c1 * B) / ((1 - c2 * B) ** 2 * (1 - c3 * B)) / r
+        df = 4 + (r + 2) / (r * rho - 1)
+        scale = np.where(np.abs(df - 2) < 1e-2, 1.0, df * (1 - A2 / r) / (df - 2))
+    return df, scale

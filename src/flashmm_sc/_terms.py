@@ -1,0 +1,37 @@
+"""Type III hypotheses of the terms of a formula."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from formulaic.parser.types import Factor
+
+from flashmm_sc._design import FixedDesign, fixed_design
+from flashmm_sc._formula import factor_names
+
+
+def type3(design: FixedDesign, obs: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Hypothesis of each term but the intercept, as columns of L (p × r).
+
+    A main effect is tested averaged over the levels of the factors that it interacts with, which is what its columns
+    say when factors are coded to sum to zero: with that design X_s = X B, its coefficients are B⁻¹ β, and those of the
+    term are to be zero. B is the same for the cells of any study, but is got from these, by regression.
+    """
+    coded = fixed_design(_sum_to_zero(design), obs)
+    B = np.linalg.solve((coded.matrix.T @ coded.matrix).toarray(), (coded.matrix.T @ design.matrix).toarray())
+    B[np.abs(B) < 1e-9 * np.abs(B).max(axis=1, keepdims=True)] = 0.0
+    pairs = zip(design.terms, coded.terms.values(), strict=True)
+    return {name: B[columns].T for name, columns in pairs if name != "Intercept"}
+
+
+def _sum_to_zero(design: FixedDesign) -> str:
+    """The formula with every factor that is a column of obs coded to sum to zero."""
+    terms = [":".join(_coded(factor, design) for factor in term.factors) for term in design.spec.formula]
+    return "~ " + " + ".join(terms if "1" in terms else ["0", *terms])
+
+
+def _coded(factor: Factor, design: FixedDesign) -> str:
+    names = factor_names(factor)
+    if factor.expr in design.levels and len(names) == 1 and factor.expr in (names[0], f"C({names[0]})"):
+        return f"C(`{names[0]}`, contr.sum)"
+    return f"`{factor.expr}`" if factor.eval_method is Factor.EvalMethod.LOOKUP else str(factor.expr)
