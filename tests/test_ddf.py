@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import reference_data as rd
+
+import flashmm_sc as fsc
+from flashmm_sc import _inference
+from flashmm_sc._ddf import Combinations
+from flashmm_sc._model import Model
+
+DESIGNS = ["sam", "sam_batch", "sam_samcls"]
+
+
+def fit(design: str, ddf: str, genes: int = 15, **options: object) -> fsc.LMMFit:
+    """Fit the genes that lmerTest was run on, bounded as in lme4."""
+    obs = rd.obs()
+    model = Model.of("", np.arange(len(obs)), obs, rd.FIXED, rd.random_of[design])
+    Y = pd.DataFrame(np.log2(1 + rd.counts().toarray()[:, :genes]), columns=rd.genes()[:genes])
+    X = pd.DataFrame(model.fixed.matrix.toarray(), columns=model.fixed.names)
+    return fsc.lmmfit(Y, X, model.random.matrix, model.random.d, **{"ddf": ddf, "nonnegative": True, **options})
+
+
+def aligned(frame: pd.DataFrame, table: pd.DataFrame) -> np.ndarray:
+    return np.array([frame.loc[gene, name] for gene, name in zip(table["gene"], table["name"], strict=True)])
+
+
+@pytest.mark.parametrize("design", DESIGNS)
+@pytest.mark.parametrize(
+    ("ddf", "suffix", "rtol"), [("satterthwaite", "satterthwaite", 1e-3), ("kenward-roger", "kr", 1e-4)]
+)
+def test_df_and_se_of_lmertest_and_pbkrtest(design, ddf, suffix, rtol):
+    table = rd.lmertest(design).query("singular == False")
+    assert len(table)
+    ours = fit(design, ddf)
+    np.testing.assert_allclose(aligned(ours.df, table), table[f"df_{suffix}"], rtol=rtol)
+    np.testing.assert_allclose(aligned(ours.se, table), table["se_kr" if suffix == "kr" else "se"], rtol=1e-4)
+    np.testing.assert_allclose(aligned(ours.p, table), table[f"p_{suffix}"], rtol=1e-3)
+
+
+@pytest.mark.parametrize("ddf", ["satterthwaite", "kenward-roger"])
+@pytest.mark.parametrize("design", ["sam_batch", "sam_samcls"])
+def test_at_the_boundary_df_are_those_of_lmertest_bounded_by_containment(design, ddf):
+    table = rd.lmertest(design).query("singular == True")
+    assert len(table)
+    ours = fit(design, ddf)
+    theirs = table["df_satterthwaite" if ddf == "satterthwaite" else "df_kr"].to_numpy()
+    cap = Combinations.of(ours.projection, np.eye(7)).cap.min(axis=0)
+    zero = ours.theta.iloc[:, :-1] == 0
+    position = {name: j for j, name in enumerate(ours.coef.columns)}
+    bound = []
+    for gene, name in zip(table["gene"], table["name"], strict=True):
+        caps = Combinations.of(ours.projection, np.eye(7)[:, [position[name]]]).cap[zero.loc[gene].to_numpy(), 0]
+        bound.append(caps.min(initial=np.inf))
+    assert np.isfinite(cap).any()
+    np.testing.assert_allclose(aligned(ours.df, table), np.minimum(theirs, bound), rtol=1e-3)
+
+
+def test_containment_counts_levels_minus_columns_constant_within_them():
+    rng = np.random.default_rng(0)
+    sample = np.repeat(np.arange(8), 20)
+    within, treated, age = rng.normal(size=160), (sample % 2).astype(float), rng.normal(size=8)[sample]
+    X = np.column_stack([np.ones(160), treated, age, within])
+    ours = fsc.lmmfit(rng.normal(size=(160, 3)), X, np.eye(8)[sample], nonnegative=True)
+    cap = ours.projection.containment(np.column_stack([np.eye(4), [0, 1, 0, 1]]))
+    np.testing.assert_array_equal(cap, [[5, 5, 5, np.inf, 5]])
+
+
+def test_zero_component_gets_containment_df_where_satterthwaite_would_jump_to_the_cells():
+    rng = np.random.default_rng(1)
+    sample = np.repeat(np.arange(6), 50)
+    X = pd.DataFrame({"one": np.ones(300), "trt": (sample % 2).astype(float), "x": rng.normal(size=300)})
+    ours = fsc.lmmfit(rng.normal(size=(300, 40)), X, np.eye(6)[sample], nonnegative=True, ddf="satterthwaite")
+    zero = (ours.status == "boundary").to_numpy()
+    assert zero.any()
+    assert not zero.all()
+    np.testing.assert_array_equal(ours.df.loc[zero, "trt"], 4)
+    np.testing.assert_allclose(ours.df.loc[zero, "x"], 297)
+
+
+def test_without_the_bound_df_at_zero_are_those_of_the_cells(monkeypatch):
+    monkeypatch.setattr(_inference, "capped", lambda df, theta, cap: df)
+    rng = np.random.default_rng(1)
+    sample = np.repeat(np.arange(6), 50)
+    X = np.column_stack([np.ones(300), sample % 2])
+    ours = fsc.lmmfit(rng.normal(size=(300, 40)), X, np.eye(6)[sample], nonnegative=True, ddf="satterthwaite")
+    np.testing.assert_allclose(ours.df[ours.status == "boundary"], 298)
+
+
+def test_kenward_roger_needs_reml():
+    with pytest.raises(ValueError, match="REML"):
+        fit("sam", "kenward-roger", genes=2, method="ML")
+
+
+def test_kenward_roger_widens_standard_errors():
+    wide, plain = fit("sam_batch", "kenward-roger"), fit("sam_batch", "satterthwaite")
+    assert (wide.se.to_numpy() >= plain.se.to_numpy() * (1 - 1e-12)).all()

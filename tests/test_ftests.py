@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import reference_data as rd
+
+import flashmm_sc as fsc
+from flashmm_sc._ftests import check_independent, f_tests
+from flashmm_sc._model import Model
+from flashmm_sc._terms import type3
+
+
+def model_of(fixed: str, random: object) -> tuple[Model, np.ndarray]:
+    obs = rd.obs()
+    return Model.of("", np.arange(len(obs)), obs, fixed, random), np.log2(1 + rd.counts().toarray())
+
+
+def fitted(fixed: str, random: object, genes: list[str]) -> tuple[fsc.LMMFit, Model]:
+    model, Y = model_of(fixed, random)
+    Y = pd.DataFrame(Y, columns=rd.genes())[genes]
+    X = pd.DataFrame(model.fixed.matrix.toarray(), columns=model.fixed.names)
+    return fsc.lmmfit(Y, X, model.random.matrix, model.random.d, nonnegative=True), model
+
+
+@pytest.mark.parametrize("ddf", ["satterthwaite", "kenward-roger"])
+def test_type3_anova_of_lmertest(ddf):
+    fit, model = fitted(rd.ANOVA_FIXED, "sam", list(rd.genes()[:1]))
+    ours = f_tests(fit.projection, fit.estimates, list(model.terms.values()), ddf=ddf)
+    theirs = rd.anova().query("ddf == @ddf").set_index("term").loc[list(model.terms)]
+    np.testing.assert_allclose(ours.F[0], theirs["f"], rtol=1e-4)
+    np.testing.assert_allclose(ours.df_num[0], theirs["num_df"])
+    np.testing.assert_allclose(ours.df[0], theirs["den_df"], rtol=1e-4)
+    np.testing.assert_allclose(ours.p[0], theirs["p"], rtol=1e-4)
+
+
+@pytest.mark.parametrize("ddf", ["satterthwaite", "kenward-roger"])
+@pytest.mark.parametrize("design", ["sam_batch", "sam_samcls"])
+def test_joint_tests_with_two_components_of_lmertest(design, ddf):
+    theirs = pd.read_csv(rd.HERE / "ftests.csv", skipinitialspace=True)
+    theirs.columns = theirs.columns.str.strip()
+    theirs = theirs[(theirs["design"].str.strip() == design) & (theirs["ddf"].str.strip() == ddf)]
+    fit, _ = fitted(rd.FIXED, rd.random_of[design], [gene.strip() for gene in theirs["gene"]])
+    ours = fsc.lmmtest(fit, index=[4, 5, 6], joint=True, ddf=ddf)
+    assert len(ours) == 3
+    for name in ("F", "df_num", "df", "p"):
+        np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-4)
+
+
+@pytest.mark.parametrize("ddf", ["residual", "satterthwaite", "kenward-roger"])
+@pytest.mark.parametrize("design", ["sam", "sam_samcls", "sam_slope"])
+def test_f_of_one_contrast_is_t_squared(design, ddf):
+    fit, _ = fitted(rd.FIXED, rd.random_of[design], list(rd.genes()[:10]))
+    contrast = {"d": rd.contrasts_of["d12"]}
+    F, t = fsc.lmmtest(fit, contrast, joint=True, ddf=ddf), fsc.lmmtest(fit, contrast, ddf=ddf)
+    np.testing.assert_allclose(F["F"], t["d_t"] ** 2, rtol=1e-8)
+    np.testing.assert_allclose(F["p"], t["d_p"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("ddf", ["residual", "satterthwaite", "kenward-roger"])
+def test_joint_test_depends_only_on_the_space_of_its_contrasts(ddf):
+    fit, _ = fitted(rd.FIXED, "sam", list(rd.genes()[:10]))
+    L = np.eye(7)[:, 4:]
+    mixed = L @ np.array([[1.0, 2.0, 0.0], [0.0, 1.0, -1.0], [3.0, 0.0, 1.0]])
+    a, b = (f_tests(fit.projection, fit.estimates, [M], ddf=ddf) for M in (L, mixed))
+    np.testing.assert_allclose(a.F, b.F, rtol=1e-8)
+    np.testing.assert_allclose(a.p, b.p, rtol=0.05 if ddf == "satterthwaite" else 1e-7)  # its eigenvectors depend on L
+
+
+def test_residual_f_is_the_wald_test():
+    fit, _ = fitted(rd.FIXED, "sam", list(rd.genes()[:4]))
+    ours = f_tests(fit.projection, fit.estimates, [np.eye(7)[:, 4:]], ddf="residual")
+    beta, cov = fit.coef.to_numpy()[:, 4:], fit.cov()[:, 4:, 4:]
+    wald = np.einsum("ij,ij->i", beta, np.linalg.solve(cov, beta[..., None])[..., 0]) / 3
+    np.testing.assert_allclose(ours.F[:, 0], wald, rtol=1e-9)
+    assert (ours.df == 1200 - 7).all()
+
+
+def test_dependent_contrasts_are_named():
+    with pytest.raises(ValueError, match="'c'"):
+        check_independent(np.array([[1.0, 0.0, 1.0], [0.0, 1.0, 1.0]]), ["a", "b", "c"])
+
+
+def test_type3_averages_over_the_levels_of_other_factors():
+    model, _ = model_of("~ cls * trt", "sam")
+    names = model.fixed.names
+    L = type3(model.fixed, rd.obs())["trt"][:, 0]
+    ratio = L / L[names.index("trt[T.B]")]
+    expected = {"trt[T.B]": 1.0, "cls[T.2]:trt[T.B]": 1 / 3, "cls[T.3]:trt[T.B]": 1 / 3}
+    np.testing.assert_allclose(ratio, [expected.get(name, 0.0) for name in names], atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("fixed", "terms"),
+    [
+        ("~ 0 + log(libsize) + cls + cls:trt", ["log(libsize)", "cls", "cls:trt"]),
+        ("~ C(cls) + score:trt", ["C(cls)", "score:trt"]),
+        ("~ bs(score, df=4) * trt", ["bs(score, df=4)", "trt", "bs(score, df=4):trt"]),
+        ("~ C(cls, Treatment('2')) + trt", ["C(cls, Treatment('2'))", "trt"]),
+    ],
+)
+def test_type3_of_any_formula_spans_the_terms(fixed, terms):
+    model, _ = model_of(fixed, "sam")
+    assert list(model.terms) == terms
+    for name, L in model.terms.items():
+        assert L.shape == (len(model.fixed.names), len(model.fixed.terms[name]))
+        assert np.linalg.matrix_rank(L) == L.shape[1]
