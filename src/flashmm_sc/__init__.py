@@ -7,7 +7,9 @@ from flashmm_sc._contrasts import contrast_matrix
 from flashmm_sc._errors import FlashmmWarning
 from flashmm_sc._lmm import LMMFit, lmm, lmmfit
 from flashmm_sc._lmmtest import lmmtest
+from flashmm_sc._lrt import lrt
 from flashmm_sc._summary import SummaryStats, sslmm
+from flashmm_sc._varexp import variance_explained
 
 __version__ = version("flashmm-sc")
 
@@ -21,6 +23,8 @@ __all__ = [
     "lmm",
     "lmmfit",
     "lmmtest",
+    "lrt",
     "sslmm",
     "tl",
+    "variance_explained",
 ]

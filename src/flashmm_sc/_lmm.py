@@ -10,16 +10,17 @@ import numpy as np
 import pandas as pd
 
 from flashmm_sc._errors import listed, one_of
+from flashmm_sc._estimate import STATUS, Options, estimate, with_df
 from flashmm_sc._inference import Estimates, check_ddf, t_tests
-from flashmm_sc._information import expected_information, inverse_on, observed_information
+from flashmm_sc._information import expected_information
+from flashmm_sc._moderate import Moderated, check_moderate, moderated_tests, moderation
 from flashmm_sc._parallel import for_gene_blocks
 from flashmm_sc._projection import Genes, Projection
-from flashmm_sc._solver import Objective, Point, optimise
+from flashmm_sc._selection import Selection, positions
+from flashmm_sc._solver import Objective
 from flashmm_sc._summary import SummaryStats, sslmm
 
 METHODS = ("REML", "ML")
-STATUS = ("ok", "boundary", "constant", "masked", "not converged", "indefinite")
-OK, BOUNDARY, CONSTANT, MASKED, NOT_CONVERGED, INDEFINITE = range(len(STATUS))
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,10 +45,14 @@ class LMMFit:
         Steps of the optimiser.
     status
         One of "ok", "boundary" (a component is zero; results are valid), "constant" (no variation beyond the fixed
-        effects), "not converged" (also: the likelihood of free components has no finite optimum), "indefinite" (free
-        components: the restricted likelihood has its optimum where V is not positive definite; numbers as FLASHMM's).
+        effects), "no df" (degrees of freedom can't be estimated), "not converged" (also: the likelihood of free
+        components has no finite optimum), "indefinite" (free components: the restricted likelihood has its optimum
+        where V is not positive definite; numbers as FLASHMM's).
     method, nonnegative, ddf
         As given to `lmm`.
+    moderated
+        The prior of the variance ratios and its posteriors, None without `moderate`. `coef` to `p` are then averages
+        over the posterior, theta stays the unshrunken estimate.
     stats
         The summary statistics.
     """
@@ -67,6 +72,7 @@ class LMMFit:
     method: str
     nonnegative: bool
     ddf: str
+    moderated: Moderated | None
     stats: SummaryStats
     projection: Projection
 
@@ -108,6 +114,45 @@ class LMMFit:
         values = self._by_blocks(block, (len(scale),))
         return pd.DataFrame(values, index=self.coef.index, columns=list(self.stats.ranef_names))
 
+    def refit(
+        self, *, drop_coefs: Selection | None = None, drop_components: Selection | None = None, **options: Any
+    ) -> LMMFit:
+        """Fit a smaller model, or the same one with other options, to the same statistics.
+
+        Parameters
+        ----------
+        drop_coefs, drop_components
+            Fixed columns and random components to leave out, by name or position; by default none.
+        **options
+            As in `lmm`; method, ddf and nonnegative are by default as in this fit.
+
+        Returns
+        -------
+        The new fit of all genes.
+
+        Raises
+        ------
+        ValueError
+            For what there isn't, when no coefficient or no component is left, and as `lmm`.
+
+        Examples
+        --------
+        >>> import numpy as np, flashmm_sc as fsc
+        >>> sample = np.arange(60) % 6
+        >>> X = np.column_stack([np.ones(60), sample % 2])
+        >>> fit = fsc.lmmfit(np.random.default_rng(0).normal(size=(60, 4)), X, np.eye(6)[sample])
+        >>> fit.refit(drop_coefs="x2", method="ML")
+        LMMFit of 4 genes by ML: 4 ok; 1 coefficients, variance components 'var1', 'residual'
+        """
+        names = self.stats.coef_names, self.stats.component_names
+        drop = {"drop_coefs": drop_coefs, "drop_components": drop_components}
+        coefs, components = (
+            np.delete(np.arange(len(known)), [] if chosen is None else positions(argument, chosen, known))
+            for known, (argument, chosen) in zip(names, drop.items(), strict=True)
+        )
+        as_here: dict[str, Any] = {"method": self.method, "ddf": self.ddf, "nonnegative": self.nonnegative}
+        return lmm(self.stats.select(coefs=coefs, components=components), **(as_here | options))
+
     def _by_blocks(self, block: Any, shape: tuple[int, ...]) -> np.ndarray:
         """Fill genes × shape from a function of (theta, genes); NaN where a gene was not fitted."""
         theta = self.theta.to_numpy()
@@ -138,6 +183,7 @@ def lmm(
     tol: float = 1e-16,
     ddf: str = "residual",
     nonnegative: bool = False,
+    moderate: bool = False,
     n_jobs: int | None = None,
 ) -> LMMFit:
     """Fit a linear mixed model to every gene from summary statistics.
@@ -163,6 +209,10 @@ def lmm(
     nonnegative
         Bound variance components at zero, as lme4. False lets them be negative as in FLASHMM, as long as the
         covariance matrix stays positive definite.
+    moderate
+        Average the tests over the posterior of the variance ratios, whose prior is learned from all genes: calibrated
+        with few samples, and more powerful. `ddf` then plays no part. REML with one or two components only; falls back
+        to `ddf="satterthwaite"`, with a warning, where there are fewer than 100 genes or too few levels.
     n_jobs
         Threads; by default all cores.
 
@@ -191,62 +241,39 @@ def lmm(
     """
     one_of("method", method, METHODS)
     check_ddf(ddf, method)
+    if moderate:
+        check_moderate(method, len(stats.d))
     projection = Projection.of(stats.XX, stats.ZX, stats.ZZ, stats.n, stats.d, stats.coef_names, stats.component_names)
-    return fit(stats, projection, method, theta0, max_iter, tol, ddf, nonnegative, n_jobs)
+    return fit(stats, projection, Options(method, nonnegative, max_iter, tol, theta0), ddf, moderate, n_jobs)
 
 
 def fit(
-    stats: SummaryStats,
-    projection: Projection,
-    method: str,
-    theta0: Sequence[float] | np.ndarray | None,
-    max_iter: int,
-    tol: float,
-    ddf: str,
-    nonnegative: bool,
-    n_jobs: int | None,
+    stats: SummaryStats, projection: Projection, options: Options, ddf: str, moderate: bool, n_jobs: int | None
 ) -> LMMFit:
     """`lmm` with the projection at hand and the arguments checked."""
-    objective = Objective(projection, method)
-    start = None if theta0 is None else _starting_ratios(theta0, len(stats.d), nonnegative)
-    m, p, K = stats.n_genes, projection.p, len(stats.d)
-    empty = lambda *shape: np.full((m, *shape), np.nan)
-    out = {"coef": empty(p), "theta": empty(K + 1), "theta_se": empty(K + 1), "grad": empty(K + 1)}
-    out |= {"theta_cov": empty(K + 1, K + 1), "loglik": empty()}
-    n_iter, status = np.zeros(m, int), np.full(m, CONSTANT, np.int8)
-
-    def work(part: slice) -> None:
-        genes = Genes.of(projection, stats, part)
-        use = np.flatnonzero(genes.vary())
-        if not use.size:
-            return
-        genes, index = genes[use], use + part.start
-        gamma0 = None if start is None else np.tile(start, (use.size, 1))
-        best = optimise(objective, genes, nonnegative=nonnegative, max_iter=max_iter, tol=tol, start=gamma0)
-        n_iter[index] = best.n_iter
-        status[index] = code = _status(projection, best.point, best.converged, nonnegative)
-        results = _results(objective, genes, best.point, nonnegative)
-        out["grad"][index] = results.pop("grad")
-        good = code != NOT_CONVERGED
-        for name, values in results.items():
-            out[name][index[good]] = values[good]
-
-    for_gene_blocks(work, m, projection.gene_bytes(p), n_jobs)
-    estimates = Estimates(out["coef"], out["theta"], out["theta_cov"])
-    tests = t_tests(projection, estimates, np.eye(p), ddf=ddf, n_jobs=n_jobs)
+    fitted = estimate(stats, projection, options, n_jobs)
+    moderated = moderation(stats, projection, fitted.estimates.fitted) if moderate else None
+    ddf = "satterthwaite" if moderate else ddf
+    L = np.eye(projection.p)
+    if moderated is None:
+        tests = t_tests(projection, fitted.estimates, L, ddf=ddf, n_jobs=n_jobs)
+    else:
+        tests = moderated_tests(projection, moderated, L, n_jobs=n_jobs)
     genes, coefs = list(stats.gene_names), list(stats.coef_names)
     thetas = [*stats.component_names, "residual"]
     frame = lambda values, columns: pd.DataFrame(values, index=genes, columns=columns)
+    codes = pd.Categorical.from_codes(with_df(fitted.status, tests.df), list(STATUS))
     return LMMFit(
         **{name: frame(getattr(tests, name), coefs) for name in ("coef", "se", "t", "df", "p")},
-        **{name: frame(out[name], thetas) for name in ("theta", "theta_se", "grad")},
-        theta_cov=out["theta_cov"],
-        loglik=pd.Series(out["loglik"], index=genes),
-        n_iter=pd.Series(n_iter, index=genes),
-        status=pd.Series(pd.Categorical.from_codes(status, list(STATUS)), index=genes),
-        method=method,
-        nonnegative=nonnegative,
+        **{name: frame(getattr(fitted, name), thetas) for name in ("theta", "theta_se", "grad")},
+        theta_cov=fitted.theta_cov,
+        loglik=pd.Series(fitted.loglik, index=genes),
+        n_iter=pd.Series(fitted.n_iter, index=genes),
+        status=pd.Series(codes, index=genes),
+        method=options.method,
+        nonnegative=options.nonnegative,
         ddf=ddf,
+        moderated=moderated,
         stats=stats,
         projection=projection,
     )
@@ -283,45 +310,3 @@ def lmmfit(Y: Any, X: Any, Z: Any, d: Sequence[int] | int | None = None, **optio
     'ML'
     """
     return lmm(sslmm(X, Y, Z, d, n_jobs=options.get("n_jobs")), **options)
-
-
-def _starting_ratios(theta0: Sequence[float] | np.ndarray, K: int, nonnegative: bool) -> np.ndarray:
-    theta = np.asarray(theta0, dtype=float).reshape(-1)
-    if theta.size != K + 1 or not np.isfinite(theta).all() or theta[-1] <= 0 or (nonnegative and theta.min() < 0):
-        msg = f"theta0 should hold {K} variance components and a positive residual variance, not {theta.tolist()}."
-        raise ValueError(msg)
-    return theta[:-1] / theta[-1]
-
-
-def _status(projection: Projection, point: Point, converged: np.ndarray, nonnegative: bool) -> np.ndarray:
-    code = np.where(converged, OK, NOT_CONVERGED).astype(np.int8)
-    if nonnegative:
-        code[converged & (point.gamma == 0).any(axis=1)] = BOUNDARY
-        return code
-    negative = np.flatnonzero(converged & (point.gamma < 0).any(axis=1))
-    if negative.size:
-        code[negative[~projection.Z.factor(point.gamma[negative]).ok]] = INDEFINITE
-    return code
-
-
-def _results(objective: Objective, genes: Genes, point: Point, nonnegative: bool) -> dict[str, np.ndarray]:
-    """Coefficients, variance components, their information and the log-likelihood at a point."""
-    projection, nu, gamma = objective.projection, objective.nu, point.gamma
-    s0 = point.Q / nu
-    v1, v2, _ = projection.S.factor(gamma).solve(genes.a, genes.r2)
-    A1, A2 = projection.random_part
-    g1, D = gamma[:, projection.S.largest, None], gamma @ projection.S.member.T
-    fisher = expected_information(point, nu)
-    everything = np.ones(fisher.shape[:2], bool)
-    free = np.column_stack([gamma != 0, everything[:, -1]]) if nonnegative else everything
-    slope = -point.grad / (2 * s0[:, None])
-    logdet = point.f - nu * np.log(point.Q / genes.yRy)
-    constant = projection.logdet_XX if objective.method == "REML" else 0.0
-    return {
-        "coef": genes.b - (g1 * v1) @ A1 - (D * v2) @ A2,
-        "theta": np.column_stack([gamma * s0[:, None], s0]),
-        "theta_se": np.sqrt(np.einsum("ijj->ij", inverse_on(fisher, everything))),
-        "theta_cov": inverse_on(observed_information(point, nu), free),
-        "grad": np.column_stack([slope, -np.sum(gamma * slope, axis=1)]),
-        "loglik": -0.5 * (nu * (1 + np.log(2 * np.pi * s0)) + logdet + constant),
-    }

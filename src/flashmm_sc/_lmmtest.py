@@ -13,6 +13,7 @@ from flashmm_sc._errors import did_you_mean, one_of
 from flashmm_sc._ftests import check_independent, f_tests
 from flashmm_sc._inference import ALTERNATIVES, check_ddf, t_tests
 from flashmm_sc._lmm import LMMFit
+from flashmm_sc._moderate import moderated_tests
 
 
 def lmmtest(
@@ -38,7 +39,7 @@ def lmmtest(
     alternative
         "two-sided", "less" or "greater".
     ddf
-        "residual" (n - p, as FLASHMM), "satterthwaite" or "kenward-roger" (REML only).
+        "residual" (n - p, as FLASHMM), "satterthwaite" or "kenward-roger" (REML only); no part in a moderated fit.
     lfc
         Smallest effect that counts, on the scale of the fitted values: the null hypothesis is \|effect\| <= lfc (or
         effect <= lfc for "greater", effect >= -lfc for "less"; McCarthy and Smyth, Bioinformatics 2009).
@@ -79,11 +80,17 @@ def lmmtest(
         L = pd.DataFrame(np.eye(len(names)), names, names).iloc[:, _positions(index, names)]
     else:
         L = contrast_matrix(contrast, names)
-    if joint:
+    if fit.moderated is not None:
+        if joint:
+            msg = "A moderated fit has t tests only; fit without moderate=True for a joint F test."
+            raise ValueError(msg)
+        tests = moderated_tests(fit.projection, fit.moderated, L.to_numpy(), alternative=alternative, effect=lfc)
+    elif joint:
         check_independent(L.to_numpy(), list(L.columns))
         F = f_tests(fit.projection, fit.estimates, [L.to_numpy()], ddf=ddf)
         return pd.DataFrame({field.name: getattr(F, field.name)[:, 0] for field in fields(F)}, fit.coef.index)
-    tests = t_tests(fit.projection, fit.estimates, L.to_numpy(), ddf=ddf, alternative=alternative, effect=lfc)
+    else:
+        tests = t_tests(fit.projection, fit.estimates, L.to_numpy(), ddf=ddf, alternative=alternative, effect=lfc)
     columns = [f"{name}_{what}" for what in ("coef", "t", "p") for name in L.columns]
     return pd.DataFrame(np.concatenate([tests.coef, tests.t, tests.p], axis=1), fit.coef.index, columns)
 

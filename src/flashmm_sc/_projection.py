@@ -100,6 +100,12 @@ class Projection:
         A1, A2 = self.S.rotate(self.A)
         return A1.T, A2.T
 
+    @cached_property
+    def spectra(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Eigenvalues, ascending, and -vectors of Z_k'RZ_k for every component."""
+        blocks = (self.ZZ[part, part].toarray() - self.A[part] @ self.ZX[part].T for part in component_slices(self.d))
+        return [np.linalg.eigh((S_kk + S_kk.T) / 2) for S_kk in blocks]
+
     def containment(self, L: np.ndarray) -> np.ndarray:
         """Containment degrees of freedom of each component for the columns c of L (p × r): K × r.
 
@@ -107,9 +113,7 @@ class Projection:
         component k. Then rank S_kk, the levels minus the fixed columns constant within them, bounds its df.
         """
         out = np.full((len(self.d), L.shape[1]), np.inf)
-        for k, part in enumerate(component_slices(self.d)):
-            S_kk = self.ZZ[part, part].toarray() - self.A[part] @ self.ZX[part].T
-            value, vector = np.linalg.eigh((S_kk + S_kk.T) / 2)
+        for k, (part, (value, vector)) in enumerate(zip(component_slices(self.d), self.spectra, strict=True)):
             null = value < 1e-9 * value[-1]
             Ac = self.A[part] @ L
             inside = ((vector[:, null].T @ Ac) ** 2).sum(axis=0) > 1e-10 * (Ac**2).sum(axis=0)

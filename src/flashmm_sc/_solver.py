@@ -158,7 +158,7 @@ def _step(point: Point, nonnegative: bool) -> tuple[np.ndarray, np.ndarray, np.n
     step = -np.einsum("ijk,ik->ij", vector, slope / value) / unit
     decrement = np.sum(slope**2 / value, axis=1) + np.sum(held * point.grad * point.gamma, axis=1)
     if not nonnegative:
-        length = np.sqrt(np.einsum("ij,ijk,ik->i", step, point.norm, step))
+        length = np.sqrt(np.maximum(np.einsum("ij,ijk,ik->i", step, point.norm, step), 0.0))
         step /= np.maximum(1.0, length)[:, None]
     return np.where(held, -point.gamma, step), decrement, newton
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -16,25 +16,31 @@ from anndata import AnnData
 from scipy.stats import false_discovery_control
 
 from flashmm_sc._errors import did_you_mean
-from flashmm_sc._ftests import FTests
+from flashmm_sc._estimate import MASKED, STATUS
 from flashmm_sc._inference import Estimates, TTests
-from flashmm_sc._lmm import MASKED, STATUS, LMMFit
+from flashmm_sc._lmm import LMMFit
 from flashmm_sc._model import Model
-from flashmm_sc._projection import Projection
+from flashmm_sc._moderate import Moderated
+from flashmm_sc._prior import Prior
+from flashmm_sc._projection import Genes, Projection
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 CORRECTIONS = ("benjamini-hochberg", "bonferroni")
 _SUFFIX = {"p": "pval"}  # otherwise the names of the arrays
-_TESTS = ("coef", "se", "t", "df", "pval", "pval_adj", "F", "df_num", "status")
-_FITS = ("theta", "theta_se", "theta_cov", "loglik", "n_iter", "ranef")
+_TESTS = ("coef", "se", "t", "df", "pval", "pval_adj", "F", "df_num", "stat", "status")
+_MODERATED = ("theta_shrunk", "ols", "zry", "yry", "mean")
+_FITS = ("theta", "theta_se", "theta_cov", "loglik", "n_iter", "ranef", *_MODERATED)
 
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """Tests of one group of cells: names of the combinations tested and their results, genes × combinations."""
+    """Tests of one group of cells: names of what was tested, and a dataclass of genes × names arrays."""
 
     group: str
     names: list[str]
-    tests: TTests | FTests
+    tests: DataclassInstance
     status: np.ndarray
 
 
@@ -48,6 +54,7 @@ class StoredModel:
     projection: Projection
     estimates: Estimates
     status: np.ndarray
+    moderated: Moderated | None
 
 
 def check_key(key: str) -> None:
@@ -118,9 +125,13 @@ def write_fits(
         adata.varm[f"{key}_{name}"] = np.concatenate([spread(getattr(fit, name)) for fit in fits], axis=1)
     for name in ("loglik", "n_iter"):
         adata.varm[f"{key}_{name}"] = np.column_stack([spread(getattr(fit, name)) for fit in fits])
-    described = {str(i): _described(model) for i, model in enumerate(models)}
+    described = {str(i): _described(model, fit) for i, (model, fit) in enumerate(zip(models, fits, strict=True))}
     names = [_joined(model.group, [*model.random.names, "residual"]) for model in models]
     adata.uns[key] |= {"theta_names": _strings(names), "models": described}
+    if params["moderate"]:
+        parts = [_moderated_part(fit) for fit in fits]
+        for name, arrays in zip(_MODERATED, zip(*parts, strict=True), strict=True):
+            adata.varm[f"{key}_{name}"] = np.concatenate([spread(array) for array in arrays], axis=1)
     if ranef:
         adata.varm[f"{key}_ranef"] = np.concatenate([spread(fit.ranef()) for fit in fits], axis=1)
         adata.uns[key]["ranef_names"] = _strings(_joined(model.group, model.ranef_names) for model in models)
@@ -137,13 +148,19 @@ def read_result(adata: AnnData, key: str) -> dict[str, Any]:
     return found
 
 
-def read_models(adata: AnnData, key: str) -> list[StoredModel]:
-    """The fitted models of all groups, as further tests need them."""
+def read_fit(adata: AnnData, key: str) -> dict[str, Any]:
+    """The entry of a fit in uns."""
     found = read_result(adata, key)
     if "models" not in found:
         msg = f"adata.uns[{key!r}] holds tests, not a fit; give the key of a result of fsc.tl.lmm_de."
         raise KeyError(msg)
-    models, p0, k0 = [], 0, 0
+    return found
+
+
+def read_models(adata: AnnData, key: str) -> list[StoredModel]:
+    """The fitted models of all groups, as further tests need them."""
+    found = read_fit(adata, key)
+    models, p0, k0, q0 = [], 0, 0, 0
     for i, group in enumerate(strings(found["groups"])):
         m = found["models"][str(i)]
         coef_names, components = strings(m["coef_names"]), strings(m["component_names"])
@@ -158,8 +175,15 @@ def read_models(adata: AnnData, key: str) -> list[StoredModel]:
         )
         terms = {name: np.asarray(m["type3"][str(j)]) for j, name in enumerate(strings(m["terms"]))}
         status = adata.varm[f"{key}_status"][:, i]
-        models.append(StoredModel(group, coef_names, terms, projection, estimates, status))
-        p0, k0 = p0 + p, k0 + k
+        moderated = None
+        if "prior" in m:
+            b, zry = adata.varm[f"{key}_ols"][:, p0 : p0 + p], adata.varm[f"{key}_zry"][:, q0 : q0 + sum(projection.d)]
+            yRy, mean = adata.varm[f"{key}_yry"][:, i], adata.varm[f"{key}_mean"][:, i]
+            genes = Genes(b, *projection.S.rotate(zry.T), yRy, yRy)
+            prior = Prior(*(np.asarray(m["prior"][name]) for name in ("gamma", "edges", "weights")))
+            moderated = Moderated.of(projection, genes, estimates.fitted, mean, prior)
+        models.append(StoredModel(group, coef_names, terms, projection, estimates, status, moderated))
+        p0, k0, q0 = p0 + p, k0 + k, q0 + sum(projection.d)
     return models
 
 
@@ -168,9 +192,19 @@ def strings(values: Any) -> list[str]:
     return [str(value) for value in np.asarray(values).reshape(-1)]
 
 
-def _described(model: Model) -> dict[str, Any]:
+def _moderated_part(fit: LMMFit) -> tuple[np.ndarray, ...]:
+    """Shrunken variance components, and the projected data from which posteriors are recomputed, as `_MODERATED`."""
+    found, (m, p), K = fit.moderated, fit.coef.shape, fit.theta.shape[1]
+    if found is None:
+        return tuple(np.full((m, width), np.nan) for width in (K, p, sum(fit.projection.d), 1, 1))
+    zry = fit.projection.S.restore(found.genes.a, found.genes.r2)
+    return found.theta(fit.projection), found.genes.b, zry, found.genes.yRy[:, None], found.covariate[:, None]
+
+
+def _described(model: Model, fit: LMMFit) -> dict[str, Any]:
     factors = list(model.fixed.levels.items())
-    return {
+    prior = {} if fit.moderated is None else {"prior": dict(vars(fit.moderated.prior))}
+    return prior | {
         "n": len(model.cells),
         "d": np.array(model.random.d),
         "XX": model.XX,

@@ -13,6 +13,7 @@ import scipy.sparse as sp
 
 from flashmm_sc._accumulate import accumulate
 from flashmm_sc._errors import listed
+from flashmm_sc._selection import Selection, positions
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -89,11 +90,76 @@ class SummaryStats:
         """Number of genes, m."""
         return self.XY.shape[1]
 
+    def select(
+        self,
+        *,
+        coefs: Selection | None = None,
+        components: Selection | None = None,
+        genes: Selection | None = None,
+    ) -> SummaryStats:
+        """Take the statistics of a sub-model, or of some genes, without reading the cells again.
+
+        Parameters
+        ----------
+        coefs, components, genes
+            Fixed columns, random components and genes to keep, by name, position or mask, in this order; by default
+            all.
+
+        Returns
+        -------
+        The statistics of these. What is not selected is shared with the original where that can be, not copied.
+
+        Raises
+        ------
+        ValueError
+            For what there isn't, what is chosen twice, and when nothing is left of one of the three.
+
+        Examples
+        --------
+        >>> import numpy as np, flashmm_sc as fsc
+        >>> sample = np.arange(60) % 6
+        >>> X = np.column_stack([np.ones(60), sample % 2])
+        >>> stats = fsc.sslmm(X, np.random.default_rng(0).normal(size=(60, 4)), np.eye(6)[sample])
+        >>> stats.select(coefs=["x1"], genes=["gene3", "gene1"])
+        SummaryStats of 60 cells × 2 genes: 1 fixed columns, 6 random columns in (6,)
+        """
+        j = positions("coefs", coefs, self.coef_names)
+        k = positions("components", components, self.component_names)
+        g = positions("genes", genes, self.gene_names)
+        for name, kept in {"coefficient": j, "component": k, "gene": g}.items():
+            if not kept.size:
+                msg = f"No {name} is left; select at least one."
+                raise ValueError(msg)
+        parts = component_slices(self.d)
+        z = np.concatenate([np.arange(parts[i].start, parts[i].stop) for i in k])
+        pick = lambda names, kept: [names[i] for i in kept]
+        return SummaryStats(
+            XX=_taken(self.XX, j, j),
+            XY=_taken(self.XY, j, g),
+            ZX=_taken(self.ZX, z, j),
+            ZY=_taken(self.ZY, z, g),
+            ZZ=_taken(self.ZZ, z, z),
+            yy=self.yy[g],
+            n=self.n,
+            d=tuple(pick(self.d, k)),
+            coef_names=pick(self.coef_names, j),
+            gene_names=pick(self.gene_names, g),
+            component_names=pick(self.component_names, k),
+            ranef_names=pick(self.ranef_names, z),
+        )
+
     def __repr__(self) -> str:
         p, q = len(self.XX), len(self.ZX)
         return (
             f"SummaryStats of {self.n} cells × {self.n_genes} genes: {p} fixed columns, {q} random columns in {self.d}"
         )
+
+
+def _taken(array: Any, rows: np.ndarray, columns: np.ndarray) -> Any:
+    """These rows and columns of a matrix, which is not copied along an axis that is kept whole."""
+    whole = [np.array_equal(kept, np.arange(size)) for kept, size in zip((rows, columns), array.shape, strict=True)]
+    array = array if whole[0] else array[rows]
+    return array if whole[1] else array[:, columns]
 
 
 def _names(given: Sequence[Any], index: Any, stem: str, size: int, *, unique: bool = True) -> list[str]:

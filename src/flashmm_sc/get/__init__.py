@@ -1,5 +1,6 @@
 """Get results out of an AnnData."""
 
-from flashmm_sc.get._tables import lmm_de_df, variance_df
+from flashmm_sc.get._tables import lmm_de_df
+from flashmm_sc.get._variance import ranef_df, variance_df, variance_test_df
 
-__all__ = ["lmm_de_df", "variance_df"]
+__all__ = ["lmm_de_df", "ranef_df", "variance_df", "variance_test_df"]

@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from flashmm_sc._errors import FlashmmWarning, did_you_mean
+from flashmm_sc._errors import FlashmmWarning
 from flashmm_sc._store import read_result, strings
+from flashmm_sc.get._columns import selected
 
 
 def lmm_de_df(
@@ -71,8 +72,8 @@ def lmm_de_df(
     result = read_result(adata, key)
     names, in_group = strings(result["column_names"]), strings(result["column_groups"])
     all_groups = strings(result["groups"])
-    wanted = _selected("coefs", coefs, [*names, *strings(result["coef_names"])], key)
-    wanted_groups = _selected("groups", groups, all_groups, key)
+    wanted = selected("coefs", coefs, [*names, *strings(result["coef_names"])], key)
+    wanted_groups = selected("groups", groups, all_groups, key)
     columns = [
         j
         for j, (name, full) in enumerate(zip(names, strings(result["coef_names"]), strict=True))
@@ -104,52 +105,6 @@ _COLUMNS = {
     "pval": "p_value",
     "pval_adj": "adj_p_value",
 }
-
-
-def variance_df(adata: AnnData, *, key: str = "lmm_de") -> pd.DataFrame:
-    """Variance components as a tidy table, one row per gene and component.
-
-    Parameters
-    ----------
-    adata
-        With results of `flashmm_sc.tl.lmm_de`.
-    key
-        Key of the results.
-
-    Returns
-    -------
-    DataFrame with `variable` (gene), `component` (the residual last; with groups ``"B cells|sam"``), `variance` and
-    `se` on the squared scale of the fitted values.
-
-    Raises
-    ------
-    KeyError
-        When there is no fit under `key`.
-    """
-    result = read_result(adata, key)
-    if "theta_names" not in result:
-        msg = f"adata.uns[{key!r}] holds tests, which have no variance components; give the key of a fit."
-        raise KeyError(msg)
-    names = strings(result["theta_names"])
-    return pd.DataFrame(
-        {
-            "variable": np.tile(adata.var_names.to_numpy(), len(names)),
-            "component": np.repeat(np.array(names, dtype=object), adata.n_vars),
-            "variance": np.asarray(adata.varm[f"{key}_theta"]).T.reshape(-1),
-            "se": np.asarray(adata.varm[f"{key}_theta_se"]).T.reshape(-1),
-        }
-    )
-
-
-def _selected(argument: str, values: str | Sequence[str] | None, known: list[str], key: str) -> list[str] | None:
-    if values is None:
-        return None
-    values = [values] if isinstance(values, str) else [str(value) for value in values]
-    for value in values:
-        if value not in known:
-            msg = f"{argument}: the result {key!r} has no {value!r}. {did_you_mean(value, known)}"
-            raise KeyError(msg)
-    return values
 
 
 def _log2_factor(result: dict[str, Any]) -> float:

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import math
+import numbers
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
+from adjustText import adjust_text
+from matplotlib import patheffects
+
+from flashmm_sc._errors import FlashmmWarning, did_you_mean, listed
+from flashmm_sc.get import lmm_de_df
 
 if TYPE_CHECKING:
     from anndata import AnnData

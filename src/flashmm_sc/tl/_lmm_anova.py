@@ -8,6 +8,7 @@ from flashmm_sc._errors import one_of
 from flashmm_sc._ftests import f_tests
 from flashmm_sc._inference import check_ddf
 from flashmm_sc._store import CORRECTIONS, Table, check_key, read_models, read_result, write_tables
+from flashmm_sc.tl._lmm_test import check_moderated
 
 
 def lmm_anova(
@@ -53,7 +54,7 @@ def lmm_anova(
     KeyError
         When there is no fit under `key`.
     ValueError
-        For unknown options, or a fit without fixed terms beyond the intercept.
+        For unknown options, a moderated fit, or one without fixed terms beyond the intercept.
 
     Notes
     -----
@@ -72,6 +73,7 @@ def lmm_anova(
     one_of("corr_method", corr_method, CORRECTIONS)
     check_key(key_added)
     params = read_result(adata, key)["params"]
+    check_moderated(params, ddf, joint=True)
     ddf = str(params["ddf"]) if ddf is None else ddf
     check_ddf(ddf, str(params["method"]))
     models = read_models(adata, key)

@@ -16,12 +16,14 @@ from anndata import AnnData
 from flashmm_sc._accumulate import accumulate
 from flashmm_sc._contrasts import Contrasts
 from flashmm_sc._errors import FlashmmWarning, listed, one_of
+from flashmm_sc._estimate import Options
 from flashmm_sc._formula import used_columns
 from flashmm_sc._inference import check_ddf
 from flashmm_sc._input import check_anndata, find_expression, log_base
 from flashmm_sc._kernel import TRANSFORMS
 from flashmm_sc._lmm import METHODS, fit
 from flashmm_sc._model import Model, build_models, design_rows
+from flashmm_sc._moderate import check_moderate
 from flashmm_sc._obs import as_factor
 from flashmm_sc._parallel import n_threads
 from flashmm_sc._random_terms import parse_random
@@ -46,6 +48,7 @@ def lmm_de(
     method: str = "REML",
     ddf: str = "satterthwaite",
     nonnegative: bool = True,
+    moderate: bool = False,
     groupby: str | None = None,
     contrasts: Contrasts | None = None,
     corr_method: str = "benjamini-hochberg",
@@ -90,6 +93,11 @@ def lmm_de(
         the first two are bounded by the containment df: its levels minus the fixed columns constant within them.
     nonnegative
         Bound variance components at zero, as lme4 does. False: free as in FLASHMM.
+    moderate
+        Learn from all genes how the variance ratios are distributed, and average each gene's tests over its posterior:
+        calibrated with few samples, where single genes know little of their sample variance, and more powerful. `ddf`
+        then plays no part. REML with one or two random components. Groups with fewer than 100 genes or fewer than 3
+        levels beyond the fixed effects get Satterthwaite's df instead, with a warning.
     groupby
         Column of `adata.obs`: fit one model for each of its categories, with variances of its own, in the same pass.
         Categories in which the model can't be fitted are left out with a warning.
@@ -125,6 +133,9 @@ def lmm_de(
         Status codes count into `adata.uns['lmm_de']['status_names']`, 0 is "ok".
     `adata.varm['lmm_de_ranef']` : float64, genes × random effects
         With `ranef=True`; names in `adata.uns['lmm_de']['ranef_names']`.
+    `adata.varm['lmm_de_theta_shrunk' | '_ols' | '_zry' | '_yry' | '_mean']` : float64
+        With `moderate=True`: posterior means of the variance components, and the projected data from which later tests
+        recompute the posteriors (genes × components, coefficients, random effects, groups, groups).
     `adata.uns['lmm_de']` : dict
         Parameters, names, and of each group the factor levels and X'X, Z'X, Z'Z, so that tests need no second pass.
 
@@ -163,6 +174,8 @@ def lmm_de(
     check_anndata(adata, copy=copy)
     expression = find_expression(adata, layer, use_raw, mask_var)
     models = build_models(adata.obs, fixed, random, groupby)
+    if moderate:
+        check_moderate(method, len(models[0].random.d))
     if contrasts is not None:
         in_groups(contrasts, [(model.group, model.fixed.names) for model in models])
     _advise(adata.obs, models, random, ddf, groupby)
@@ -180,19 +193,10 @@ def lmm_de(
         describe=lambda i, j: f"cell {adata.obs_names[i]!r}, gene {_column_name(adata, use_raw, j)!r}",
     )
     genes = list(adata.var_names[expression.kept])
+    options = Options(method, nonnegative, max_iter)
     starts = np.cumsum([0, *(model.width for model in models)]).tolist()
     fits = [
-        fit(
-            model.stats(sums, start, i, genes),
-            model.projection,
-            method,
-            None,
-            max_iter,
-            1e-16,
-            ddf,
-            nonnegative,
-            n_jobs,
-        )
+        fit(model.stats(sums, start, i, genes), model.projection, options, ddf, moderate, n_jobs)
         for i, (model, start) in enumerate(zip(models, starts[:-1], strict=True))
     ]
     adata = adata.copy() if copy else adata
@@ -216,6 +220,8 @@ def _params(arguments: dict[str, Any], adata: AnnData, base: float) -> dict[str,
         "method",
         "ddf",
         "nonnegative",
+        "moderate",
+        "moderate",
         "groupby",
         "corr_method",
         "max_iter",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from flashmm_sc._contrasts import Contrasts, contrast_matrix
 from flashmm_sc._errors import FlashmmWarning, one_of
 from flashmm_sc._ftests import FTests, check_independent, f_tests
 from flashmm_sc._inference import ALTERNATIVES, TTests, check_ddf, t_tests
+from flashmm_sc._moderate import moderated_tests
 from flashmm_sc._store import CORRECTIONS, Table, check_key, read_models, read_result, write_tables
 
 
@@ -46,7 +48,8 @@ def lmm_test(
     key_added
         Key of the results.
     ddf
-        Degrees of freedom, "satterthwaite", "kenward-roger" or "residual"; by default as in the fit.
+        Degrees of freedom, "satterthwaite", "kenward-roger" or "residual"; by default as in the fit. They play no part
+        in a moderated fit, whose tests average over the posterior of the variance ratios.
     alternative
         "two-sided", "less" or "greater".
     lfc
@@ -96,6 +99,7 @@ def lmm_test(
     one_of("corr_method", corr_method, CORRECTIONS)
     check_key(key_added)
     params = read_result(adata, key)["params"]
+    check_moderated(params, ddf, joint)
     ddf = str(params["ddf"]) if ddf is None else ddf
     check_ddf(ddf, str(params["method"]))
     effect = _effect(lfc, float(params["log_base"]))
@@ -109,7 +113,11 @@ def lmm_test(
             continue
         matrix, names = L.to_numpy(), list(L.columns)
         tests: TTests | FTests
-        if joint:
+        if model.moderated is not None:
+            tests = moderated_tests(
+                model.projection, model.moderated, matrix, alternative=alternative, effect=effect, n_jobs=n_jobs
+            )
+        elif joint:
             check_independent(matrix, names)
             tests, names = (
                 f_tests(model.projection, model.estimates, [matrix], ddf=ddf, n_jobs=n_jobs),
@@ -135,6 +143,14 @@ def lmm_test(
         "corr_method": corr_method,
     }
     write_tables(adata, key_added, tables, corr_method, options | {"log_base": params["log_base"]})
+
+
+def check_moderated(params: dict[str, Any], ddf: str | None, joint: bool) -> None:
+    """Refuse what a moderated fit can't serve."""
+    if params["moderate"] and (joint or ddf is not None):
+        what = "F tests" if joint else f"ddf={ddf!r}"
+        msg = f"The fit is moderated: its t tests average over the variance ratios. For {what} fit with moderate=False."
+        raise ValueError(msg)
 
 
 def in_groups(contrasts: Contrasts, groups: list[tuple[str, list[str]]]) -> list[pd.DataFrame | None]:

@@ -1,0 +1,144 @@
+"""Estimates of all genes: the optimiser's results as coefficients, variance components and their information."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from flashmm_sc._inference import Estimates
+from flashmm_sc._information import expected_information, inverse_on, observed_information
+from flashmm_sc._parallel import for_gene_blocks
+from flashmm_sc._projection import Genes, Projection
+from flashmm_sc._solver import Objective, Point, optimise
+from flashmm_sc._summary import SummaryStats
+
+STATUS = ("ok", "boundary", "constant", "masked", "not converged", "indefinite", "no df")
+OK, BOUNDARY, CONSTANT, MASKED, NOT_CONVERGED, INDEFINITE, NO_DF = range(len(STATUS))
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to fit: the arguments of `lmm`."""
+
+    method: str = "REML"
+    nonnegative: bool = False
+    max_iter: int = 100
+    tol: float = 1e-16
+    theta0: Sequence[float] | np.ndarray | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """Results of m genes: arrays m × ..., NaN where a gene has none. `status` holds positions in `STATUS`."""
+
+    coef: np.ndarray
+    theta: np.ndarray
+    theta_se: np.ndarray
+    theta_cov: np.ndarray
+    grad: np.ndarray
+    loglik: np.ndarray
+    n_iter: np.ndarray
+    status: np.ndarray
+
+    @classmethod
+    def empty(cls, m: int, p: int, K: int) -> Fitted:
+        """Room for m genes, p coefficients and K components."""
+        nan = lambda *shape: np.full((m, *shape), np.nan)
+        return cls(
+            nan(p),
+            nan(K + 1),
+            nan(K + 1),
+            nan(K + 1, K + 1),
+            nan(K + 1),
+            nan(),
+            np.zeros(m, int),
+            np.full(m, CONSTANT, np.int8),
+        )
+
+    @property
+    def estimates(self) -> Estimates:
+        """What tests need."""
+        return Estimates(self.coef, self.theta, self.theta_cov)
+
+
+def estimate(stats: SummaryStats, projection: Projection, options: Options, n_jobs: int | None) -> Fitted:
+    """Fit every gene."""
+    objective = Objective(projection, options.method)
+    K = len(stats.d)
+    start = None if options.theta0 is None else _starting_ratios(options.theta0, K, options.nonnegative)
+    out = Fitted.empty(stats.n_genes, projection.p, K)
+
+    def work(part: slice) -> None:
+        genes = Genes.of(projection, stats, part)
+        use = np.flatnonzero(genes.vary())
+        if not use.size:
+            return
+        genes, index = genes[use], use + part.start
+        best = optimise(
+            objective,
+            genes,
+            nonnegative=options.nonnegative,
+            max_iter=options.max_iter,
+            tol=options.tol,
+            start=None if start is None else np.tile(start, (use.size, 1)),
+        )
+        out.n_iter[index] = best.n_iter
+        out.status[index] = code = _status(projection, best.point, best.converged, options.nonnegative)
+        results = _results(objective, genes, best.point, options.nonnegative)
+        out.grad[index] = results.pop("grad")
+        good = code != NOT_CONVERGED
+        for name, values in results.items():
+            getattr(out, name)[index[good]] = values[good]
+
+    for_gene_blocks(work, stats.n_genes, projection.gene_bytes(projection.p), n_jobs)
+    return out
+
+
+def with_df(status: np.ndarray, df: np.ndarray) -> np.ndarray:
+    """Status codes, with "no df" for fitted genes of which some df (m × r) can't be estimated."""
+    lacking = np.isnan(df).any(axis=1) & np.isin(status, (OK, BOUNDARY, INDEFINITE))
+    return np.where(lacking, NO_DF, status).astype(np.int8)
+
+
+def _starting_ratios(theta0: Sequence[float] | np.ndarray, K: int, nonnegative: bool) -> np.ndarray:
+    theta = np.asarray(theta0, dtype=float).reshape(-1)
+    if theta.size != K + 1 or not np.isfinite(theta).all() or theta[-1] <= 0 or (nonnegative and theta.min() < 0):
+        msg = f"theta0 should hold {K} variance components and a positive residual variance, not {theta.tolist()}."
+        raise ValueError(msg)
+    return theta[:-1] / theta[-1]
+
+
+def _status(projection: Projection, point: Point, converged: np.ndarray, nonnegative: bool) -> np.ndarray:
+    code = np.where(converged, OK, NOT_CONVERGED).astype(np.int8)
+    if nonnegative:
+        code[converged & (point.gamma == 0).any(axis=1)] = BOUNDARY
+        return code
+    negative = np.flatnonzero(converged & (point.gamma < 0).any(axis=1))
+    if negative.size:
+        code[negative[~projection.Z.factor(point.gamma[negative]).ok]] = INDEFINITE
+    return code
+
+
+def _results(objective: Objective, genes: Genes, point: Point, nonnegative: bool) -> dict[str, np.ndarray]:
+    """Coefficients, variance components, their information and the log-likelihood at a point."""
+    projection, nu, gamma = objective.projection, objective.nu, point.gamma
+    s0 = point.Q / nu
+    v1, v2, _ = projection.S.factor(gamma).solve(genes.a, genes.r2)
+    A1, A2 = projection.random_part
+    g1, D = gamma[:, projection.S.largest, None], gamma @ projection.S.member.T
+    fisher = expected_information(point, nu)
+    everything = np.ones(fisher.shape[:2], bool)
+    free = np.column_stack([gamma != 0, everything[:, -1]]) if nonnegative else everything
+    slope = -point.grad / (2 * s0[:, None])
+    logdet = point.f - nu * np.log(point.Q / genes.yRy)
+    constant = projection.logdet_XX if objective.method == "REML" else 0.0
+    return {
+        "coef": genes.b - (g1 * v1) @ A1 - (D * v2) @ A2,
+        "theta": np.column_stack([gamma * s0[:, None], s0]),
+        "theta_se": np.sqrt(np.einsum("ijj->ij", inverse_on(fisher, everything))),
+        "theta_cov": inverse_on(observed_information(point, nu), free),
+        "grad": np.column_stack([slope, -np.sum(gamma * slope, axis=1)]),
+        "loglik": -0.5 * (nu * (1 + np.log(2 * np.pi * s0)) + logdet + constant),
+    }

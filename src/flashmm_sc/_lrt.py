@@ -1,0 +1,138 @@
+"""Likelihood-ratio tests between nested fits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy.stats import chi2
+
+from flashmm_sc._errors import listed
+from flashmm_sc._lmm import LMMFit
+from flashmm_sc._projection import Projection
+from flashmm_sc._summary import SummaryStats, component_slices
+
+
+def lrt(fit: LMMFit, null: LMMFit | None = None) -> pd.DataFrame:
+    """Compare nested fits of the same statistics by likelihood-ratio tests, gene by gene.
+
+    Parameters
+    ----------
+    fit
+        The larger model.
+    null
+        The smaller model, e.g. ``fit.refit(drop_components="sam:cls")``; it lacks fixed columns, random components or
+        both. None stands for `fit` without any random effects: ordinary least squares, whose likelihood has a closed
+        form.
+
+    Returns
+    -------
+    DataFrame, genes × (``stat``, ``df``, ``p``): twice the difference of the log-likelihoods, differences below zero
+    (rounding) as zero; the number of parameters that `null` lacks; the p-value. NaN for genes not fitted in both.
+
+    Raises
+    ------
+    ValueError
+        When the fits are of other statistics, or differ in method or `nonnegative`; when `null` is not nested in `fit`
+        by its names, or as large; and for REML fits that differ in fixed columns, as their likelihoods are of different
+        data: refit both with ``fit.refit(method="ML")``.
+
+    Notes
+    -----
+    The statistic of r fixed columns and free variance components (as FLASHMM's) is referred to chi2_r. Components
+    bounded at zero (`nonnegative`) have half their null distribution at the bound: with q of them among the r
+    parameters, p is that of the mixture 1/2 chi2_(r-1) + 1/2 chi2_r. That is exact in large samples for one component
+    (Self and Liang, Journal of the American Statistical Association 1987), where chi2_0 is a point at zero; for several
+    it is the upper bound over all mixtures there can be, and therefore conservative. Components of `null` that are zero
+    themselves, and few levels of a component, make the test conservative too.
+
+    Examples
+    --------
+    >>> import numpy as np, flashmm_sc as fsc
+    >>> sample = np.arange(60) % 6
+    >>> X = np.column_stack([np.ones(60), sample % 2])
+    >>> Y = np.random.default_rng(0).normal(size=(60, 4))
+    >>> fit = fsc.lmmfit(Y, X, np.eye(6)[sample], method="ML", nonnegative=True)
+    >>> fsc.lrt(fit, fit.refit(drop_coefs="x2")).columns.to_list()
+    ['stat', 'df', 'p']
+    >>> any_variance_between_samples = fsc.lrt(fit)
+    """
+    stats = fit.stats
+    if null is None:
+        fixed, random = 0, len(stats.d)
+        smaller = _loglik_without_random(stats, fit.projection, fit.method)
+    else:
+        fixed, random = _left_out(fit, null)
+        smaller = null.loglik.to_numpy()
+    stat, p = likelihood_ratio(fit.loglik.to_numpy(), smaller, fixed, random, fit.nonnegative)
+    return pd.DataFrame({"stat": stat, "df": np.where(np.isnan(stat), np.nan, fixed + random), "p": p}, fit.coef.index)
+
+
+def likelihood_ratio(
+    larger: np.ndarray, smaller: np.ndarray, fixed: int, random: int, nonnegative: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Statistics and p-values from log-likelihoods, where the smaller model lacks so many columns and components."""
+    stat = 2 * (larger - smaller)
+    stat = np.where(stat < 1e-11 * (1 + np.abs(larger)), 0.0, stat)  # comparisons with NaN are false, so it stays
+    df = fixed + random
+    p = chi2.sf(stat, df)
+    if random and nonnegative:
+        one_less = chi2.sf(stat, df - 1) if df > 1 else np.where(np.isnan(stat), np.nan, stat == 0)
+        p = (p + one_less) / 2
+    return stat, p
+
+
+def _loglik_without_random(stats: SummaryStats, projection: Projection, method: str) -> np.ndarray:
+    """-1/2 [ν (1 + log(2π y'Ry / ν)) + log det X'X (REML)]."""
+    yRy = stats.yy - np.einsum("ij,ij->j", stats.XY, projection.XXi @ stats.XY)
+    nu, logdet = (stats.n - projection.p, projection.logdet_XX) if method == "REML" else (stats.n, 0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return -0.5 * (nu * (1 + np.log(2 * np.pi * yRy / nu)) + logdet)
+
+
+def _left_out(fit: LMMFit, null: LMMFit) -> tuple[int, int]:
+    """How many fixed columns and components the smaller model lacks, once all else is found to be the same."""
+    a, b = fit.stats, null.stats
+    if a.n != b.n or list(a.gene_names) != list(b.gene_names) or not np.allclose(a.yy, b.yy, rtol=1e-9, atol=0):
+        msg = "The two fits are of different cells, genes or values; get the smaller one by fit.refit(drop_...=...)."
+        raise ValueError(msg)
+    for option in ("method", "nonnegative"):
+        one, other = getattr(fit, option), getattr(null, option)
+        if one != other:
+            msg = f"The fits have {option}={one!r} and {option}={other!r}; likelihoods compare within one only."
+            raise ValueError(msg)
+    fixed = _lacking("fixed columns", a.coef_names, b.coef_names)
+    random = _lacking("random components", a.component_names, b.component_names)
+    if not fixed and not random:
+        msg = "The two fits are of the same model; drop fixed columns or random components in the smaller one."
+        raise ValueError(msg)
+    if fixed and fit.method == "REML":
+        msg = (
+            f"REML likelihoods of models with different fixed columns ({listed(fixed)}) can't be compared; "
+            "refit both by fit.refit(method='ML')."
+        )
+        raise ValueError(msg)
+    _check_shared(a, b)
+    return len(fixed), len(random)
+
+
+def _lacking(what: str, larger: Sequence[str], smaller: Sequence[str]) -> list[str]:
+    extra = [name for name in smaller if name not in larger]
+    if extra:
+        msg = f"The smaller model isn't nested in the larger one, which has no {what} {listed(extra)}."
+        raise ValueError(msg)
+    return [name for name in larger if name not in smaller]
+
+
+def _check_shared(a: SummaryStats, b: SummaryStats) -> None:
+    """What goes by the same name in both models should have the same columns."""
+    columns = [list(a.coef_names).index(name) for name in b.coef_names]
+    same = np.allclose(a.XX[np.ix_(columns, columns)], b.XX, rtol=1e-9)
+    squares, parts = [stats.ZZ.diagonal() for stats in (a, b)], component_slices(a.d)
+    for name, part in zip(b.component_names, component_slices(b.d), strict=True):
+        one, other = squares[0][parts[list(a.component_names).index(name)]], squares[1][part]
+        same = same and one.shape == other.shape and np.allclose(one, other, rtol=1e-9)
+    if not same:
+        msg = "Columns of the same name differ between the fits; get the smaller one by fit.refit(drop_...=...)."
+        raise ValueError(msg)

@@ -1,0 +1,189 @@
+"""Moderated tests: t tests averaged over the posterior of the variance ratios.
+
+At a given γ the covariance is known up to s_0, so (c'β̂ - c'β) / se is exactly t with ν = n - p df. With the posterior ω
+of the ratios over the grid of `_prior`,
+
+    p = Σ_k ω_k P(|T_ν| > |c'β̂_k| / se_k),    coef = Σ_k ω_k c'β̂_k,    se² = Σ_k ω_k (se_k² + (c'β̂_k - coef)²)
+
+and t is the t_ν quantile that has this p and the sign of coef (coef / se where p is below all floating-point numbers). At a grid point K = D (I + S D)⁻¹ is the same for all
+genes, so that c'β̂_k = c'b - (K A c)'r is one matrix product.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from flashmm_sc._ddf import Combinations
+from flashmm_sc._errors import FlashmmWarning
+from flashmm_sc._inference import TTests
+from flashmm_sc._parallel import for_gene_blocks
+from flashmm_sc._prior import MAX_COMPONENTS, MIN_GENES, MIN_LEVELS, Prior, grid, learn, posterior
+from flashmm_sc._projection import Genes, Projection
+from flashmm_sc._solver import Objective
+from flashmm_sc._summary import SummaryStats, component_slices
+from flashmm_sc._tails import quantile, upper_tail
+
+_NEGLIGIBLE = 1e-12
+
+
+@dataclass(frozen=True, eq=False)
+class Moderated:
+    """The prior of the variance ratios and what gives each gene's posterior.
+
+    Attributes
+    ----------
+    prior
+        Learned from the genes that were fitted.
+    covariate
+        Mean expression of each gene, by which the prior varies, m.
+    genes
+        The projected data of m genes, of which tests average over the grid.
+    weights
+        Posterior of the grid points, m × G; NaN for genes that were not fitted.
+    """
+
+    prior: Prior
+    covariate: np.ndarray
+    genes: Genes
+    weights: np.ndarray
+
+    @classmethod
+    def of(
+        cls, projection: Projection, genes: Genes, fitted: np.ndarray, covariate: np.ndarray, prior: Prior | None = None
+    ) -> Moderated:
+        """Posteriors of the fitted genes (positions) under a prior, by default the one learned from them."""
+        gamma = grid(projection) if prior is None else prior.gamma
+        log_lik = log_likelihoods(projection, genes[fitted], gamma)
+        prior = learn(gamma, log_lik, covariate[fitted]) if prior is None else prior
+        weights = np.full((len(genes.yRy), len(gamma)), np.nan)
+        weights[fitted] = posterior(prior.of(covariate[fitted]), log_lik)
+        return cls(prior, covariate, genes, weights)
+
+    def theta(self, projection: Projection) -> np.ndarray:
+        """Posterior means of the variance components, m × (K+1), the residual last."""
+        forms = [projection.S.factor(g[None]).shared_form(self.genes.a, self.genes.r2) for g in self.prior.gamma]
+        s0 = self.weights * (self.genes.yRy[:, None] - np.column_stack(forms)) / (projection.n - projection.p)
+        return np.column_stack([s0 @ self.prior.gamma, s0.sum(axis=1)])
+
+
+def check_moderate(method: str, n_components: int) -> None:
+    """Refuse models whose ratios have no grid."""
+    if method != "REML":
+        msg = "moderate=True rests on the restricted likelihood; use method='REML'."
+        raise ValueError(msg)
+    if n_components > MAX_COMPONENTS:
+        msg = (
+            f"moderate=True takes at most {MAX_COMPONENTS} random components, since the grid of their ratios grows with "
+            f"each; there are {n_components}."
+        )
+        raise ValueError(msg)
+
+
+def moderation(stats: SummaryStats, projection: Projection, fitted: np.ndarray) -> Moderated | None:
+    """Moderate the genes of a fit; None, with a warning, where a prior can't be learned."""
+    levels = min(np.count_nonzero(value > 1e-9 * value[-1]) for value, _ in projection.spectra)
+    reason = ""
+    if len(fitted) < MIN_GENES:
+        reason = f"only {len(fitted)} genes could be fitted, and a prior learned from fewer than {MIN_GENES} can't be trusted"
+    elif levels < MIN_LEVELS:
+        reason = f"a random component has only {levels} levels beyond the fixed effects, fewer than {MIN_LEVELS}"
+    if reason:
+        warnings.warn(f"Not moderated: {reason}. Satterthwaite's df serve instead.", FlashmmWarning, stacklevel=4)
+        return None
+    return Moderated.of(projection, Genes.of(projection, stats), fitted, mean_expression(stats))
+
+
+def mean_expression(stats: SummaryStats) -> np.ndarray:
+    """Mean of each gene over the cells, from a random intercept; the root mean square where there is none."""
+    for part in component_slices(stats.d):
+        counts = stats.ZZ[part, part]
+        if np.isclose(counts.trace(), stats.n) and np.isclose(counts.sum(), stats.n):
+            return stats.ZY[part].sum(axis=0) / stats.n
+    return np.sqrt(stats.yy / stats.n)
+
+
+def log_likelihoods(projection: Projection, genes: Genes, gamma: np.ndarray) -> np.ndarray:
+    """Restricted log-likelihood of every gene at every grid point, up to a constant of the gene: m × G."""
+    objective = Objective(projection, "REML")
+    return -0.5 * np.column_stack([objective.value(genes, point) for point in gamma])
+
+
+def moderated_tests(
+    projection: Projection,
+    moderated: Moderated,
+    L: np.ndarray,
+    *,
+    alternative: str = "two-sided",
+    effect: float = 0.0,
+    n_jobs: int | None = None,
+) -> TTests:
+    """Test the combinations c'β for the columns c of L (p × r) in every gene; options as in `t_tests`."""
+    genes = moderated.genes
+    m, r, nu = len(genes.yRy), L.shape[1], projection.n - projection.p
+    out = TTests(*(np.full((m, r), np.nan) for _ in range(5)))
+    points = _points(projection, moderated.prior.gamma, L)
+    fitted = np.flatnonzero(np.isfinite(moderated.weights[:, 0]))
+
+    def work(part: slice) -> None:
+        index = fitted[part]
+        some, weights = genes[index], moderated.weights[index]
+        least = some.b @ L
+        coef, second, upper, lower = np.zeros((4, len(index), r))
+        for k, point in enumerate(points):
+            use = np.flatnonzero(weights[:, k] > _NEGLIGIBLE)
+            w, at = weights[use, k, None], some[use]
+            beta = least[use] - at.a @ point.P1 - at.r2 @ point.P2
+            s0 = (at.yRy - point.form(at)) / nu
+            se = np.sqrt(s0[:, None] * point.variance)
+            coef[use] += w * beta
+            second[use] += w * (se**2 + beta**2)
+            upper[use] += w * upper_tail((beta - effect) / se, nu)
+            lower[use] += w * upper_tail((-beta - effect) / se, nu)
+        out.coef[index], out.se[index], out.df[index] = coef, np.sqrt(np.maximum(second - coef**2, 0)), nu
+        out.p[index] = p = {
+            "two-sided": np.minimum(2 * np.minimum(upper, lower) if effect == 0 else upper + lower, 1.0),
+            "greater": upper,
+            "less": lower,
+        }[alternative]
+        out.t[index] = np.where(p > 0, _t_of(p, coef, nu, alternative), coef / out.se[index])
+
+    for_gene_blocks(work, len(fitted), projection.gene_bytes(4 * r), n_jobs)
+    return out
+
+
+@dataclass(frozen=True, eq=False)
+class _Point:
+    """A grid point: K A c as P1 and P2, c'cov(β)c / s_0 (r), and the quadratic form r'K r of genes."""
+
+    P1: np.ndarray
+    P2: np.ndarray
+    variance: np.ndarray
+    form: Callable[[Genes], np.ndarray]
+
+
+def _points(projection: Projection, gamma: np.ndarray, L: np.ndarray) -> list[_Point]:
+    combos = Combinations.of(projection, L)
+    points = []
+    for ratios in gamma:
+        factor = projection.S.factor(ratios[None])
+        w1, w2, quad = factor.solve(combos.A1.T[None], combos.A2.T[None])
+        P1 = ratios[projection.S.largest] * w1[0].T
+        P2 = (w2[0] * (projection.S.member @ ratios)).T
+        form = lambda genes, factor=factor: factor.shared_form(genes.a, genes.r2)
+        points.append(_Point(P1, P2, np.diag(combos.cXXic) + quad[0], form))
+    return points
+
+
+def _t_of(p: np.ndarray, coef: np.ndarray, nu: int, alternative: str) -> np.ndarray:
+    """The t that has this p-value and direction."""
+    with np.errstate(divide="ignore"):
+        if alternative == "two-sided":
+            return np.copysign(quantile(np.log(p / 2), nu), coef)
+        half = np.minimum(p, 1 - p)
+        t = quantile(np.log(half), nu)
+    up = (p < 0.5) == (alternative == "greater")
+    return np.where(up, t, -t)

@@ -1,0 +1,92 @@
+"""The distribution of the variance ratios over genes, learned from all of them.
+
+The restricted likelihood of a gene's ratios γ depends on error contrasts only, which carry no information on its fixed
+effects. On a grid γ_1 ... γ_G that all genes share
+
+    L_gk = Q_g(γ_k)^(-ν/2) det(I + S D_k)^(-½)
+
+and the prior π over the grid is the nonparametric maximum-likelihood estimate, by EM: first from all genes, then within
+bins of a covariate (mean expression), each bin's M step shrunk to the global prior by w_0 pseudo-genes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from flashmm_sc._projection import Projection
+
+N_BINS = 6
+SHRINKAGE = 50.0
+MIN_GENES = 100
+MIN_LEVELS = 3
+MAX_COMPONENTS = 2
+_POINTS = {1: 41, 2: 13}  # grid points of each component, by the number of components
+_TOL = 1e-3  # of the log-likelihood of all genes together
+
+
+@dataclass(frozen=True, eq=False)
+class Prior:
+    """A discrete distribution of the variance ratios, by bins of a covariate.
+
+    Attributes
+    ----------
+    gamma
+        Grid of ratios, G × K.
+    edges
+        Inner edges of the bins of the covariate, B - 1.
+    weights
+        Probability of each grid point in each bin, B × G.
+    """
+
+    gamma: np.ndarray
+    edges: np.ndarray
+    weights: np.ndarray
+
+    def of(self, covariate: np.ndarray) -> np.ndarray:
+        """Prior of genes with these values of the covariate, m × G."""
+        return self.weights[np.searchsorted(self.edges, covariate, side="right")]
+
+
+def grid(projection: Projection) -> np.ndarray:
+    """Ratios 0 and evenly spaced in log from 1e-2 to 1e4 times 1 / median positive eigenvalue of S_kk: G × K."""
+    axes = []
+    points = _POINTS[len(projection.d)]
+    for eigenvalues, _ in projection.spectra:
+        positive = eigenvalues[eigenvalues > 1e-9 * eigenvalues[-1]]
+        axes.append(np.append(0.0, np.geomspace(1e-2, 1e4, points - 1) / np.median(positive)))
+    return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(axes))
+
+
+def learn(gamma: np.ndarray, log_lik: np.ndarray, covariate: np.ndarray) -> Prior:
+    """Estimate the prior from log L (m × G) and the covariate of the genes (m)."""
+    lik = np.exp(log_lik - log_lik.max(axis=1, keepdims=True))
+    start = np.full(len(gamma), 1 / len(gamma))
+    everywhere = _em(lik, start, start, 0.0)
+    n_bins = max(1, min(N_BINS, len(covariate) // MIN_GENES))
+    edges = np.unique(np.quantile(covariate, np.arange(1, n_bins) / n_bins))
+    bins = np.searchsorted(edges, covariate, side="right")
+    weights = [_em(lik[bins == b], everywhere, everywhere, SHRINKAGE) for b in range(len(edges) + 1)]
+    return Prior(gamma, edges, np.stack(weights))
+
+
+def _em(lik: np.ndarray, start: np.ndarray, centre: np.ndarray, shrinkage: float) -> np.ndarray:
+    """Maximise Σ_g log Σ_k π_k L_gk + shrinkage Σ_k centre_k log π_k."""
+    weights, before = start, -np.inf
+    for _ in range(2000):
+        mixture = lik @ weights
+        weights = (weights * (lik.T @ (1 / mixture)) + shrinkage * centre) / (len(lik) + shrinkage)
+        now = np.log(mixture).sum()
+        if shrinkage == 0 and now - before < _TOL:
+            break
+        if shrinkage and np.abs(now - before) < _TOL:
+            break
+        before = now
+    return weights
+
+
+def posterior(prior: np.ndarray, log_lik: np.ndarray) -> np.ndarray:
+    """Posterior of the grid points for each gene, m × G."""
+    weights = prior * np.exp(log_lik - log_lik.max(axis=1, keepdims=True))
+    return weights / weights.sum(axis=1, keepdims=True)

@@ -1,0 +1,112 @@
+"""How much of a gene's variance the fixed terms, the random components and the residual explain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from flashmm_sc._errors import listed
+from flashmm_sc._lmm import LMMFit
+from flashmm_sc._selection import Selection, positions
+from flashmm_sc._summary import SummaryStats, component_slices
+
+
+def variance_explained(fit: LMMFit, terms: Mapping[str, Selection] | None = None) -> pd.DataFrame:
+    """Split the variance of every gene into fractions of fixed terms, random components and the residual.
+
+    Parameters
+    ----------
+    fit
+        From `lmm` or `lmmfit`, with a random intercept among its components: one whose indicator columns share out the
+        cells. The sums over cells that centre the designs come from it.
+    terms
+        Fixed terms, from names to the coefficients of each; coefficients in no term stand for themselves, as all do by
+        default. Those constant over the cells, such as the intercept, explain nothing and have no term of their own.
+
+    Returns
+    -------
+    DataFrame, genes × (terms, components, ``residual``), rows that add up to 1. NaN for genes that were not fitted.
+
+    Raises
+    ------
+    ValueError
+        When there is no random intercept, or a term names an unknown coefficient, one that another term has, or the
+        name of something else.
+
+    Notes
+    -----
+    As in the paper of FLASH-MM (Xu et al., Nature Communications 2026, doi 10.1038/s41467-026-69063-2), with X and Z
+    centred over the n cells: the sample variance of X β is the part of all fixed terms, which share it in proportion to
+    the sample variances of X_t β_t, as if they were uncorrelated; component k has s_k |Z_k|² / (n - 1), negative s_k
+    counted as zero; the residual has s_0.
+
+    Examples
+    --------
+    >>> import numpy as np, flashmm_sc as fsc
+    >>> sample = np.arange(60) % 6
+    >>> X = np.column_stack([np.ones(60), sample % 2, np.arange(60) / 10])
+    >>> fit = fsc.lmmfit(np.random.default_rng(0).normal(size=(60, 4)), X, np.eye(6)[sample])
+    >>> fsc.variance_explained(fit, {"treatment": "x2"}).columns.to_list()
+    ['treatment', 'x3', 'var1', 'residual']
+    """
+    stats, coef, theta = fit.stats, fit.coef.to_numpy(), np.maximum(fit.theta.to_numpy(), 0.0)
+    total_X, total_Z = _column_totals(stats)
+    XX = stats.XX - np.outer(total_X, total_X) / stats.n
+    varies = XX.diagonal() > 1e-11 * stats.XX.diagonal()
+    named = _named(terms or {}, stats, varies)
+
+    quadratic = lambda j: np.einsum("ij,ij->i", coef[:, j] @ XX[np.ix_(j, j)], coef[:, j]) / (stats.n - 1)
+    fixed = quadratic(np.flatnonzero(varies))
+    each = np.column_stack([quadratic(j[varies[j]]) for j in named.values()]) if named else np.empty((len(coef), 0))
+    sizes = stats.ZZ.diagonal() - total_Z**2 / stats.n
+    random = theta[:, :-1] * [sizes[part].sum() / (stats.n - 1) for part in component_slices(stats.d)]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        sums = each.sum(axis=1, keepdims=True)
+        shares = np.where(sums == 0, 0.0, each / sums) * fixed[:, None]
+    parts = np.column_stack([shares, random, theta[:, -1]])
+    columns = [*named, *fit.theta.columns]
+    return pd.DataFrame(parts / parts.sum(axis=1, keepdims=True), fit.coef.index, columns)
+
+
+def _column_totals(stats: SummaryStats) -> tuple[np.ndarray, np.ndarray]:
+    """1'X and 1'Z, from a component Z_k with Z_k 1 = 1: Z_k'Z_k diagonal and whole, as counts are, with trace n."""
+    found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    for name, part in zip(stats.component_names, component_slices(stats.d), strict=True):
+        block = stats.ZZ[part, part]
+        counts = block.diagonal()
+        off_diagonal = np.abs(block.data).sum() - counts.sum()
+        error = np.abs(counts - np.rint(counts)).max() + abs(counts.sum() - stats.n) + abs(off_diagonal)
+        if error < 1e-8 * stats.n:
+            found[name] = stats.ZX[part].sum(axis=0), np.asarray(stats.ZZ[part].sum(axis=0)).reshape(-1)
+    if not found:
+        msg = (
+            "variance_explained centres the designs by the column sums of a random intercept, a component with one "
+            f"indicator column a level; none of {listed(stats.component_names)} is one. Add one to the model."
+        )
+        raise ValueError(msg)
+    first, *others = found.values()
+    if not all(np.allclose(np.concatenate(first), np.concatenate(other), atol=1e-8 * stats.n) for other in others):
+        msg = (
+            f"Of {listed(found)}, which all look like random intercepts, some are slopes of a variable of values ±1. "
+            "Code that as 0 and 1 for variance_explained."
+        )
+        raise ValueError(msg)
+    return first
+
+
+def _named(terms: Mapping[str, Selection], stats: SummaryStats, varies: np.ndarray) -> dict[str, np.ndarray]:
+    """Positions of the coefficients of each term, those of no term by themselves."""
+    named = {str(name): positions(f"terms[{name!r}]", chosen, stats.coef_names) for name, chosen in terms.items()}
+    taken = np.bincount(np.concatenate([*named.values(), np.empty(0, int)]), minlength=len(varies))
+    if (taken > 1).any():
+        msg = f"terms: {listed(np.array(stats.coef_names)[taken > 1])} in more than one term."
+        raise ValueError(msg)
+    alone = {name: np.array([j]) for j, name in enumerate(stats.coef_names) if varies[j] and not taken[j]}
+    twice = [name for name in named if name in alone]
+    twice += [name for name in [*stats.component_names, "residual"] if name in named or name in alone]
+    if twice:
+        msg = f"{listed(twice)} would name two parts of the variance; give the fixed terms other names by terms=."
+        raise ValueError(msg)
+    return named | alone

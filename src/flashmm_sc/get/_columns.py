@@ -1,0 +1,19 @@
+"""Choosing columns of results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flashmm_sc._errors import did_you_mean
+
+
+def selected(argument: str, values: str | Sequence[str] | None, known: Sequence[str], key: str) -> list[str] | None:
+    """The names asked for, checked; None means all."""
+    if values is None:
+        return None
+    values = [values] if isinstance(values, str) else [str(value) for value in values]
+    for value in values:
+        if value not in known:
+            msg = f"{argument}: the result {key!r} has no {value!r}. {did_you_mean(value, known)}"
+            raise KeyError(msg)
+    return values

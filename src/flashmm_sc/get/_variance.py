@@ -1,0 +1,193 @@
+"""Variance components, their tests, and random effects as DataFrames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from flashmm_sc._store import read_fit, read_result, strings
+from flashmm_sc.get._columns import selected
+
+
+def variance_df(
+    adata: AnnData,
+    *,
+    key: str = "lmm_de",
+    groups: str | Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """Variance components as a tidy table, one row per gene and component.
+
+    Parameters
+    ----------
+    adata
+        With results of `flashmm_sc.tl.lmm_de`.
+    key
+        Key of the results.
+    groups
+        Groups to show if the fit has any (`groupby`), by default all.
+
+    Returns
+    -------
+    DataFrame with `variable` (gene), `component` (the residual last), `group` if the fit has groups, and `variance`
+    and `se` on the squared scale of the fitted values.
+
+    Raises
+    ------
+    KeyError
+        When there is no fit under `key`, or it lacks a group asked for.
+
+    Examples
+    --------
+    >>> import flashmm_sc as fsc
+    >>> adata = fsc.datasets.simu_rnaseq(n_genes=50, n_cells=2000, n_samples=8, n_clusters=2, seed=1)
+    >>> fsc.tl.lmm_de(adata, "~ 0 + cls + cls:trt", "sam", transform="log1p")
+    >>> fsc.get.variance_df(adata).pivot(index="variable", columns="component", values="variance").shape
+    (50, 2)
+    """
+    result = read_fit(adata, key)
+    names = [[*strings(model["component_names"]), "residual"] for model in _models(result)]
+    values = {"variance": adata.varm[f"{key}_theta"], "se": adata.varm[f"{key}_theta_se"]}
+    return _tidy(adata, result, key, groups, {"component": names}, values)
+
+
+def variance_test_df(
+    adata: AnnData,
+    *,
+    key: str = "lmm_variance_test",
+    groups: str | Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """Tests of variance components as a tidy table, one row per gene and component.
+
+    Parameters
+    ----------
+    adata
+        With results of `flashmm_sc.tl.lmm_variance_test`.
+    key
+        Key of the results.
+    groups
+        Groups to show if the fit has any (`groupby`), by default all.
+
+    Returns
+    -------
+    DataFrame with `variable` (gene), `component` (those tested together as ``"sam:cls + batch"``), `group` if the fit
+    has groups, `stat` (z, or the likelihood-ratio statistic with `df`, the number of components), `p_value`,
+    `adj_p_value` (over the genes) and `status` as in the fit.
+
+    Raises
+    ------
+    KeyError
+        When there is no such result under `key`, or it lacks a group asked for.
+
+    Examples
+    --------
+    >>> import flashmm_sc as fsc
+    >>> adata = fsc.datasets.simu_rnaseq(n_genes=50, n_cells=2000, n_samples=8, n_clusters=2, seed=1)
+    >>> fsc.tl.lmm_de(adata, "~ 0 + cls + cls:trt", "sam", transform="log1p")
+    >>> fsc.tl.lmm_variance_test(adata)
+    >>> fsc.get.variance_test_df(adata).columns.to_list()
+    ['variable', 'component', 'stat', 'p_value', 'adj_p_value', 'status']
+    """
+    result = read_result(adata, key)
+    if f"{key}_stat" not in adata.varm:
+        msg = f"adata.uns[{key!r}] holds no tests of variance components; run fsc.tl.lmm_variance_test."
+        raise KeyError(msg)
+    names, in_group = strings(result["column_names"]), strings(result["column_groups"])
+    all_groups = strings(result["groups"])
+    by_group = [[name for name, its in zip(names, in_group, strict=True) if its == group] for group in all_groups]
+    suffixes = {"stat": "stat", "df": "df", "p_value": "pval", "adj_p_value": "pval_adj"}
+    values = {
+        name: adata.varm[f"{key}_{suffix}"] for name, suffix in suffixes.items() if f"{key}_{suffix}" in adata.varm
+    }
+    codes = np.asarray(adata.varm[f"{key}_status"])[:, [all_groups.index(group) for group in in_group]].astype(int)
+    values["status"] = np.array(strings(result["status_names"]), dtype=object)[codes]
+    return _tidy(adata, result, key, groups, {"component": by_group}, values)
+
+
+def ranef_df(
+    adata: AnnData,
+    component: str | Sequence[str] | None = None,
+    *,
+    key: str = "lmm_de",
+    groups: str | Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """Predicted random effects (BLUPs) as a tidy table, one row per gene and level.
+
+    Parameters
+    ----------
+    adata
+        With results of `flashmm_sc.tl.lmm_de`, run with ``ranef=True``.
+    component
+        Random components to show, by default all.
+    key
+        Key of the results.
+    groups
+        Groups to show if the fit has any (`groupby`), by default all.
+
+    Returns
+    -------
+    DataFrame with `variable` (gene), `component`, `level`, `group` if the fit has groups, and `value` on the scale of
+    the fitted values.
+
+    Raises
+    ------
+    KeyError
+        When there is no fit under `key`, it was made without ``ranef=True``, or it lacks a component or group asked
+        for.
+
+    Examples
+    --------
+    >>> import flashmm_sc as fsc
+    >>> adata = fsc.datasets.simu_rnaseq(n_genes=50, n_cells=2000, n_samples=8, n_clusters=2, seed=1)
+    >>> fsc.tl.lmm_de(adata, "~ 0 + cls + cls:trt", "sam + sam:cls", transform="log1p", ranef=True)
+    >>> fsc.get.ranef_df(adata, "sam:cls").columns.to_list()
+    ['variable', 'component', 'level', 'value']
+    """
+    result = read_fit(adata, key)
+    if f"{key}_ranef" not in adata.varm:
+        msg = f"The fit {key!r} was stored without random effects; run fsc.tl.lmm_de again with ranef=True."
+        raise KeyError(msg)
+    components, levels = [], []
+    for model in _models(result):
+        names = np.repeat(strings(model["component_names"]), np.asarray(model["d"], dtype=int)).tolist()
+        components.append(names)
+        pairs = zip(names, strings(model["ranef_names"]), strict=True)
+        levels.append([full[len(name) + 1 : -1] for name, full in pairs])  # component[level]
+    known = list(dict.fromkeys(name for names in components for name in names))
+    keep = selected("component", component, known, key)
+    labels = {"component": components, "level": levels}
+    return _tidy(adata, result, key, groups, labels, {"value": adata.varm[f"{key}_ranef"]}, keep=keep)
+
+
+def _models(result: dict[str, Any]) -> list[dict[str, Any]]:
+    return [result["models"][str(i)] for i in range(len(result["groups"]))]
+
+
+def _tidy(
+    adata: AnnData,
+    result: dict[str, Any],
+    key: str,
+    groups: str | Sequence[str] | None,
+    labels: dict[str, list[list[str]]],
+    values: dict[str, np.ndarray],
+    keep: list[str] | None = None,
+) -> pd.DataFrame:
+    """Stack genes × columns arrays, groups side by side; `labels` has the texts of the columns of each group."""
+    all_groups = strings(result["groups"])
+    wanted = selected("groups", groups, all_groups, key)
+    names = next(iter(labels.values()))
+    columns = pd.DataFrame({name: list(chain(*texts)) for name, texts in labels.items()}, dtype=object)
+    columns["group"] = np.repeat(np.array(all_groups, dtype=object), [len(texts) for texts in names])
+    if wanted is not None:
+        columns = columns[columns["group"].isin(wanted)]
+    if keep is not None:
+        columns = columns[columns["component"].isin(keep)]
+    labelled = columns if all_groups != [""] else columns.drop(columns="group")
+    table = {"variable": np.tile(adata.var_names.to_numpy(), len(columns))}
+    table |= {name: np.repeat(labelled[name].to_numpy(), adata.n_vars) for name in labelled}
+    taken = {name: np.asarray(array)[:, columns.index].T.reshape(-1) for name, array in values.items()}
+    return pd.DataFrame(table | taken)

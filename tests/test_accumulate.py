@@ -1,0 +1,167 @@
+"""The sums: equal to their dense definition and to each other, whatever the container, and never from a dense copy."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import anndata as ad
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from containers import DTYPES, IN_MEMORY, assert_same, non_canonical
+
+from flashmm_sc._accumulate import accumulate
+
+IN_LOG = {None: lambda x: x, "log1p": np.log1p, "log2p1": lambda x: np.log1p(x) / np.log(2)}
+
+
+@pytest.fixture(scope="session")
+def design():
+    """Some rows with several entries, as of fixed and random effects, some with none."""
+    rng = np.random.default_rng(3)
+    return sp.csr_array(rng.normal(size=(160, 7)) * (rng.random((160, 7)) < 0.4))
+
+
+def dense_sums(values, W, group, transform=None):
+    """W'Y and the sums of squares of each group, from the definitions."""
+    Y = IN_LOG[transform](values.astype(float))
+    Y[group < 0] = 0
+    return W.T @ Y, np.array([(Y[group == g] ** 2).sum(axis=0) for g in range(group.max() + 1)])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_sums_are_the_same_for_every_container(container, counts, design, dtype):
+    values = counts.astype(dtype)
+    X = container(values).X
+    for transform, n_jobs, block_bytes in [(None, 2, 1500), ("log1p", 1, 2**26), ("log2p1", 5, 3000)]:
+        WY, yy = dense_sums(values, design, np.zeros(len(values), int), transform)
+        sums = accumulate(X, design, transform=transform, n_jobs=n_jobs, block_bytes=block_bytes)
+        np.testing.assert_allclose(sums.WY, WY, rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(sums.yy, yy, rtol=1e-12)
+        plain = accumulate(values, design, transform=transform, n_jobs=1)
+        np.testing.assert_array_equal(sums.WY, plain.WY)  # to the last bit
+        np.testing.assert_array_equal(sums.yy, plain.yy)
+
+
+def test_groups_of_cells_and_chosen_genes(container, counts, design):
+    rng = np.random.default_rng(4)
+    group = rng.integers(-1, 3, len(counts))
+    left_out = sp.diags_array((group >= 0).astype(float)) @ design
+    gene = np.array([3, -1, 0, -1, 1, 2, -1, -1, 4, 5, -1, -1])
+    order = np.argsort(gene)[(gene < 0).sum() :]
+    WY, yy = dense_sums(counts[:, order], left_out, group, "log1p")
+    for n_jobs, block_bytes in [(1, 2**26), (3, 1500)]:
+        sums = accumulate(
+            container(counts).X,
+            left_out,
+            group=group,
+            gene=gene,
+            transform="log1p",
+            n_jobs=n_jobs,
+            block_bytes=block_bytes,
+        )
+        np.testing.assert_allclose(sums.WY, WY, rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(sums.yy, yy, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", IN_MEMORY)
+def test_the_matrix_and_the_design_are_left_alone(name, counts, design):
+    X, before, W = IN_MEMORY[name](counts), IN_MEMORY[name](counts), design.copy()
+    accumulate(X, design, transform="log1p", block_bytes=500)
+    assert_same(X, before)
+    assert_same(design, W)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_transforms_are_the_logarithms(dtype):
+    """Looked up (small counts) or computed (fractions, large numbers); W = I shows the values themselves."""
+    values = [0, 1, 2, 1000, 4095, 4096, 4097, 1e6, 1e30, 0.5, 4095.5, 1e-3, 1e-9]
+    x = np.array(values, dtype)[:, None].astype(float)
+    transformed = lambda how: accumulate(x.astype(dtype), sp.eye_array(len(x)), transform=how).WY
+    np.testing.assert_array_equal(transformed(None), x)
+    np.testing.assert_allclose(transformed("log1p"), np.log1p(x), rtol=1e-15)
+    np.testing.assert_allclose(transformed("log2p1"), np.log2(1 + x), rtol=1e-14, atol=1e-15)
+
+
+def test_squares_of_integers_do_not_overflow():
+    for value, dtype in [(50_000, np.int32), (200, np.uint8), (300, np.int16), (3_000_000_000, np.int64)]:
+        assert accumulate(np.array([[value]], dtype), sp.csr_array((1, 1))).yy == float(value) ** 2
+
+
+@pytest.mark.parametrize("kind", [np.asarray, sp.csr_matrix, sp.csc_matrix])
+@pytest.mark.parametrize(
+    ("value", "transform", "words"),
+    [
+        (np.nan, None, "holds nan at"),
+        (np.nan, "log1p", "holds nan at"),
+        (np.inf, None, "holds inf at"),
+        (np.inf, "log2p1", "holds inf at"),
+        (-np.inf, "log1p", "holds -inf at"),
+        (-2.5, "log1p", r"negative value -2.5 at .*transform='log1p' has no logarithm"),
+        (-1.0, "log2p1", r"negative value -1 at .*transform='log2p1' has no logarithm"),
+    ],
+)
+def test_unusable_values_are_found(counts, design, kind, value, transform, words):
+    bad = counts.copy()
+    bad[77, 9] = value
+    options = {"transform": transform, "block_bytes": 500, "n_jobs": 3, "describe": "cell {} and gene {}".format}
+    with pytest.raises(ValueError, match=words) as caught:
+        accumulate(kind(bad), design, **options)
+    assert "at cell 77 and gene 9" in str(caught.value)
+    group, gene = np.zeros(160, int), np.arange(12)
+    group[77], gene[9:] = -1, [-1, 9, 10]
+    assert accumulate(kind(bad), design, **options, group=group).WY.shape == (7, 12)  # not of a cell that is left out
+    assert accumulate(kind(bad), design, **options, gene=gene).WY.shape == (7, 11)
+
+
+def test_negative_values_are_fine_without_logarithm(counts, design):
+    np.testing.assert_array_equal(accumulate(-counts, design).WY, -accumulate(counts, design).WY)
+
+
+def test_no_gene_chosen(counts, design):
+    sums = accumulate(counts, design, gene=np.full(12, -1))
+    assert (sums.WY.shape, sums.yy.shape) == ((7, 0), (1, 0))
+
+
+def test_progress_bar_only_when_asked(counts, design, capsys):
+    accumulate(counts, design)
+    assert capsys.readouterr().err == ""
+    accumulate(counts, design, show_progress=True)
+    assert "summing over cells" in capsys.readouterr().err
+
+
+# Memory
+
+SHAPE = (20_000, 2_000)
+
+
+@pytest.fixture(scope="module")
+def large():
+    """1.2 million values that differ from zero; 19 MB as CSR, 320 MB as a dense matrix."""
+    rng = np.random.default_rng(5)
+    indices = np.sort(rng.integers(0, SHAPE[1], (SHAPE[0], 60)), axis=1)
+    matrix = sp.csr_matrix((np.ones(indices.size), indices.ravel(), np.arange(0, indices.size + 1, 60)), SHAPE)
+    matrix.sum_duplicates()
+    return matrix
+
+
+@pytest.mark.parametrize("name", ["csr", "csc", "csr non-canonical", "h5ad csr", "h5ad csc"])
+def test_only_a_few_blocks_are_in_memory(large, name, tmp_path):
+    X = large.tocsc() if "csc" in name else large
+    if "non-canonical" in name:
+        X = sp.csr_matrix(
+            (np.repeat(X.data, 2) / 2, np.repeat(X.indices, 2), X.indptr * 2), X.shape
+        )  # pairs of duplicates
+    if "h5ad" in name:
+        ad.AnnData(X).write_h5ad(tmp_path / "adata.h5ad")
+        X = ad.read_h5ad(tmp_path / "adata.h5ad", backed="r").X
+    W = sp.csr_array(np.eye(10)[np.arange(SHAPE[0]) % 10])
+    accumulate(np.ones((2, 2)), sp.eye_array(2))  # compiled
+    tracemalloc.start()
+    try:
+        sums = accumulate(X, W, block_bytes=2**20, n_jobs=2)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_allclose(sums.WY.sum(), large.sum())
+    assert peak < 10e6
