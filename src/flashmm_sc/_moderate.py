@@ -132,7 +132,7 @@ def moderated_tests(
         index = fitted[part]
         some, weights = genes[index], moderated.weights[index]
         least = some.b @ L
-        coef, second, upper, lower = np.zeros((4, len(index), r))
+        coef, second, p = np.zeros((3, len(index), r))
         for k, point in enumerate(points):
             use = np.flatnonzero(weights[:, k] > _NEGLIGIBLE)
             w, at = weights[use, k, None], some[use]
@@ -141,14 +141,9 @@ def moderated_tests(
             se = np.sqrt(s0[:, None] * point.variance)
             coef[use] += w * beta
             second[use] += w * (se**2 + beta**2)
-            upper[use] += w * upper_tail((beta - effect) / se, nu)
-            lower[use] += w * upper_tail((-beta - effect) / se, nu)
+            p[use] += w * _tail(beta, se, nu, alternative, effect)
         out.coef[index], out.se[index], out.df[index] = coef, np.sqrt(np.maximum(second - coef**2, 0)), nu
-        out.p[index] = p = {
-            "two-sided": np.minimum(2 * np.minimum(upper, lower) if effect == 0 else upper + lower, 1.0),
-            "greater": upper,
-            "less": lower,
-        }[alternative]
+        out.p[index] = p = np.minimum(p, 1.0)
         out.t[index] = np.where(p > 0, _t_of(p, coef, nu, alternative), coef / out.se[index])
 
     for_gene_blocks(work, len(fitted), projection.gene_bytes(4 * r), n_jobs)
@@ -176,6 +171,16 @@ def _points(projection: Projection, gamma: np.ndarray, L: np.ndarray) -> list[_P
         form = lambda genes, factor=factor: factor.shared_form(genes.a, genes.r2)
         points.append(_Point(P1, P2, np.diag(combos.cXXic) + quad[0], form))
     return points
+
+
+def _tail(beta: np.ndarray, se: np.ndarray, nu: int, alternative: str, effect: float) -> np.ndarray:
+    """The p-value at known ratios."""
+    if alternative != "two-sided":
+        return upper_tail(((beta if alternative == "greater" else -beta) - effect) / se, nu)
+    size = np.abs(beta)
+    if effect == 0:
+        return 2 * upper_tail(size / se, nu)
+    return upper_tail((size - effect) / se, nu) + upper_tail((size + effect) / se, nu)
 
 
 def _t_of(p: np.ndarray, coef: np.ndarray, nu: int, alternative: str) -> np.ndarray:

@@ -20,7 +20,7 @@ from flashmm_sc._projection import Projection
 N_BINS = 6
 SHRINKAGE = 50.0
 MIN_GENES = 100
-MIN_LEVELS = 3
+MIN_LEVELS = 2
 MAX_COMPONENTS = 2
 _POINTS = {1: 41, 2: 13}  # grid points of each component, by the number of components
 _TOL = 1e-3  # of the log-likelihood of all genes together

@@ -96,7 +96,7 @@ def lmm_de(
     moderate
         Learn from all genes how the variance ratios are distributed, and average each gene's tests over its posterior:
         calibrated with few samples, where single genes know little of their sample variance, and more powerful. `ddf`
-        then plays no part. REML with one or two random components. Groups with fewer than 100 genes or fewer than 3
+        then plays no part. REML with one or two random components. Groups with fewer than 100 genes or fewer than 2
         levels beyond the fixed effects get Satterthwaite's df instead, with a warning.
     groupby
         Column of `adata.obs`: fit one model for each of its categories, with variances of its own, in the same pass.

@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats as sps
+
+import flashmm_sc as fsc
+from flashmm_sc import _prior
+from flashmm_sc._moderate import Moderated
+from flashmm_sc._tails import quantile, upper_tail
+
+
+def study(donors: int = 8, genes: int = 300, cells: int = 30, seed: int = 0, effect: float = 0.0, batches: int = 0):
+    """Normal data with variance ratios of a gamma distribution; a treatment of half of the donors."""
+    rng = np.random.default_rng(seed)
+    donor = np.repeat(np.arange(donors), cells)
+    X = pd.DataFrame({"one": 1.0, "trt": (donor % 2).astype(float), "x": rng.normal(size=donor.size)})
+    Z = np.eye(donors)[donor]
+    ratio = rng.gamma(0.5, 0.1, genes)
+    Y = rng.normal(size=(donor.size, genes)) + Z @ (rng.normal(size=(donors, genes)) * np.sqrt(ratio))
+    Y[:, : genes // 10] += effect * X[["trt"]].to_numpy()
+    d = [donors]
+    if batches:
+        batch = rng.integers(batches, size=donor.size)
+        Z = np.hstack([Z, np.eye(batches)[batch]])
+        Y += np.eye(batches)[batch] @ (rng.normal(size=(batches, genes)) * np.sqrt(ratio[::-1]))
+        d.append(batches)
+    return Y + rng.gamma(1, 2, genes), X, Z, d
+
+
+def by_hand(fit: fsc.LMMFit, Y: np.ndarray, X: pd.DataFrame, Z: np.ndarray, gene: int, c: np.ndarray):
+    """Posterior and test of one gene with the n × n covariance at every grid point."""
+    prior = fit.moderated.prior
+    pi = prior.of(fit.moderated.covariate[[gene]])[0]
+    X, y, n, p = X.to_numpy(), Y[:, gene], *X.shape
+    d = fit.stats.d
+    log_lik, beta, se = np.zeros((3, len(pi)))
+    for k, gamma in enumerate(prior.gamma):
+        V = np.eye(n) + (Z * np.repeat(gamma, d)) @ Z.T
+        Vi = np.linalg.inv(V)
+        cov = np.linalg.inv(X.T @ Vi @ X)
+        b = cov @ X.T @ Vi @ y
+        Q = y @ Vi @ (y - X @ b)
+        log_lik[k] = -0.5 * ((n - p) * np.log(Q) + np.linalg.slogdet(V)[1] - np.linalg.slogdet(cov)[1])
+        beta[k], se[k] = c @ b, np.sqrt(Q / (n - p) * (c @ cov @ c))
+    weights = pi * np.exp(log_lik - log_lik.max())
+    weights /= weights.sum()
+    coef = weights @ beta
+    return {
+        "weights": weights,
+        "coef": coef,
+        "se": np.sqrt(weights @ (se**2 + beta**2) - coef**2),
+        "two-sided": weights @ (2 * sps.t.sf(np.abs(beta / se), n - p)),
+        "greater": weights @ sps.t.sf((beta - 0.1) / se, n - p),
+    }
+
+
+@pytest.mark.parametrize("batches", [0, 5])
+def test_against_the_definition(batches):
+    Y, X, Z, d = study(genes=120, cells=12, batches=batches)
+    fit = fsc.lmmfit(Y, X, Z, d, moderate=True, nonnegative=True)
+    c = np.array([0.0, 1.0, 0.5])
+    two = fsc.lmmtest(fit, {"c": c})
+    greater = fsc.lmmtest(fit, {"c": c}, alternative="greater", lfc=0.1)
+    for gene in (0, 17, 80):
+        slow = by_hand(fit, Y, X, Z, gene, c)
+        np.testing.assert_allclose(fit.moderated.weights[gene], slow["weights"], atol=1e-9)
+        np.testing.assert_allclose(two["c_coef"].iloc[gene], slow["coef"], rtol=1e-7)
+        np.testing.assert_allclose(two["c_p"].iloc[gene], slow["two-sided"], rtol=1e-6)
+        np.testing.assert_allclose(greater["c_p"].iloc[gene], slow["greater"], rtol=1e-6)
+    np.testing.assert_allclose(fit.se["x"].iloc[0], by_hand(fit, Y, X, Z, 0, np.array([0, 0, 1.0]))["se"], rtol=1e-6)
+
+
+def test_t_has_the_p_value_and_the_direction():
+    Y, X, Z, d = study(effect=1.0)
+    fit = fsc.lmmfit(Y, X, Z, d, moderate=True)
+    p = 2 * sps.t.sf(np.abs(fit.t), fit.df)
+    np.testing.assert_allclose(p, fit.p, rtol=1e-6)
+    assert (np.sign(fit.t) == np.sign(fit.coef)).all(axis=None)
+
+
+def test_prior_is_the_maximum_likelihood_estimate_where_it_is_not_shrunken():
+    """Kiefer and Wolfowitz: at the NPMLE, mean_g L_gk / Σ_j π_j L_gj is at most 1, and 1 where π_k > 0."""
+    rng = np.random.default_rng(0)
+    lik = np.exp(-0.5 * (rng.normal(size=(500, 1)) * 2 - np.linspace(-4, 4, 15)) ** 2)
+    uniform = np.full(15, 1 / 15)
+    weights = _prior._em(lik, uniform, uniform, 0.0)
+    slope = (lik / (lik @ weights)[:, None]).mean(axis=0)
+    assert slope.max() < 1.01
+    np.testing.assert_allclose(slope[weights > 0.05], 1, atol=0.01)
+
+
+def test_prior_recovers_the_distribution_of_ratios():
+    Y, X, Z, d = study(donors=30, genes=2000, cells=20)
+    prior = fsc.lmmfit(Y, X, Z, d, moderate=True).moderated.prior
+    mean = prior.weights.mean(axis=0) @ prior.gamma[:, 0]
+    np.testing.assert_allclose(mean, 0.05, rtol=0.1)
+
+
+@pytest.mark.parametrize("donors", [4, 6, 8, 12])
+def test_levels_are_exact_and_satterthwaite_is_conservative_with_few_donors(donors):
+    Y, X, Z, d = study(donors=donors, genes=4000)
+    moderated = fsc.lmmfit(Y, X, Z, d, moderate=True, nonnegative=True).p["trt"]
+    for level in (0.05, 0.01, 0.001):
+        error = np.sqrt(level / 4000)
+        assert abs((moderated < level).mean() - level) < 4 * error + 0.25 * level
+    plain = fsc.lmmfit(Y, X, Z, d, ddf="satterthwaite", nonnegative=True).p["trt"]
+    assert (plain < 0.05).mean() < (moderated < 0.05).mean()
+
+
+def test_more_power_than_satterthwaite():
+    Y, X, Z, d = study(donors=8, genes=2000, effect=0.8)
+    options = {"nonnegative": True}
+    found = lambda p: (sps.false_discovery_control(p) < 0.05)[:200].mean()
+    moderated = fsc.lmmfit(Y, X, Z, d, moderate=True, **options).p["trt"]
+    plain = fsc.lmmfit(Y, X, Z, d, ddf="satterthwaite", **options).p["trt"]
+    assert found(moderated) > found(plain) + 0.2
+
+
+def test_effects_leave_the_prior_alone():
+    null, X, Z, d = study(genes=1000)
+    some, *_ = study(genes=1000, effect=5.0)
+    a, b = (fsc.lmmfit(Y, X, Z, d, moderate=True).moderated for Y in (null, some - 0.5 * (some - null)))
+    np.testing.assert_allclose(a.weights, Moderated.of(*_again(null, X, Z, d, a)).weights, atol=1e-10)
+    np.testing.assert_allclose(a.prior.weights.mean(axis=0), b.prior.weights.mean(axis=0), atol=0.02)
+
+
+def _again(Y, X, Z, d, moderated):
+    fit = fsc.lmmfit(Y, X, Z, d)
+    return fit.projection, moderated.genes, np.arange(Y.shape[1]), moderated.covariate, moderated.prior
+
+
+def test_a_constant_gene_gets_nothing_and_changes_nothing():
+    Y, X, Z, d = study()
+    full = fsc.lmmfit(np.column_stack([Y, np.ones(len(Y))]), X, Z, d, moderate=True)
+    np.testing.assert_array_equal(full.p.iloc[:-1], fsc.lmmfit(Y, X, Z, d, moderate=True).p)
+    assert full.p.iloc[-1].isna().all()
+    assert full.status.iloc[-1] == "constant"
+
+
+@pytest.mark.parametrize(("genes", "donors", "words"), [(99, 8, "99 genes"), (300, 4, "2 levels")])
+def test_falls_back_to_satterthwaite_with_a_warning(genes, donors, words):
+    Y, X, Z, d = study(donors=donors, genes=genes)
+    if donors == 4:
+        X["more"] = (np.arange(len(X)) // 30 == 0).astype(float)
+        words = "1 levels"
+    with pytest.warns(fsc.FlashmmWarning, match=words):
+        fit = fsc.lmmfit(Y, X, Z, d, moderate=True, nonnegative=True)
+    plain = fsc.lmmfit(Y, X, Z, d, ddf="satterthwaite", nonnegative=True)
+    assert fit.moderated is None
+    np.testing.assert_array_equal(fit.p, plain.p)
+
+
+def test_what_has_no_grid_is_refused():
+    Y, X, Z, d = study()
+    with pytest.raises(ValueError, match="REML"):
+        fsc.lmmfit(Y, X, Z, d, moderate=True, method="ML")
+    with pytest.raises(ValueError, match="at most 2"):
+        fsc.lmmfit(Y, X, np.hstack([Z, Z[:, ::-1], Z]), [8, 8, 8], moderate=True)
+    with pytest.raises(ValueError, match="t tests only"):
+        fsc.lmmtest(fsc.lmmfit(Y, X, Z, d, moderate=True), joint=True)
+
+
+@pytest.fixture
+def adata() -> ad.AnnData:
+    return fsc.datasets.simu_rnaseq(n_genes=150, n_cells=1500, n_samples=8, n_clusters=2, n_de_genes=20, seed=3)
+
+
+@pytest.mark.parametrize("options", [{"fixed": "~ 0 + cls + cls:trt"}, {"fixed": "~ trt", "groupby": "cls"}])
+@pytest.mark.parametrize("suffix", [None, "h5ad", "zarr"])
+def test_stored_and_tested_again_after_reading_back(adata, options, suffix, tmp_path):
+    fsc.tl.lmm_de(adata, random="sam", transform="log1p", moderate=True, key_added="m", **options)
+    if suffix:
+        getattr(adata, f"write_{suffix}")(tmp_path / f"a.{suffix}")
+        adata = getattr(ad, f"read_{suffix}")(tmp_path / f"a.{suffix}")
+    name = "cls[2]:trt[T.B]" if "groupby" not in options else "trt[T.B]"
+    fsc.tl.lmm_test(adata, name, key="m")
+    fitted = fsc.get.lmm_de_df(adata, name, key="m").drop(columns="status")
+    tested = fsc.get.lmm_de_df(adata, key="lmm_test").drop(columns="status")
+    pd.testing.assert_frame_equal(fitted, tested, rtol=1e-9)
+    assert adata.varm["m_theta_shrunk"].shape == adata.varm["m_theta"].shape
+    assert np.isfinite(adata.varm["m_theta_shrunk"]).all()
+    with pytest.raises(ValueError, match="moderated"):
+        fsc.tl.lmm_anova(adata, key="m")
+    with pytest.raises(ValueError, match="moderated"):
+        fsc.tl.lmm_test(adata, name, key="m", ddf="residual")
+
+
+def test_group_by_group_as_alone(adata):
+    fsc.tl.lmm_de(adata, "~ trt", "sam", transform="log1p", moderate=True, groupby="cls")
+    alone = adata[adata.obs["cls"] == "2"].copy()
+    fsc.tl.lmm_de(alone, "~ trt", "sam", transform="log1p", moderate=True)
+    together = fsc.get.lmm_de_df(adata, "trt[T.B]", groups="2").drop(columns="group")
+    pd.testing.assert_frame_equal(together, fsc.get.lmm_de_df(alone, "trt[T.B]"), rtol=1e-8)
+
+
+def test_tails_and_quantiles_are_those_of_student():
+    t = np.concatenate([np.linspace(-8, 8, 200), np.geomspace(8, 30, 50)])
+    for nu in (5, 60, 999, 1000, 1e4, 5e5):
+        np.testing.assert_allclose(upper_tail(t, nu), sps.t.sf(t, nu), rtol=1e-7)
+        p = np.geomspace(1e-200, 0.5, 60)
+        np.testing.assert_allclose(sps.t.sf(quantile(np.log(p), nu), nu), p, rtol=1e-5)
