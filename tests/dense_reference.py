@@ -151,3 +151,11 @@ def simulate(X: np.ndarray, Z: np.ndarray, d: tuple[int, ...], theta: np.ndarray
     m, (n, p) = len(theta), X.shape
     effects = rng.normal(size=(Z.shape[1], m)) * np.sqrt(np.repeat(theta[:, :-1].T, d, axis=0))
     return X @ rng.normal(size=(p, m)) + Z @ effects + rng.normal(size=(n, m)) * np.sqrt(theta[:, -1])
+
+
+def example(name: str, m: int = 6, *, seed: int = 0, **options: int) -> tuple[np.ndarray, np.ndarray, tuple[int, ...], np.ndarray]:
+    """X, Z, d and Y (cells × m genes) of a design; variance components differ between genes, those of the first are zero."""
+    X, Z, d = design(name, seed=seed, **options)
+    theta = np.random.default_rng(seed + 1).gamma(1.5, 1.0, (m, len(d) + 1)) + 0.1
+    theta[0, :-1] = 0
+    return X, Z, d, simulate(X, Z, d, theta, seed=seed)

@@ -8,7 +8,7 @@ import anndata as ad
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from containers import DTYPES, IN_MEMORY, assert_same, non_canonical
+from containers import DTYPES, IN_MEMORY, assert_same
 
 from flashmm_sc._accumulate import accumulate
 

@@ -32,12 +32,12 @@ def test_blocks_run_along_the_rows_of_csr_and_the_columns_of_csc(name, counts, t
     assert {block.by_rows for block in blocks(X, 500)} == {"csc" not in name}
 
 
-@pytest.mark.parametrize("name", ["csr_matrix", "csc_array", "h5ad csr_matrix", "h5ad csc_matrix", "zarr csc_matrix"])
+@pytest.mark.parametrize("name", ["csr_matrix", "csc_array", "h5ad csr_matrix", "h5ad csc_matrix", "zarr csr_matrix"])
 def test_sparse_blocks_hold_about_as_many_bytes_as_asked(name, counts, tmp_path):
-    X = stored(name, np.tile(counts, (20, 20)), tmp_path).X
-    sizes = [12 * block.values.nnz for block in blocks(X, 50_000)]
+    X = stored(name, np.tile(counts, (10, 10)), tmp_path).X
+    sizes = [12 * block.values.nnz for block in blocks(X, 100_000)]
     assert len(sizes) > 10
-    assert max(sizes) < 70_000
+    assert max(sizes) < 140_000
 
 
 @pytest.mark.parametrize("name", ["C order", "F order", "h5ad C order"])

@@ -137,7 +137,7 @@ def _results(objective: Objective, genes: Genes, point: Point, nonnegative: bool
     return {
         "coef": genes.b - (g1 * v1) @ A1 - (D * v2) @ A2,
         "theta": np.column_stack([gamma * s0[:, None], s0]),
-        "theta_se": np.sqrt(np.einsum("ijj->ij", inverse_on(fisher, everything))),
+        "theta_se": np.sqrt(np.maximum(np.einsum("ijj->ij", inverse_on(fisher, everything)), 0.0)),
         "theta_cov": inverse_on(observed_information(point, nu), free),
         "grad": np.column_stack([slope, -np.sum(gamma * slope, axis=1)]),
         "loglik": -0.5 * (nu * (1 + np.log(2 * np.pi * s0)) + logdet + constant),

@@ -12,8 +12,8 @@ import scipy.sparse as sp
 
 from flashmm_sc._accumulate import Sums
 from flashmm_sc._design import FixedDesign, check_full_rank, fixed_design
-from flashmm_sc._errors import FlashmmWarning
-from flashmm_sc._obs import as_factor, complete_column
+from flashmm_sc._errors import FlashmmWarning, listed
+from flashmm_sc._obs import as_factor, complete_column, repeated
 from flashmm_sc._projection import Projection
 from flashmm_sc._random import RandomDesign, random_design
 from flashmm_sc._summary import SummaryStats
@@ -112,6 +112,12 @@ def build_models(obs: pd.DataFrame, fixed: str, random: Any, groupby: str | None
         return [Model.of("", np.arange(len(obs)), obs, fixed, random)]
     where = f"groupby={groupby!r}"
     factor = as_factor(complete_column(obs, groupby, where))
+    if pd.api.types.is_float_dtype(factor.categories.dtype):
+        msg = f"{where} holds numbers that are not whole; cut them into categories, or use them in the formula."
+        raise ValueError(msg)
+    if twice := repeated(map(str, factor.categories)):
+        msg = f"Different categories of {where} read the same: {listed(twice)}. Rename or merge them."
+        raise ValueError(msg)
     models, reasons = [], {}
     for code, name in enumerate(factor.categories):
         try:

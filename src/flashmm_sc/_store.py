@@ -57,8 +57,11 @@ class StoredModel:
     moderated: Moderated | None
 
 
-def check_key(key: str) -> None:
-    """Refuse a key that anndata can't write."""
+def check_key(key: str, fit_key: str | None = None) -> None:
+    """Refuse a key that anndata can't write, or under which the fit lies that is tested."""
+    if fit_key is not None and key == fit_key:
+        msg = f"key_added={key!r} is the key of the fit, which the tests would overwrite; give another."
+        raise ValueError(msg)
     if not isinstance(key, str) or not key or "/" in key:
         msg = f"key_added={key!r} can't name results in a file; give a text without '/'."
         raise ValueError(msg)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-import numbers
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
 UP, DOWN, OTHER = "#D55E00", "#0072B2", "#B3B3B3"  # Okabe and Ito's vermillion and blue: distinct to all eyes
 SMALLEST = math.ulp(0.0)
-CROWD = 300  # points that labels keep clear of; adjustText's memory grows with their square
+CROWD = 150  # points that labels keep clear of; adjustText's memory grows with their square
 
 
 def volcano(
@@ -42,9 +41,9 @@ def volcano(
 ) -> Axes | None:
     """Draw the effect of every gene against its p-value.
 
-    Colours mark genes with an adjusted p-value below `alpha`; the dashed line is at the p-value where the adjusted one
-    crosses it. Genes whose p-value is too small for a floating-point number are triangles at its smallest value.
-    Genes without a result are left out.
+    Colours mark genes with an adjusted p-value below `alpha`; the dashed line is where the adjusted p-value crosses it.
+    Genes whose p-value is too small for a floating-point number are triangles at its smallest value. Genes without a
+    result are left out.
 
     Parameters
     ----------
@@ -61,7 +60,8 @@ def volcano(
     alpha
         Bound of the adjusted p-values.
     min_effect
-        Colour and label only genes at least this far from zero on the x axis; drawn as dashed lines.
+        Colour and label only genes at least this far from zero on the x axis, marked by dashed lines. To test for
+        effects above a bound, see `lfc` of `flashmm_sc.tl.lmm_test`.
     gene_symbols
         Column of `adata.var` with the names to show, by default `var_names`.
     title
@@ -73,15 +73,16 @@ def volcano(
 
     Returns
     -------
-    None if the figure was shown, else the axes. x is log2 fold change, or the coefficient where the logarithm that was
-    fitted isn't known.
+    None if the figure was shown, else the axes. x is the log2 fold change, or the coefficient where the logarithm of
+    the fitted values isn't known.
 
     Raises
     ------
     KeyError
         When there is no such result, coefficient, group, gene or column of `adata.var`.
     ValueError
-        When `coef` or `group` is needed, no gene has a result, or `alpha` or `min_effect` is out of range.
+        When `coef` or `group` is needed, no gene has a result, the results are F tests, or `alpha` or `min_effect` is
+        out of range.
 
     Examples
     --------
@@ -112,10 +113,10 @@ def volcano(
     show = (settings.autoshow and ax is None) if show is None else show
     ax = plt.subplots(layout="constrained")[1] if ax is None else ax
     _draw_points(ax, drawn)
-    _draw_lines(ax, drawn, alpha, min_effect)
+    _draw_lines(ax, _threshold(drawn, alpha), min_effect)
     ax.set_xlabel(r"$\log_2$ fold change" if known_base else "coefficient")
     ax.set_ylabel(r"$-\log_{10}$ p-value")
-    ax.set_title(name if title is None else title)
+    _draw_title(ax, name if title is None else title)
     _draw_labels(ax, drawn, labelled)
     if not show:
         return ax
@@ -125,92 +126,119 @@ def volcano(
 
 def _one_test(adata: AnnData, coef: str | None, key: str, group: str | None) -> tuple[pd.DataFrame, str]:
     """Take the rows of one coefficient in one group, and words for it."""
-    with warnings.catch_warnings():  # of an unknown logarithm; the label of the axis shows it
+    with warnings.catch_warnings():  # of an unknown logarithm, which the label of the axis shows
         warnings.simplefilter("ignore", FlashmmWarning)
         table = lmm_de_df(adata, coef, key=key, groups=group)
+    if "coef" not in table:
+        msg = f"The result {key!r} has p-values but no effects, so no volcano can be drawn; choose another key."
+        raise ValueError(msg)
     for column, argument in (("contrast", "coef"), ("group", "group")):
         names = table[column].unique() if column in table else []
         if len(names) > 1:
-            msg = f"The result {key!r} has several to draw; choose {argument}= among {listed(names, 20)}."
+            msg = f"The result {key!r} has more than one {argument}; choose {argument}= among {listed(names, 20)}."
             raise ValueError(msg)
     return table, ": ".join(str(table[column].iloc[0]) for column in ("group", "contrast") if column in table)
 
 
-def _gene_names(adata: AnnData, gene_symbols: str | None) -> list[str]:
+def _gene_names(adata: AnnData, gene_symbols: str | None) -> np.ndarray:
     if gene_symbols is None:
-        return adata.var_names.to_list()
+        return adata.var_names.to_numpy()
     if gene_symbols not in adata.var:
         msg = f"gene_symbols={gene_symbols!r} is not a column of adata.var. {did_you_mean(gene_symbols, adata.var)}"
         raise KeyError(msg)
-    symbols = adata.var[gene_symbols]
-    return [
-        str(name) if missing else str(symbol)
-        for name, symbol, missing in zip(adata.var_names, symbols, symbols.isna(), strict=True)
-    ]
+    symbols = adata.var[gene_symbols].astype(object)
+    return symbols.where(symbols.notna(), adata.var_names).to_numpy()
 
 
 def _labelled(drawn: pd.DataFrame, labels: int | Sequence[str], genes: pd.Series) -> pd.DataFrame:
     """Choose the genes to label: the best, or those asked for, of which some may have no result."""
-    if isinstance(labels, numbers.Integral):
+    if isinstance(labels, (int, np.integer)):
         best = drawn[drawn["significant"]].sort_values("t_value", key=abs, ascending=False)
-        return best.sort_values("p_value", kind="stable").head(int(labels))
+        return best.sort_values("p_value", kind="stable").head(labels)
     labels = [labels] if isinstance(labels, str) else list(labels)
-    if unknown := [label for label in labels if label not in set(genes)]:
-        msg = f"labels: there is no gene {listed(unknown)}. {did_you_mean(unknown[0], genes)}"
+    known, with_result = set(genes), set(drawn["gene"])
+    if unknown := [label for label in labels if label not in known]:
+        msg = f"labels: there is no gene {listed(unknown)}. {did_you_mean(unknown[0], known)}"
         raise KeyError(msg)
-    if absent := [label for label in labels if label not in set(drawn["gene"])]:
-        msg = f"labels: {listed(absent)} can't be drawn, for lack of a result."
+    if absent := [label for label in labels if label not in with_result]:
+        msg = f"labels: {listed(absent)} can't be drawn for lack of a result."
         warnings.warn(msg, FlashmmWarning, stacklevel=3)
     return drawn[drawn["gene"].isin(labels)]
 
 
 def _draw_points(ax: Axes, drawn: pd.DataFrame) -> None:
     underflow = drawn["p_value"] < SMALLEST
-    size = np.clip(20_000 / len(drawn), 4, 20)
     up, down = drawn["significant"] & (drawn["x"] > 0), drawn["significant"] & (drawn["x"] < 0)
-    for members, color, label in ((~(up | down), OTHER, "other"), (down, DOWN, "down"), (up, UP, "up")):
-        style = {"color": color, "linewidths": 0, "rasterized": len(drawn) > 2000}
+    size = float(np.clip(20_000 / len(drawn), 6, 20))
+    for members, color, label in ((down, DOWN, "down"), (up, UP, "up"), (~(up | down), OTHER, "other")):
+        style: dict[str, Any] = {"color": color, "linewidths": 0, "rasterized": len(drawn) > 2000}
+        style["zorder"] = 1.0 if label == "other" else 1.1
         points, triangles = drawn[members & ~underflow], drawn[members & underflow]
         ax.scatter(points["x"], points["y"], s=size, label=f"{members.sum():,} {label}", **style)
-        ax.scatter(triangles["x"], triangles["y"], s=4 * size, marker="^", **style)
+        ax.scatter(triangles["x"], triangles["y"], s=3 * size, marker="^", **style)
     if underflow.any():
-        ax.scatter([], [], s=40, marker="^", color="0.4", linewidths=0, label=f"p < {SMALLEST:.0e}")
-    ax.legend(
+        ax.scatter([], [], s=3 * size, marker="^", color="0.4", linewidths=0, label=f"p < {SMALLEST:.0e}")
+
+
+def _draw_lines(ax: Axes, threshold: float | None, min_effect: float) -> None:
+    style: dict[str, Any] = {"color": "0.4", "linestyle": "--", "linewidth": 0.8, "zorder": 0}
+    if threshold is not None:
+        ax.axhline(threshold, **style)
+    if min_effect > 0:
+        ax.axvline(-min_effect, **style)
+        ax.axvline(min_effect, **style)
+
+
+def _threshold(drawn: pd.DataFrame, alpha: float) -> float | None:
+    """Height at which the adjusted p-value crosses alpha, between the last gene below alpha and the first above."""
+    below = drawn["adj_p_value"] < alpha
+    if below.all() or not below.any():
+        return None
+    around = pd.concat([drawn[below].nsmallest(1, "y"), drawn[~below].nlargest(1, "y")])
+    return float(np.interp(math.log(alpha), np.log(around["adj_p_value"].clip(lower=SMALLEST)), around["y"]))
+
+
+def _draw_title(ax: Axes, title: str) -> None:
+    """Title, and below it in one row what the colours mean."""
+    legend = ax.legend(
         loc="lower center",
         bbox_to_anchor=(0.5, 1),
         ncols=4,
         frameon=False,
+        borderpad=0,
         fontsize="small",
-        handletextpad=0,
+        handletextpad=0.1,
         columnspacing=1,
     )
-
-
-def _draw_lines(ax: Axes, drawn: pd.DataFrame, alpha: float, min_effect: float) -> None:
-    style = {"color": "0.4", "linestyle": "--", "linewidth": 0.8, "zorder": 0}
-    for x in {-min_effect, min_effect} - {0}:
-        ax.axvline(x, **style)
-    if (y := _threshold(drawn, alpha)) is not None:
-        ax.axhline(y, **style)
-
-
-def _threshold(drawn: pd.DataFrame, alpha: float) -> float | None:
-    """Height at which adjusted p-values cross alpha, between the last gene below it and the first other."""
-    below = drawn["adj_p_value"] < alpha
-    if below.all() or not below.any():
-        return None
-    last, first = drawn[below].nsmallest(1, "y"), drawn[~below].nlargest(1, "y")
-    around = pd.concat([last, first])
-    adjusted = np.log(around["adj_p_value"].clip(lower=SMALLEST))
-    return float(np.interp(math.log(alpha), adjusted, around["y"]))
+    plt.setp(legend.legend_handles, sizes=[24])
+    ax.set_title(title, pad=6 + 1.7 * plt.rcParams["font.size"])
 
 
 def _draw_labels(ax: Axes, drawn: pd.DataFrame, labelled: pd.DataFrame) -> None:
+    """Label genes towards the middle, where a volcano has room, then move labels apart."""
+    ax.margins(0.1)
     outline = [patheffects.withStroke(linewidth=2, foreground="white")]
     texts = [
-        ax.text(x, y, gene, fontsize="small", path_effects=outline)
-        for x, y, gene in labelled[["x", "y", "gene"]].itertuples(index=False)
+        ax.text(x, y, gene, ha="left" if x < 0 else "right", va="center", fontsize="small", path_effects=outline)
+        for gene, x, y in labelled[["gene", "x", "y"]].itertuples(index=False)
     ]
     nearby = drawn.nlargest(CROWD, "y")
-    line = {"arrowstyle": "-", "color": "0.4", "linewidth": 0.5}
-    adjust_text(texts, nearby["x"], nearby["y"], ax=ax, iter_lim=500, arrowprops=line)
+    options: dict[str, Any] = {"ax": ax, "explode_radius": 0, "expand": (1.15, 1.4), "iter_lim": 200}
+    adjust_text(
+        texts,
+        nearby["x"].to_numpy(),
+        nearby["y"].to_numpy(),
+        force_text=(0.3, 0.8),
+        force_static=(0.2, 0.5),
+        max_move=(30, 30),
+        **options,
+    )
+    adjust_text(  # once more without the points, which can hold labels on top of each other
+        texts,
+        target_x=labelled["x"].to_numpy(),
+        target_y=labelled["y"].to_numpy(),
+        avoid_self=False,
+        force_pull=(0, 0),
+        arrowprops={"arrowstyle": "-", "color": "0.4", "linewidth": 0.5},
+        **options,
+    )

@@ -5,9 +5,10 @@ from __future__ import annotations
 from anndata import AnnData
 
 from flashmm_sc._errors import one_of
+from flashmm_sc._estimate import with_df
 from flashmm_sc._ftests import f_tests
 from flashmm_sc._inference import check_ddf
-from flashmm_sc._store import CORRECTIONS, Table, check_key, read_models, read_result, write_tables
+from flashmm_sc._store import CORRECTIONS, Table, check_key, read_fit, read_models, write_tables
 from flashmm_sc.tl._lmm_test import check_moderated
 
 
@@ -71,8 +72,8 @@ def lmm_anova(
     ['cls', 'trt', 'cls:trt']
     """
     one_of("corr_method", corr_method, CORRECTIONS)
-    check_key(key_added)
-    params = read_result(adata, key)["params"]
+    check_key(key_added, key)
+    params = read_fit(adata, key)["params"]
     check_moderated(params, ddf, joint=True)
     ddf = str(params["ddf"]) if ddf is None else ddf
     check_ddf(ddf, str(params["method"]))
@@ -83,5 +84,5 @@ def lmm_anova(
     tables = []
     for model in models:
         tests = f_tests(model.projection, model.estimates, list(model.terms.values()), ddf=ddf, n_jobs=n_jobs)
-        tables.append(Table(model.group, list(model.terms), tests, model.status))
+        tables.append(Table(model.group, list(model.terms), tests, with_df(model.status, tests.df)))
     write_tables(adata, key_added, tables, corr_method, {"key": key, "ddf": ddf, "corr_method": corr_method})

@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
-import logging
 import sys
-import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from anndata import AnnData
 
 from flashmm_sc._accumulate import accumulate
 from flashmm_sc._contrasts import Contrasts
-from flashmm_sc._errors import FlashmmWarning, listed, one_of
+from flashmm_sc._errors import one_of
 from flashmm_sc._estimate import Options
-from flashmm_sc._formula import used_columns
 from flashmm_sc._inference import check_ddf
 from flashmm_sc._input import check_anndata, find_expression, log_base
 from flashmm_sc._kernel import TRANSFORMS
 from flashmm_sc._lmm import METHODS, fit
-from flashmm_sc._model import Model, build_models, design_rows
+from flashmm_sc._model import build_models, design_rows
 from flashmm_sc._moderate import check_moderate
-from flashmm_sc._obs import as_factor
 from flashmm_sc._parallel import n_threads
 from flashmm_sc._random_terms import parse_random
-from flashmm_sc._store import CORRECTIONS, check_key, write_fits
+from flashmm_sc._store import CORRECTIONS, check_key, remove, write_fits
+from flashmm_sc.tl._advice import advise
 from flashmm_sc.tl._lmm_test import in_groups, lmm_test
 
 if TYPE_CHECKING:
     from flashmm_sc._random_terms import Random
-
-logger = logging.getLogger("flashmm_sc")
 
 
 def lmm_de(
@@ -177,8 +171,8 @@ def lmm_de(
     if moderate:
         check_moderate(method, len(models[0].random.d))
     if contrasts is not None:
-        in_groups(contrasts, [(model.group, model.fixed.names) for model in models])
-    _advise(adata.obs, models, random, ddf, groupby)
+        in_groups(contrasts, [(model.group, model.fixed.names) for model in models], warn=False)
+    advise(adata.obs, models[0].fixed, parse_random(random, adata.obs.columns), ddf=ddf, groupby=groupby)
     params = _params(locals(), adata, log_base(adata, expression, transform))
 
     rows, group = design_rows(models, adata.n_obs)
@@ -201,6 +195,7 @@ def lmm_de(
     ]
     adata = adata.copy() if copy else adata
     write_fits(adata, key_added, models, fits, expression.kept, corr_method=corr_method, params=params, ranef=ranef)
+    remove(adata, f"{key_added}_contrasts")
     if contrasts is not None:
         lmm_test(adata, contrasts, key=key_added, key_added=f"{key_added}_contrasts", corr_method=corr_method)
     return adata if copy else None
@@ -221,7 +216,6 @@ def _params(arguments: dict[str, Any], adata: AnnData, base: float) -> dict[str,
         "ddf",
         "nonnegative",
         "moderate",
-        "moderate",
         "groupby",
         "corr_method",
         "max_iter",
@@ -236,30 +230,3 @@ def _params(arguments: dict[str, Any], adata: AnnData, base: float) -> dict[str,
         "log_base": base,
         "version": version("flashmm-sc"),
     }
-
-
-def _advise(obs: pd.DataFrame, models: list[Model], random: Random, ddf: str, groupby: str | None) -> None:
-    """Warn of n - p degrees of freedom for effects between samples; hint at groupby where it asks the same question."""
-    terms = parse_random(random, obs.columns)
-    used = used_columns(models[0].fixed.spec.formula, obs.columns, "fixed")
-    if ddf == "residual":
-        for group in (term.groups[0] for term in terms if len(term.groups) == 1):
-            codes = as_factor(obs[group]).codes
-            between = [name for name in used if obs[name].groupby(codes).nunique().max() <= 1]
-            if between:
-                msg = (
-                    f"{listed(between)} varies between the levels of {group!r} only, but ddf='residual' counts cells as "
-                    "if they were independent: p-values come out too small. Use ddf='satterthwaite'."
-                )
-                warnings.warn(msg, FlashmmWarning, stacklevel=3)
-                break
-    crossed = [{f.expr for f in term.factors} for term in models[0].fixed.spec.formula if len(term.factors) > 1]
-    shared = set.intersection(*crossed) & set(models[0].fixed.levels) if crossed else set()
-    if groupby is None and shared:
-        name = min(shared)
-        logger.info(
-            "Every interaction has %r in it. One model for each of its levels, groupby=%r, estimates the same effects "
-            "with variances of each level's own, and is better calibrated where these differ.",
-            name,
-            name,
-        )

@@ -12,10 +12,11 @@ from anndata import AnnData
 
 from flashmm_sc._contrasts import Contrasts, contrast_matrix
 from flashmm_sc._errors import FlashmmWarning, one_of
+from flashmm_sc._estimate import with_df
 from flashmm_sc._ftests import FTests, check_independent, f_tests
 from flashmm_sc._inference import ALTERNATIVES, TTests, check_ddf, t_tests
 from flashmm_sc._moderate import moderated_tests
-from flashmm_sc._store import CORRECTIONS, Table, check_key, read_models, read_result, write_tables
+from flashmm_sc._store import CORRECTIONS, Table, check_key, read_fit, read_models, write_tables
 
 
 def lmm_test(
@@ -97,8 +98,8 @@ def lmm_test(
     """
     one_of("alternative", alternative, ALTERNATIVES)
     one_of("corr_method", corr_method, CORRECTIONS)
-    check_key(key_added)
-    params = read_result(adata, key)["params"]
+    check_key(key_added, key)
+    params = read_fit(adata, key)["params"]
     check_moderated(params, ddf, joint)
     ddf = str(params["ddf"]) if ddf is None else ddf
     check_ddf(ddf, str(params["method"]))
@@ -133,7 +134,7 @@ def lmm_test(
                 effect=effect,
                 n_jobs=n_jobs,
             )
-        tables.append(Table(model.group, names, tests, model.status))
+        tables.append(Table(model.group, names, tests, with_df(model.status, tests.df)))
     options = {
         "key": key,
         "ddf": ddf,
@@ -153,7 +154,9 @@ def check_moderated(params: dict[str, Any], ddf: str | None, joint: bool) -> Non
         raise ValueError(msg)
 
 
-def in_groups(contrasts: Contrasts, groups: list[tuple[str, list[str]]]) -> list[pd.DataFrame | None]:
+def in_groups(
+    contrasts: Contrasts, groups: list[tuple[str, list[str]]], *, warn: bool = True
+) -> list[pd.DataFrame | None]:
     """The contrast matrix of every group (name, coefficients); None, with a warning, where a coefficient is missing."""
     matrices: list[pd.DataFrame | None] = []
     reasons: dict[str, ValueError] = {}
@@ -165,7 +168,7 @@ def in_groups(contrasts: Contrasts, groups: list[tuple[str, list[str]]]) -> list
             reasons[group] = error
     if len(reasons) == len(groups):
         raise next(iter(reasons.values()))
-    for group, reason in reasons.items():
+    for group, reason in reasons.items() if warn else ():
         warnings.warn(f"Group {group!r} is not tested: {reason}", FlashmmWarning, stacklevel=3)
     return matrices
 

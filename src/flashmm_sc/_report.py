@@ -1,0 +1,86 @@
+"""Results in words, as the command line prints them."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from anndata import AnnData
+
+from flashmm_sc.get import lmm_de_df
+
+FDR = 0.05
+SHOWN = 5
+NEXT = """
+planted and estimate are log2 fold changes, of the mean count and of 1 + count; the latter are smaller for low counts.
+
+The data and all results are in {path}: arrays in varm['lmm_de_*'], their names in uns['lmm_de'].
+Next, in Python:
+  import anndata as ad, flashmm_sc as fsc
+  adata = ad.read_h5ad({path!r})
+  fsc.get.lmm_de_df(adata, 'cls[1]:trt[T.B]').sort_values('p_value')
+or in the shell, with one model per cell type:
+  flashmm-sc de {quoted} --fixed '~ log(libsize) + trt' --random sam --groupby cls \\
+    --transform log2p1 --table {table}"""
+
+
+def summary(adata: AnnData) -> Iterator[str]:
+    """Lines that say what was fitted and how much was found."""
+    key, fit = next(iter(adata.uns.items()))
+    names, codes = fit["status_names"], np.asarray(adata.varm[f"{key}_status"], dtype=int)
+    seen = np.unique(codes)
+    rows = [["", "cells", *names[seen]]]
+    for i, group in enumerate(fit["groups"]):
+        counts = [fit["models"][str(i)]["n"], *((codes[:, i] == code).sum() for code in seen)]
+        rows.append([group or "all", *(f"{count:,}" for count in counts)])
+    yield from ("", "Genes by status (boundary: a variance component is zero; the tests are valid)", *_aligned(rows))
+    yield from ("", f"Genes with an adjusted p-value below {FDR}")
+    rows = []
+    for key, result in adata.uns.items():
+        found = (np.asarray(adata.varm[f"{key}_pval_adj"]) < FDR).sum(axis=0)
+        rows += [[name, f"{count:,}"] for name, count in zip(result["coef_names"], found, strict=True)]
+    yield from _aligned(rows)
+
+
+def simulated(adata: AnnData) -> Iterator[str]:
+    """Lines on what was simulated and fitted."""
+    samples = adata.obs.groupby("trt", observed=True)["sam"].nunique()
+    n_types = adata.obs["cls"].nunique()
+    n_planted = (adata.var["beta"] != 0).sum() // n_types
+    fit = adata.uns["lmm_de"]["params"]
+    yield (
+        f"Simulated {adata.n_obs:,} cells of {n_types} types from {samples.sum()} samples: "
+        f"{samples['A']} controls (A), {samples['B']} treated (B)."
+    )
+    yield f"Treatment changes {n_planted} of the {adata.n_vars} genes in each type (planted), the others in none."
+    yield f"Fitted {fit['fixed']}, random {', '.join(fit['random'])}, to log2(1 + count) of every gene."
+
+
+def compared(adata: AnnData, name: str) -> Iterator[str]:
+    """Lines on one cell type: how much was found, and the genes with the smallest p-values beside the truth."""
+    table = lmm_de_df(adata, f"cls[{name}]:trt[T.B]").set_index("variable")
+    table["planted"] = adata.var["beta"].where(adata.var["de_cluster"] == name, 0) / np.log(2)
+    found, planted = table["adj_p_value"] < FDR, table["planted"] != 0
+    yield (
+        f"Cell type {name}, cls[{name}]:trt[T.B]: {(found & planted).sum()} of {planted.sum()} planted genes found "
+        f"at FDR {FDR}, {(found & ~planted).sum()} false"
+    )
+    rows = [["gene", "planted", "estimate", "se", "df", "p", "FDR"]]
+    for row in table.nsmallest(SHOWN, "p_value").itertuples():
+        effects = [f"{row.planted:+.2f}" if row.planted else "none", f"{row.log_fc:+.2f}", f"{row.se:.2f}"]
+        rows.append([row.Index, *effects, f"{row.df:.1f}", f"{row.p_value:.1e}", f"{row.adj_p_value:.1e}"])
+    yield from _aligned(rows)
+
+
+def next_steps(path: Path) -> str:
+    """Where the results lie, and what to type next."""
+    quoted, table = (shlex.quote(str(name)) for name in (path, path.with_suffix(".csv")))
+    return NEXT.format(path=str(path), quoted=quoted, table=table)
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of a table as lines: the first column to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(["", row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]

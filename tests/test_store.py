@@ -1,0 +1,227 @@
+"""Results in an AnnData: plain arrays and names that any file can hold, and that serve tests and tables read back."""
+
+from __future__ import annotations
+
+import warnings
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+from containers import assert_same
+from statsmodels.stats.multitest import multipletests
+
+import flashmm_sc as fsc
+from flashmm_sc._lmm import STATUS
+from flashmm_sc._store import adjust, check_key, read_models, read_result, remove
+
+TYPES = ["CD4/CD8", "T cell (naive)", "a:b", "CD14+ Monocytes"]
+"""Level names with characters that files or formulas have their own ideas of."""
+
+
+@pytest.fixture(scope="module")
+def named(counts, cells):
+    """Each sample and treatment too is named as nobody should."""
+    obs = cells.assign(
+        type=pd.Categorical(np.array(TYPES)[np.arange(160) // 4 % 4], categories=TYPES),
+        drug=cells["trt"].replace({"A": "0 nM/ctrl", "B": "IFN-β [1+1]"}),
+        donor=[f"{name}/{name}: x|y" for name in cells["sam"]],
+    )
+    genes = pd.DataFrame(index=[f"HLA-{j}/x" for j in range(12)])
+    return ad.AnnData(sp.csr_matrix(counts), obs.rename(columns={"drug": "drug given"}), genes)
+
+
+JOINT = {"fixed": "~ 0 + type + type:`drug given`", "random": {"donor/s": "donor", "batch": "batch"}}
+BY_TYPE = {"fixed": "~ `drug given`", "random": "donor", "groupby": "type"}
+CALLS = {"joint": JOINT, "by type": BY_TYPE}
+CONTRASTS = {
+    "joint": {"CD4/CD8 - CD14+": "type[CD4/CD8]:drug given[T.IFN-β [1+1]] - type[CD14+ Monocytes]"},
+    "by type": {"drug/ctrl": "2 * `drug given[T.IFN-β [1+1]]`"},
+}
+
+
+def fitted(adata, call, **options):
+    adata = adata.copy()
+    fsc.tl.lmm_de(adata, **CALLS[call], transform="log1p", ranef=True, **options)
+    return adata
+
+
+# The table of DESIGN.md
+
+
+@pytest.mark.parametrize(("call", "p", "K", "n_groups"), [("joint", 8, 2, 1), ("by type", 8, 1, 4)])
+def test_shapes_and_dtypes(named, call, p, K, n_groups):
+    adata = fitted(named, call)
+    q = adata.varm["lmm_de_ranef"].shape[1]
+    widths = dict.fromkeys(("coef", "se", "t", "df", "pval", "pval_adj"), p) | {"ranef": q}
+    widths |= dict.fromkeys(("theta", "theta_se", "theta_cov"), n_groups * (K + 1))
+    widths |= dict.fromkeys(("status", "loglik", "n_iter"), n_groups)
+    assert set(adata.varm) == {f"lmm_de_{name}" for name in widths}
+    for name, width in widths.items():
+        array = adata.varm[f"lmm_de_{name}"]
+        assert type(array) is np.ndarray
+        assert array.shape == ((12, width, K + 1) if name == "theta_cov" else (12, width))
+        assert array.dtype == (np.int8 if name == "status" else np.float64)
+    result = adata.uns["lmm_de"]
+    lengths = {"coef_names": p, "column_names": p, "column_groups": p, "theta_names": n_groups * (K + 1)}
+    for name, length in (lengths | {"groups": n_groups, "ranef_names": q}).items():
+        assert len(result[name]) == length
+    assert tuple(result["status_names"]) == STATUS
+    assert STATUS[:4] == ("ok", "boundary", "constant", "masked")
+    assert list(result["models"]) == [str(i) for i in range(n_groups)]
+
+
+def test_names_without_groups(named):
+    result = fitted(named, "joint").uns["lmm_de"]
+    drug = "drug given[T.IFN-β [1+1]]"
+    assert result["coef_names"].tolist() == [f"type[{t}]" for t in TYPES] + [f"type[{t}]:{drug}" for t in TYPES]
+    assert result["theta_names"].tolist() == ["donor/s", "batch", "residual"]
+    assert result["ranef_names"].tolist()[7:] == ["donor/s[s7/s7: x|y]", "batch[x]", "batch[y]", "batch[z]"]
+    assert result["groups"].tolist() == [""]
+    model = result["models"]["0"]
+    assert model["factors"].tolist() == ["type", "drug given"]
+    assert model["levels"]["0"].tolist() == TYPES
+    assert model["levels"]["1"].tolist() == ["0 nM/ctrl", "IFN-β [1+1]"]
+
+
+def test_names_with_groups(named):
+    result = fitted(named, "by type").uns["lmm_de"]
+    effects = ["Intercept", "drug given[T.IFN-β [1+1]]"]
+    assert result["groups"].tolist() == TYPES
+    assert result["coef_names"].tolist() == [f"{t}|{effect}" for t in TYPES for effect in effects]
+    assert result["column_names"].tolist() == effects * 4
+    assert result["column_groups"].tolist() == np.repeat(TYPES, 2).tolist()
+    assert result["theta_names"].tolist() == [f"{t}|{name}" for t in TYPES for name in ("donor", "residual")]
+    assert result["ranef_names"].tolist()[:2] == [f"CD4/CD8|donor[s{k}/s{k}: x|y]" for k in (0, 1)]
+
+
+def test_parameters_are_noted(named):
+    params = fitted(named, "by type", method="ML", ddf="satterthwaite", corr_method="bonferroni").uns["lmm_de"][
+        "params"
+    ]
+    expected = {"fixed": "~ `drug given`", "groupby": "type", "transform": "log1p", "method": "ML", "layer": None}
+    expected |= {"ddf": "satterthwaite", "nonnegative": True, "corr_method": "bonferroni", "use_raw": False}
+    expected |= {"n_obs": 160, "log_base": np.e, "version": fsc.__version__, "mask_var": None, "max_iter": 100}
+    assert {key: params[key] for key in expected} == expected
+    assert params["random"].tolist() == ["donor"]
+
+
+def test_only_what_files_can_hold(named):
+    """Plain arrays, texts and numbers in uns; no tuple, set, Series, or key that is no text."""
+
+    def check(value):
+        if isinstance(value, dict):
+            assert all(isinstance(key, str) and "/" not in key for key in value)
+            for inner in value.values():
+                check(inner)
+        else:
+            assert isinstance(value, np.ndarray | sp.csr_matrix | str | bool | int | float | None)
+
+    adata = fitted(named, "by type", contrasts=CONTRASTS["by type"], mask_var=[True] * 11 + [False])
+    for key in ("lmm_de", "lmm_de_contrasts"):
+        check(adata.uns[key])
+
+
+# Files
+
+
+@pytest.fixture(scope="module", params=[(call, kind) for call in CALLS for kind in ("h5ad", "zarr")], ids="-".join)
+def saved(request, named, tmp_path_factory):
+    """A fit with some tests, and the same written to a file and read back, without the cells."""
+    call, kind = request.param
+    adata = fitted(named, call, contrasts=CONTRASTS[call], mask_var=[True] * 11 + [False])
+    path = tmp_path_factory.mktemp("saved") / f"adata.{kind}"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of zarr's versions
+        getattr(adata, f"write_{kind}")(path)
+    back = getattr(ad, f"read_{kind}")(path)
+    del back.X
+    return call, adata, back
+
+
+def test_results_read_back_are_the_same(saved):
+    _, adata, back = saved
+    assert set(back.varm) == set(adata.varm)
+    for key, array in adata.varm.items():
+        assert_same(back.varm[key], array)
+    for key in ("lmm_de", "lmm_de_contrasts"):
+        for name in ("coef_names", "column_names", "column_groups", "groups", "status_names"):
+            assert [str(value) for value in back.uns[key][name]] == adata.uns[key][name].tolist()
+        assert_tables(back, adata, key)
+    for table in (fsc.get.variance_df, fsc.get.ranef_df):
+        pd.testing.assert_frame_equal(table(back), table(adata), check_exact=True, check_dtype=False)
+
+
+@pytest.mark.parametrize("ddf", [None, "satterthwaite", "kenward-roger", "residual"])
+def test_tests_of_a_fit_read_back_are_the_same(saved, ddf, tmp_path):
+    call, *both = (saved[0], saved[1].copy(), saved[2].copy())
+    for each in both:
+        fsc.tl.lmm_test(each, CONTRASTS[call], ddf=ddf, n_jobs=1)
+    adata, back = both
+    for name in ("coef", "se", "t", "df", "pval", "pval_adj", "status"):
+        assert_same(back.varm[f"lmm_test_{name}"], adata.varm[f"lmm_test_{name}"])
+    assert np.isfinite(adata.varm["lmm_test_pval"][:11]).all()
+    back.write_h5ad(tmp_path / "again.h5ad")
+    assert_tables(ad.read_h5ad(tmp_path / "again.h5ad"), adata, "lmm_test")
+
+
+def assert_tables(a, b, key):
+    left, right = fsc.get.lmm_de_df(a, key=key), fsc.get.lmm_de_df(b, key=key)
+    pd.testing.assert_frame_equal(left, right, check_exact=True, check_dtype=False)
+
+
+def test_chosen_genes_keep_their_results(named):
+    adata = fitted(named, "by type")
+    fsc.tl.lmm_test(adata, CONTRASTS["by type"])
+    chosen = adata[:, [7, 2]].copy()
+    assert_same(chosen.varm["lmm_test_pval"], adata.varm["lmm_test_pval"][[7, 2]])
+    before = chosen.varm["lmm_test_coef"]
+    fsc.tl.lmm_test(chosen, CONTRASTS["by type"])
+    np.testing.assert_allclose(chosen.varm["lmm_test_coef"], before, rtol=1e-12)
+
+
+# Parts
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [("benjamini-hochberg", "fdr_bh"), ("bonferroni", "bonferroni")])
+def test_adjusted_p_values_are_those_of_statsmodels(ours, theirs):
+    p = np.random.default_rng(0).random((50, 3)) ** 3
+    p[4:7, 1] = np.nan
+    p[:, 2] = np.nan
+    adjusted = adjust(p, ours)
+    for j in range(2):
+        tested = np.isfinite(p[:, j])
+        np.testing.assert_allclose(adjusted[tested, j], multipletests(p[tested, j], method=theirs)[1], rtol=1e-13)
+        assert np.isnan(adjusted[~tested, j]).all()
+    assert np.isnan(adjusted[:, 2]).all()
+
+
+@pytest.mark.parametrize("key", ["", "a/b", 3, None])
+def test_keys_that_files_cannot_hold_are_refused(key):
+    with pytest.raises(ValueError, match="can't name results in a file"):
+        check_key(key)
+
+
+def test_remove_takes_one_result_only(named):
+    adata = fitted(named, "joint", contrasts=CONTRASTS["joint"])
+    fsc.tl.lmm_de(adata, **BY_TYPE, transform="log1p", key_added="other")
+    remove(adata, "lmm_de")
+    left = {key.removeprefix("lmm_de_contrasts_").removeprefix("other_") for key in adata.varm}
+    assert not [key for key in adata.varm if not key.startswith(("lmm_de_contrasts_", "other_"))]
+    assert {"coef", "theta", "status"} <= left
+    assert set(adata.uns) == {"lmm_de_contrasts", "other"}
+    assert len(read_models(adata, "other")) == 4
+
+
+def test_missing_results_are_named(named):
+    with pytest.raises(KeyError, match=r"uns\['lmm_de'\] holds no result .*Run fsc\.tl\.lmm_de first"):
+        read_result(named, "lmm_de")
+    adata = fitted(named, "joint", contrasts=CONTRASTS["joint"], key_added="treated")
+    with pytest.raises(KeyError, match="Did you mean 'treated'"):
+        read_result(adata, "treatd")
+    adata.uns["mine"] = {"a": 1}
+    with pytest.raises(KeyError, match=r"uns\['mine'\] holds no result.*There are: 'treated', 'treated_contrasts'"):
+        read_result(adata, "mine")
+    with pytest.raises(KeyError, match="holds tests, not a fit"):
+        read_models(adata, "treated_contrasts")
