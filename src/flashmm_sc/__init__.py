@@ -2,7 +2,7 @@
 
 from importlib.metadata import version
 
-from flashmm_sc import datasets, get, tl
+from flashmm_sc import datasets, get, pl, tl
 from flashmm_sc._contrasts import contrast_matrix
 from flashmm_sc._errors import FlashmmWarning
 from flashmm_sc._lmm import LMMFit, lmm, lmmfit
@@ -24,6 +24,7 @@ __all__ = [
     "lmmfit",
     "lmmtest",
     "lrt",
+    "pl",
     "sslmm",
     "tl",
     "variance_explained",

@@ -50,6 +50,7 @@ class StoredModel:
 
     group: str
     coef_names: list[str]
+    component_names: list[str]
     terms: dict[str, np.ndarray]
     projection: Projection
     estimates: Estimates
@@ -185,7 +186,7 @@ def read_models(adata: AnnData, key: str) -> list[StoredModel]:
             genes = Genes(b, *projection.S.rotate(zry.T), yRy, yRy)
             prior = Prior(*(np.asarray(m["prior"][name]) for name in ("gamma", "edges", "weights")))
             moderated = Moderated.of(projection, genes, estimates.fitted, mean, prior)
-        models.append(StoredModel(group, coef_names, terms, projection, estimates, status, moderated))
+        models.append(StoredModel(group, coef_names, components, terms, projection, estimates, status, moderated))
         p0, k0, q0 = p0 + p, k0 + k, q0 + sum(projection.d)
     return models
 

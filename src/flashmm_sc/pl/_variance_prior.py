@@ -1,0 +1,126 @@
+"""The learned prior of the variance ratios, beside what single genes say."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from flashmm_sc._errors import did_you_mean, listed
+from flashmm_sc._store import read_models
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+
+    from flashmm_sc._store import StoredModel
+
+PRIOR, SHRUNKEN, SINGLE = "#0072B2", "#D55E00", "#B3B3B3"
+
+
+def variance_prior(
+    adata: AnnData,
+    component: str | None = None,
+    *,
+    key: str = "lmm_de",
+    group: str | None = None,
+    ax: Axes | None = None,
+    show: bool | None = None,
+) -> Axes | None:
+    """Draw the prior of a moderated fit, posterior means and single genes' estimates against mean expression.
+
+    Bars show the prior within each bin of mean expression, the wider the more probable a ratio. Grey points are the
+    ratios s_k / s_0 as estimated from each gene alone, orange ones those of the posterior means. Ratios of zero stand at
+    the lower edge.
+
+    Parameters
+    ----------
+    adata
+        With results of `flashmm_sc.tl.lmm_de` with ``moderate=True``.
+    component
+        Random component; may be left out if there is only one.
+    key
+        Key of the fit.
+    group
+        Group of cells, if the fit has several (`groupby`).
+    ax
+        Axes to draw on, by default those of a new figure.
+    show
+        Whether to show the figure and return nothing; by default `scanpy.settings.autoshow`, but not if `ax` is given.
+
+    Returns
+    -------
+    None if the figure was shown, else the axes.
+
+    Raises
+    ------
+    KeyError
+        When there is no fit under `key`, or no such group or component.
+    ValueError
+        When the fit, or this group of it, is not moderated, or `component` or `group` is needed.
+
+    Examples
+    --------
+    >>> import flashmm_sc as fsc
+    >>> adata = fsc.datasets.simu_rnaseq(n_genes=200, n_cells=2000, n_samples=8, n_clusters=2, seed=1)
+    >>> fsc.tl.lmm_de(adata, "~ trt", "sam", transform="log1p", moderate=True)
+    >>> ax = fsc.pl.variance_prior(adata, show=False)
+    """
+    from scanpy import settings  # slow to import
+
+    models = {model.group: model for model in read_models(adata, key)}
+    model = models[_chosen("group", group, list(models))]
+    names = list(model.component_names)
+    k = names.index(_chosen("component", component, names))
+    if model.moderated is None:
+        msg = f"The fit {key!r} is not moderated here; run fsc.tl.lmm_de with moderate=True."
+        raise ValueError(msg)
+    show = (settings.autoshow and ax is None) if show is None else show
+    ax = plt.subplots(layout="constrained")[1] if ax is None else ax
+    _draw(ax, model, k)
+    ax.set_title(f"{model.group}: {names[k]}" if model.group else names[k])
+    if not show:
+        return ax
+    plt.show()
+    return None
+
+
+def _chosen(argument: str, value: str | None, known: list[str]) -> str:
+    if value is None and len(known) == 1:
+        return known[0]
+    if value is None:
+        msg = f"The fit has more than one {argument}; choose {argument}= among {listed(known, 20)}."
+        raise ValueError(msg)
+    if value not in known:
+        msg = f"The fit has no {argument} {value!r}. {did_you_mean(value, known)}"
+        raise KeyError(msg)
+    return value
+
+
+def _draw(ax: Axes, model: StoredModel, k: int) -> None:
+    moderated, theta = model.moderated, model.estimates.theta
+    assert moderated is not None
+    x = moderated.covariate
+    fitted = model.estimates.fitted
+    shrunken = moderated.theta(model.projection)
+    axis = np.unique(moderated.prior.gamma[:, k])
+    floor = axis[1] / 3
+    ratio = lambda values: np.maximum(values[fitted, k] / values[fitted, -1], floor)
+    points = {"s": 6, "linewidths": 0, "rasterized": True}
+    ax.scatter(x[fitted], ratio(theta), color=SINGLE, label="single gene", **points)
+    ax.scatter(x[fitted], ratio(shrunken), color=SHRUNKEN, label="posterior mean", **points)
+    edges = np.concatenate([[x[fitted].min()], moderated.prior.edges, [x[fitted].max()]])
+    weights = moderated.prior.weights @ (moderated.prior.gamma[:, [k]] == axis)
+    for left, right, prior in zip(edges[:-1], edges[1:], weights, strict=True):
+        shown = prior > 1e-3
+        share = 0.9 * prior[shown] / prior.max()
+        end = left * (right / left) ** share if left > 0 else left + (right - left) * share
+        ax.hlines(np.maximum(axis[shown], floor), left, end, color=PRIOR, lw=2, alpha=0.8)
+        ax.axvline(left, color=PRIOR, lw=0.5, alpha=0.4)
+    ax.plot([], [], color=PRIOR, lw=2, label="prior")
+    ax.set_yscale("log")
+    if edges[0] > 0:
+        ax.set_xscale("log")
+    ax.set(xlabel="mean expression", ylabel="variance ratio $s_k / s_0$ (lower edge: 0)")
+    ax.legend(frameon=False, markerscale=2)
