@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -107,7 +107,7 @@ def _draw(ax: Axes, model: StoredModel, k: int) -> None:
     axis = np.unique(moderated.prior.gamma[:, k])
     floor = axis[1] / 3
     ratio = lambda values: np.maximum(values[fitted, k] / values[fitted, -1], floor)
-    points = {"s": 6, "linewidths": 0, "rasterized": True}
+    points: dict[str, Any] = {"s": 6, "linewidths": 0, "rasterized": True}
     ax.scatter(x[fitted], ratio(theta), color=SINGLE, label="single gene", **points)
     ax.scatter(x[fitted], ratio(shrunken), color=SHRUNKEN, label="posterior mean", **points)
     edges = np.concatenate([[x[fitted].min()], moderated.prior.edges, [x[fitted].max()]])
