@@ -202,3 +202,23 @@ def test_tails_and_quantiles_are_those_of_student():
         np.testing.assert_allclose(upper_tail(t, nu), sps.t.sf(t, nu), rtol=1e-7)
         p = np.geomspace(1e-200, 0.5, 60)
         np.testing.assert_allclose(sps.t.sf(quantile(np.log(p), nu), nu), p, rtol=1e-5)
+
+
+@pytest.mark.parametrize("moderate", [True, False])
+def test_an_interval_ends_where_the_one_sided_test_has_half_of_what_is_left(adata, moderate):
+    fsc.tl.lmm_de(adata, "~ trt", "sam", transform="log2p1", moderate=moderate)
+    fsc.tl.lmm_test(adata, "trt[T.B]", conf_level=0.9)
+    table = fsc.get.lmm_de_df(adata, key="lmm_test")
+    assert ((table["ci_low"] < table["coef"]) & (table["coef"] < table["ci_high"])).all()
+    for gene in range(3):
+        low = table["ci_low"][gene]
+        side = {"lfc": abs(low), "alternative": "greater" if low > 0 else "less"}
+        fsc.tl.lmm_test(adata, "trt[T.B]", key_added="end", **side)
+        p = adata.varm["end_pval"][gene, 0]
+        np.testing.assert_allclose(p if low > 0 else 1 - p, 0.05, rtol=1e-6)
+
+
+def test_intervals_need_a_level(adata):
+    fsc.tl.lmm_de(adata, "~ trt", "sam", transform="log2p1")
+    with pytest.raises(ValueError, match="conf_level=95"):
+        fsc.tl.lmm_test(adata, "trt[T.B]", conf_level=95)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import betainc
+from scipy.special import betainc, stdtrit
 
 from flashmm_sc._ddf import DDF, Combinations, capped, kenward_roger_variance, satterthwaite, variances
 from flashmm_sc._errors import one_of
@@ -42,6 +42,20 @@ class TTests:
     t: np.ndarray
     df: np.ndarray
     p: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Intervals(TTests):
+    """Tests with confidence intervals, m × r."""
+
+    ci_low: np.ndarray
+    ci_high: np.ndarray
+
+
+def with_intervals(tests: TTests, level: float) -> Intervals:
+    """Add the intervals coef ± t se."""
+    half = stdtrit(tests.df, (1 + level) / 2) * tests.se
+    return Intervals(**vars(tests), ci_low=tests.coef - half, ci_high=tests.coef + half)
 
 
 def check_ddf(ddf: str, method: str) -> None:

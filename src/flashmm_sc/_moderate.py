@@ -19,7 +19,7 @@ import numpy as np
 
 from flashmm_sc._ddf import Combinations
 from flashmm_sc._errors import FlashmmWarning
-from flashmm_sc._inference import TTests
+from flashmm_sc._inference import Intervals, TTests
 from flashmm_sc._parallel import for_gene_blocks
 from flashmm_sc._prior import MAX_COMPONENTS, MIN_GENES, MIN_LEVELS, Prior, grid, learn, posterior
 from flashmm_sc._projection import Genes, Projection
@@ -148,6 +148,40 @@ def moderated_tests(
 
     for_gene_blocks(work, len(fitted), projection.gene_bytes(4 * r), n_jobs)
     return out
+
+
+def moderated_intervals(
+    projection: Projection,
+    moderated: Moderated,
+    L: np.ndarray,
+    tests: TTests,
+    level: float,
+    *,
+    n_jobs: int | None = None,
+) -> Intervals:
+    """Add the equal-tailed intervals of the mixture: x with Σ_k ω_k P(T_ν > (x - c'β̂_k) / se_k) = (1 ± level) / 2."""
+    nu = projection.n - projection.p
+    points = _points(projection, moderated.prior.gamma, L)
+    fitted = np.flatnonzero(np.isfinite(moderated.weights[:, 0]))
+    ends = [np.full(tests.coef.shape, np.nan) for _ in range(2)]
+
+    def work(part: slice) -> None:
+        index = fitted[part]
+        at, weights = moderated.genes[index], moderated.weights[index, :, None]
+        beta = np.stack([at.b @ L - at.a @ point.P1 - at.r2 @ point.P2 for point in points], axis=1)
+        s0 = np.stack([(at.yRy - point.form(at)) / nu for point in points], axis=1)
+        se = np.sqrt(s0[..., None] * np.stack([point.variance for point in points]))
+        widest = 2 * quantile(np.log((1 - level) / 2), nu) * se.max(axis=1)
+        for end, above in zip(ends, ((1 + level) / 2, (1 - level) / 2), strict=True):
+            low, high = beta.min(axis=1) - widest, beta.max(axis=1) + widest
+            for _ in range(50):
+                middle = (low + high) / 2
+                up = (weights * upper_tail((middle[:, None] - beta) / se, nu)).sum(axis=1) > above
+                low, high = np.where(up, middle, low), np.where(up, high, middle)
+            end[index] = (low + high) / 2
+
+    for_gene_blocks(work, len(fitted), projection.gene_bytes(12 * len(points) * L.shape[1]), n_jobs)
+    return Intervals(**vars(tests), ci_low=ends[0], ci_high=ends[1])
 
 
 @dataclass(frozen=True, eq=False)

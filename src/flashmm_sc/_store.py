@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 CORRECTIONS = ("benjamini-hochberg", "bonferroni")
 _SUFFIX = {"p": "pval"}  # otherwise the names of the arrays
-_TESTS = ("coef", "se", "t", "df", "pval", "pval_adj", "F", "df_num", "stat", "status")
+_TESTS = ("coef", "se", "t", "df", "ci_low", "ci_high", "pval", "pval_adj", "F", "df_num", "stat", "status")
 _MODERATED = ("theta_shrunk", "ols", "zry", "yry", "mean")
 _FITS = ("theta", "theta_se", "theta_cov", "loglik", "n_iter", "ranef", *_MODERATED)
 

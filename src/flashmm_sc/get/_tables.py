@@ -49,6 +49,8 @@ def lmm_de_df(
         of means. NaN, with a warning, where the base of the logarithm isn't known; no fold change for a covariate.
     `t_value`, `df`, `p_value`, `adj_p_value`
         The test, and its p-value adjusted over the genes of one coefficient.
+    `ci_low`, `ci_high`
+        Confidence interval of `coef`, after `flashmm_sc.tl.lmm_test` with `conf_level`.
     `f_value`, `df_num`
         For F tests (`joint`, `flashmm_sc.tl.lmm_anova`), in place of `coef` to `t_value`.
     `status`
@@ -98,6 +100,8 @@ def lmm_de_df(
 _COLUMNS = {
     "coef": "coef",
     "se": "se",
+    "ci_low": "ci_low",
+    "ci_high": "ci_high",
     "t": "t_value",
     "F": "f_value",
     "df_num": "df_num",

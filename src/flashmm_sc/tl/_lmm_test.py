@@ -14,9 +14,9 @@ from flashmm_sc._contrasts import Contrasts, contrast_matrix
 from flashmm_sc._errors import FlashmmWarning, one_of
 from flashmm_sc._estimate import with_df
 from flashmm_sc._ftests import FTests, check_independent, f_tests
-from flashmm_sc._inference import ALTERNATIVES, TTests, check_ddf, t_tests
-from flashmm_sc._moderate import moderated_tests
-from flashmm_sc._store import CORRECTIONS, Table, check_key, read_fit, read_models, write_tables
+from flashmm_sc._inference import ALTERNATIVES, TTests, check_ddf, t_tests, with_intervals
+from flashmm_sc._moderate import moderated_intervals, moderated_tests
+from flashmm_sc._store import CORRECTIONS, StoredModel, Table, check_key, read_fit, read_models, write_tables
 
 
 def lmm_test(
@@ -29,6 +29,7 @@ def lmm_test(
     alternative: str = "two-sided",
     lfc: float = 0.0,
     joint: bool = False,
+    conf_level: float | None = None,
     corr_method: str = "benjamini-hochberg",
     n_jobs: int | None = None,
 ) -> None:
@@ -58,6 +59,8 @@ def lmm_test(
         effect <= lfc for "greater", effect >= -lfc for "less").
     joint
         One F test of all contrasts together instead of a t test of each.
+    conf_level
+        Also store two-sided confidence intervals of this level, e.g. 0.95.
     corr_method
         Correction for the number of genes, "benjamini-hochberg" or "bonferroni".
     n_jobs
@@ -69,6 +72,8 @@ def lmm_test(
 
     `adata.varm['lmm_test_coef' | '_se' | '_t' | '_df' | '_pval' | '_pval_adj']` : float64, genes × contrasts
         Names in `adata.uns['lmm_test']['coef_names']`; estimates on the scale of the fitted values.
+    `adata.varm['lmm_test_ci_low' | '_ci_high']` : float64, genes × contrasts
+        With `conf_level`.
     `adata.varm['lmm_test_F' | '_df_num' | '_df' | '_pval' | '_pval_adj']` : float64, genes × 1
         Instead of these, with `joint`.
     `adata.varm['lmm_test_status']` : int8, genes × groups
@@ -104,8 +109,11 @@ def lmm_test(
     ddf = str(params["ddf"]) if ddf is None else ddf
     check_ddf(ddf, str(params["method"]))
     effect = _effect(lfc, float(params["log_base"]))
-    if joint and (lfc != 0 or alternative != "two-sided"):
-        msg = "joint=True is an F test, which has neither lfc nor a one-sided alternative; test contrasts singly for these."
+    if joint and (lfc != 0 or alternative != "two-sided" or conf_level is not None):
+        msg = "joint=True is an F test, without lfc, alternative and conf_level; test contrasts singly for these."
+        raise ValueError(msg)
+    if conf_level is not None and not 0 < conf_level < 1:
+        msg = f"conf_level={conf_level!r} must lie between 0 and 1, e.g. 0.95."
         raise ValueError(msg)
     models = read_models(adata, key)
     tables = []
@@ -113,27 +121,12 @@ def lmm_test(
         if L is None:
             continue
         matrix, names = L.to_numpy(), list(L.columns)
-        tests: TTests | FTests
-        if model.moderated is not None:
-            tests = moderated_tests(
-                model.projection, model.moderated, matrix, alternative=alternative, effect=effect, n_jobs=n_jobs
-            )
-        elif joint:
+        if joint:
             check_independent(matrix, names)
-            tests, names = (
-                f_tests(model.projection, model.estimates, [matrix], ddf=ddf, n_jobs=n_jobs),
-                [", ".join(names)],
-            )
+            tests: TTests | FTests = f_tests(model.projection, model.estimates, [matrix], ddf=ddf, n_jobs=n_jobs)
+            names = [", ".join(names)]
         else:
-            tests = t_tests(
-                model.projection,
-                model.estimates,
-                matrix,
-                ddf=ddf,
-                alternative=alternative,
-                effect=effect,
-                n_jobs=n_jobs,
-            )
+            tests = _t_tests(model, matrix, ddf, alternative, effect, conf_level, n_jobs)
         tables.append(Table(model.group, names, tests, with_df(model.status, tests.df)))
     options = {
         "key": key,
@@ -144,6 +137,26 @@ def lmm_test(
         "corr_method": corr_method,
     }
     write_tables(adata, key_added, tables, corr_method, options | {"log_base": params["log_base"]})
+
+
+def _t_tests(
+    model: StoredModel,
+    L: np.ndarray,
+    ddf: str,
+    alternative: str,
+    effect: float,
+    conf_level: float | None,
+    n_jobs: int | None,
+) -> TTests:
+    projection, moderated = model.projection, model.moderated
+    options: dict[str, Any] = {"alternative": alternative, "effect": effect, "n_jobs": n_jobs}
+    if moderated is None:
+        tests = t_tests(projection, model.estimates, L, ddf=ddf, **options)
+        return tests if conf_level is None else with_intervals(tests, conf_level)
+    tests = moderated_tests(projection, moderated, L, **options)
+    return (
+        tests if conf_level is None else moderated_intervals(projection, moderated, L, tests, conf_level, n_jobs=n_jobs)
+    )
 
 
 def check_moderated(params: dict[str, Any], ddf: str | None, joint: bool) -> None:
