@@ -83,9 +83,10 @@ def test_transforms_are_the_logarithms(dtype):
     np.testing.assert_allclose(transformed("log2p1"), np.log2(1 + x), rtol=1e-14, atol=1e-15)
 
 
-def test_squares_of_integers_do_not_overflow():
-    for value, dtype in [(50_000, np.int32), (200, np.uint8), (300, np.int16), (3_000_000_000, np.int64)]:
-        assert accumulate(np.array([[value]], dtype), sp.csr_array((1, 1))).yy == float(value) ** 2
+def test_integers_neither_overflow_nor_lose_digits():
+    for value, dtype in [(200, np.uint8), (300, np.int16), (20_000_001, np.int32), (3_000_000_019, np.int64)]:
+        sums = accumulate(np.array([[value]], dtype), sp.csr_array([[1.0]]))
+        assert (sums.WY, sums.yy) == (value, float(value) ** 2)
 
 
 @pytest.mark.parametrize("kind", [np.asarray, sp.csr_matrix, sp.csc_matrix])

@@ -135,7 +135,7 @@ def test_contrasts_in_groups(source, tmp_path, capsys):
     said = capsys.readouterr().out
     assert re.search(r"^  NK +\d+ ", said, re.MULTILINE)
     assert re.search(r"^  NK\|down +\d+$", said, re.MULTILINE)
-    tests = pd.read_csv(table).pivot(index="variable", columns=["group", "contrast"], values="coef")
+    tests = pd.read_csv(table).pivot_table("coef", "variable", ["group", "contrast"])
     np.testing.assert_allclose(tests["B", "down"], -tests["B", "trt[T.B]"])
     np.testing.assert_allclose(tests["NK", "half"], tests["NK", "trt[T.B]"] / 2)
     assert {"by_type", "by_type_contrasts"} < set(ad.read_h5ad(out).uns)
@@ -164,13 +164,16 @@ def test_log_base_of_scanpy_is_known(adata, tmp_path, capsys):
 
 
 def test_results_of_an_earlier_call_are_replaced(adata, tmp_path):
-    fsc.tl.lmm_de(adata, "~ trt", "sam", transform="log1p", ranef=True)
+    fsc.tl.lmm_de(adata, "~ trt", "sam", transform="log1p", ranef=True, contrasts="trt[T.B] / 2")
+    fsc.tl.lmm_de(adata, "~ trt", "sam", transform="log1p", key_added="lmm_de_2")
     old, new = tmp_path / "old.h5ad", tmp_path / "new.h5ad"
     adata.write_h5ad(old)
     new.write_text("overwritten")
     assert run(old, *LOGGED, "--out", new) == 0
     got = ad.read_h5ad(new)
-    assert "lmm_de_ranef" not in got.varm
+    assert set(got.uns) == {"lmm_de", "lmm_de_2"}
+    assert not [name for name in got.varm if "ranef" in name or "contrasts" in name]
+    np.testing.assert_array_equal(got.varm["lmm_de_2_coef"], adata.varm["lmm_de_2_coef"])
     assert "ranef_names" not in got.uns["lmm_de"]
     assert got.varm["lmm_de_coef"].shape == (adata.n_vars, 4)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -45,16 +45,24 @@ def _matrix(stored: h5py.Group | h5py.Dataset | None) -> Any:
 
 
 def write_results(path: Path, adata: AnnData, key: str) -> None:
-    """Bring varm and what is stored under a key and `key_...` in uns of a file to the state of `adata`."""
+    """Bring what a file holds under a key, and the contrasts with it, to the state of `adata`, which has all its varm."""
     with h5py.File(path, "r+") as file:
-        for section, results in (("varm", adata.varm), ("uns", adata.uns)):
+        for section in ("varm", "uns"):
             if section not in file:
                 write_elem(file, section, {})
-            for name in results:
-                if name == key or name.startswith(f"{key}_"):
-                    write_elem(file[section], name, results[name])
-        for name in set(file["varm"]) - set(adata.varm):  # left by an earlier call
-            del file["varm"][name]
+        for name in {*file["varm"], *adata.varm}:
+            if name.startswith(f"{key}_"):
+                _put(file["varm"], name, adata.varm)
+        for name in (key, f"{key}_contrasts"):
+            _put(file["uns"], name, adata.uns)
+
+
+def _put(group: h5py.Group, name: str, values: Mapping[str, Any]) -> None:
+    """Write a value; one that is no longer there, left in the file by an earlier call, is removed."""
+    if name in values:
+        write_elem(group, name, values[name])
+    elif name in group:
+        del group[name]
 
 
 @contextmanager

@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import combinations
+from pathlib import Path
+
+import anndata as ad
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import scanpy as sc
+from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
+
+import flashmm_sc as fsc
+from flashmm_sc.pl import volcano
+
+COEF = "cls[2]:trt[T.B]"
+
+
+@pytest.fixture(autouse=True)
+def headless() -> Iterator[None]:
+    plt.switch_backend("agg")
+    autoshow = sc.settings.autoshow
+    yield
+    sc.settings.autoshow = autoshow
+    plt.close("all")
+
+
+@pytest.fixture(scope="module")
+def fitted() -> ad.AnnData:
+    adata = fsc.datasets.simu_rnaseq(
+        n_genes=80, n_cells=1500, n_samples=12, n_clusters=2, n_de_genes=30, var_random_effects=0.02, seed=1
+    )
+    fsc.tl.lmm_de(adata, "~ 0 + cls + cls:trt", "sam", transform="log1p")
+    fsc.tl.lmm_de(adata, "~ trt", "sam", groupby="cls", transform="log1p", key_added="by_cls")
+    fsc.tl.lmm_test(adata, {"both": "cls[1]:trt[T.B] + cls[2]:trt[T.B]"})
+    return adata
+
+
+@pytest.fixture
+def adata(fitted: ad.AnnData) -> ad.AnnData:
+    return fitted.copy()
+
+
+def column(adata: ad.AnnData, suffix: str, coef: str = COEF) -> np.ndarray:
+    """A view, to write to, of what is stored for a coefficient."""
+    return adata.varm[f"lmm_de_{suffix}"][:, list(adata.uns["lmm_de"]["coef_names"]).index(coef)]
+
+
+def axes(adata: ad.AnnData, coef: str | None = COEF, **options: object) -> Axes:
+    ax = volcano(adata, coef, show=False, **options)
+    assert ax is not None
+    return ax
+
+
+def counts(ax: Axes) -> dict[str, int]:
+    texts = [text.get_text() for text in ax.get_legend().get_texts() if "p <" not in text.get_text()]
+    return {text.split()[1]: int(text.split()[0].replace(",", "")) for text in texts}
+
+
+def points(ax: Axes) -> np.ndarray:
+    return np.concatenate([np.asarray(c.get_offsets()) for c in ax.collections if isinstance(c, PathCollection)])
+
+
+def labels(ax: Axes) -> list[str]:
+    return [text.get_text() for text in ax.texts]
+
+
+def horizontal(ax: Axes) -> list[float]:
+    ends = [np.asarray(line.get_ydata()) for line in ax.lines]
+    return [float(y[0]) for y in ends if y[0] == y[1]]
+
+
+# ---- what is drawn -------------------------------------------------------------------------------------------------
+
+
+def test_every_gene_is_a_point(adata: ad.AnnData) -> None:
+    table = fsc.get.lmm_de_df(adata, COEF)
+    ax = axes(adata)
+    expected = np.column_stack([table["log_fc"], -np.log10(table["p_value"])])
+    assert sorted(map(tuple, points(ax))) == sorted(map(tuple, expected))
+    significant = table["adj_p_value"] < 0.05
+    up, down = (significant & (table["log_fc"] > 0)).sum(), (significant & (table["log_fc"] < 0)).sum()
+    assert counts(ax) == {"up": up, "down": down, "other": len(table) - up - down}
+    assert min(up, down) > 0
+    assert ax.get_title() == COEF
+    assert "fold change" in ax.get_xlabel()
+
+
+def test_unknown_logarithm(adata: ad.AnnData) -> None:
+    adata.uns["lmm_de"]["params"]["log_base"] = np.nan
+    ax = axes(adata)
+    assert ax.get_xlabel() == "coefficient"
+    np.testing.assert_array_equal(np.sort(points(ax)[:, 0]), np.sort(column(adata, "coef")))
+
+
+@pytest.mark.parametrize("corr_method", ["benjamini-hochberg", "bonferroni"])
+def test_line_parts_significant_from_other(adata: ad.AnnData, corr_method: str) -> None:
+    fsc.tl.lmm_test(adata, COEF, corr_method=corr_method)
+    table = fsc.get.lmm_de_df(adata, key="lmm_test")
+    (y,) = horizontal(axes(adata, key="lmm_test"))
+    np.testing.assert_array_equal(-np.log10(table["p_value"]) > y, table["adj_p_value"] < 0.05)
+    if corr_method == "bonferroni":
+        assert 10**-y == pytest.approx(0.05 / len(table))
+
+
+@pytest.mark.parametrize("p", [0.0, 1.0])
+def test_no_line_where_nothing_crosses(adata: ad.AnnData, p: float) -> None:
+    column(adata, "pval")[:] = column(adata, "pval_adj")[:] = p
+    assert horizontal(axes(adata)) == []
+
+
+def test_underflow_is_at_the_top(adata: ad.AnnData) -> None:
+    column(adata, "pval")[:3] = column(adata, "pval_adj")[:3] = 0.0
+    ax = axes(adata)
+    top = -np.log10(np.nextafter(0, 1))
+    drawn = points(ax)
+    assert len(drawn) == adata.n_vars
+    assert (drawn[:, 1] == top).sum() == 3
+    assert ax.get_ylim()[1] > top
+    assert "p < 5e-324" in [text.get_text() for text in ax.get_legend().get_texts()]
+    assert sum(counts(ax).values()) == adata.n_vars
+
+
+def test_genes_without_result_are_left_out(adata: ad.AnnData) -> None:
+    for suffix in ("coef", "pval", "pval_adj"):
+        column(adata, suffix)[:5] = np.nan
+    ax = axes(adata)
+    assert sum(counts(ax).values()) == len(points(ax)) == adata.n_vars - 5
+    with pytest.warns(fsc.FlashmmWarning, match="'Gene1' can't be drawn"):
+        assert labels(axes(adata, labels=["Gene1", "Gene9"])) == ["Gene9"]
+    column(adata, "pval")[:] = np.nan
+    with pytest.raises(ValueError, match="No gene has a result"):
+        axes(adata)
+
+
+def test_min_effect(adata: ad.AnnData) -> None:
+    table = fsc.get.lmm_de_df(adata, COEF)
+    ax = axes(adata, min_effect=0.5)
+    large = (table["adj_p_value"] < 0.05) & (table["log_fc"].abs() >= 0.5)
+    assert counts(ax)["up"] + counts(ax)["down"] == large.sum()
+    assert len(ax.lines) == 3
+
+
+def test_many_genes() -> None:
+    many = fsc.datasets.simu_rnaseq(n_genes=2500, n_cells=300, n_samples=6, n_clusters=1, n_de_genes=500, seed=1)
+    fsc.tl.lmm_de(many, "~ trt", "sam", transform="log1p")
+    ax = axes(many, "Intercept", labels=20)
+    assert all(c.get_rasterized() for c in ax.collections if len(c.get_offsets()))
+    ax.figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in ax.texts]
+    assert len(boxes) == 20
+    assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
+
+
+# ---- labels --------------------------------------------------------------------------------------------------------
+
+
+def test_labels(adata: ad.AnnData) -> None:
+    best = fsc.get.lmm_de_df(adata, COEF).sort_values("p_value")
+    n_significant = (best["adj_p_value"] < 0.05).sum()
+    assert labels(axes(adata, labels=4)) == best["variable"].head(4).to_list()
+    assert len(labels(axes(adata, labels=80))) == n_significant < 80
+    assert labels(axes(adata, labels=0)) == []
+    assert labels(axes(adata, labels="Gene1")) == ["Gene1"]
+    with pytest.raises(KeyError, match=r"no gene 'gene1'\. Did you mean 'Gene1'"):
+        axes(adata, labels=["Gene2", "gene1"])
+
+
+def test_gene_symbols(adata: ad.AnnData) -> None:
+    adata.var["symbol"] = [None, *(f"S{i}" for i in range(1, adata.n_vars))]
+    assert labels(axes(adata, labels=["Gene1", "S2"], gene_symbols="symbol")) == ["Gene1", "S2"]
+    with pytest.raises(KeyError, match=r"gene_symbols='symbols' .* Did you mean 'symbol'"):
+        axes(adata, gene_symbols="symbols")
+
+
+# ---- which result --------------------------------------------------------------------------------------------------
+
+
+def test_only_contrast_needs_no_name(adata: ad.AnnData) -> None:
+    assert axes(adata, None, key="lmm_test").get_title() == "both"
+
+
+def test_coef_is_needed_among_several(adata: ad.AnnData) -> None:
+    with pytest.raises(ValueError, match=r"choose coef= among 'cls\[1\]', 'cls\[2\]', "):
+        axes(adata, None)
+    with pytest.raises(KeyError, match="Did you mean"):
+        axes(adata, "cls[2]:trt[B]")
+
+
+def test_groups(adata: ad.AnnData) -> None:
+    with pytest.raises(ValueError, match="choose group= among '1', '2'"):
+        axes(adata, "trt[T.B]", key="by_cls")
+    ax = axes(adata, "trt[T.B]", key="by_cls", group="2")
+    assert ax.get_title() == axes(adata, "2|trt[T.B]", key="by_cls").get_title() == "2: trt[T.B]"
+    expected = fsc.get.lmm_de_df(adata, "trt[T.B]", key="by_cls", groups="2")["log_fc"]
+    np.testing.assert_array_equal(np.sort(points(ax)[:, 0]), np.sort(expected))
+
+
+def test_f_tests_have_no_volcano(adata: ad.AnnData) -> None:
+    fsc.tl.lmm_test(adata, ["cls[1]:trt[T.B]", COEF], joint=True)
+    with pytest.raises(ValueError, match="no effects"):
+        axes(adata, None, key="lmm_test")
+
+
+@pytest.mark.parametrize("options", [{"alpha": 0}, {"alpha": 5}, {"min_effect": -1}])
+def test_bad_bounds(adata: ad.AnnData, options: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=r"alpha=.* min_effect="):
+        axes(adata, **options)
+
+
+def test_after_reading_back(adata: ad.AnnData, tmp_path: Path) -> None:
+    adata.write_h5ad(tmp_path / "fitted.h5ad")
+    ax = axes(ad.read_h5ad(tmp_path / "fitted.h5ad"))
+    np.testing.assert_array_equal(points(ax), points(axes(adata)))
+
+
+# ---- show and ax, as in scanpy -------------------------------------------------------------------------------------
+
+
+def test_show(adata: ad.AnnData, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[bool] = []
+    monkeypatch.setattr(plt, "show", lambda: shown.append(True))
+    sc.settings.autoshow = True
+    ax = plt.figure().subplots()
+    assert volcano(adata, COEF, ax=ax, title="mine") is ax
+    assert ax.get_title() == "mine"
+    assert shown == []
+    assert volcano(adata, COEF) is None
+    assert volcano(adata, COEF, ax=ax, show=True) is None
+    assert len(shown) == 2
+    sc.settings.autoshow = False
+    assert isinstance(volcano(adata, COEF), Axes)
+    assert len(shown) == 2
