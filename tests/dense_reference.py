@@ -121,10 +121,14 @@ class DenseModel:
 DESIGNS = ("sam", "crossed", "nested", "slope", "three")
 
 
-def design(name: str, *, seed: int = 0, n: int = 60, n_samples: int = 7) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
+def design(
+    name: str, *, seed: int = 0, n: int = 60, n_samples: int = 7
+) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
     """X (cell types, their treatment effects, a covariate), Z and d of a small unbalanced experiment."""
     rng = np.random.default_rng(seed)
-    sample = np.concatenate([np.repeat(np.arange(n_samples), 3), rng.choice(n_samples, n - 3 * n_samples, p=_unequal(n_samples))])
+    sample = np.concatenate(
+        [np.repeat(np.arange(n_samples), 3), rng.choice(n_samples, n - 3 * n_samples, p=_unequal(n_samples))]
+    )
     cls, batch, score = np.arange(n) % 2, rng.integers(0, 4, n), rng.normal(size=n)
     C, T = np.eye(2)[cls], (sample % 2)[:, None]
     X = np.column_stack([C, C * T, rng.normal(5, 1, n)])
@@ -153,7 +157,9 @@ def simulate(X: np.ndarray, Z: np.ndarray, d: tuple[int, ...], theta: np.ndarray
     return X @ rng.normal(size=(p, m)) + Z @ effects + rng.normal(size=(n, m)) * np.sqrt(theta[:, -1])
 
 
-def example(name: str, m: int = 6, *, seed: int = 0, **options: int) -> tuple[np.ndarray, np.ndarray, tuple[int, ...], np.ndarray]:
+def example(
+    name: str, m: int = 6, *, seed: int = 0, **options: int
+) -> tuple[np.ndarray, np.ndarray, tuple[int, ...], np.ndarray]:
     """X, Z, d and Y (cells × m genes) of a design; variance components differ between genes, those of the first are zero."""
     X, Z, d = design(name, seed=seed, **options)
     theta = np.random.default_rng(seed + 1).gamma(1.5, 1.0, (m, len(d) + 1)) + 0.1

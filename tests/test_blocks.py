@@ -68,7 +68,13 @@ def test_an_empty_matrix_has_no_values(kind, shape):
     assert sum(block.values.nnz for block in blocks(kind(np.zeros(shape)))) == 0
 
 
-@pytest.mark.parametrize("kind", [sp.coo_matrix, sp.lil_matrix, lambda values: values.tolist(), ad.AnnData])
+@pytest.mark.parametrize("kind", [sp.coo_matrix, sp.lil_matrix, sp.coo_array])
+def test_other_sparse_formats_are_converted(kind, counts):
+    [block] = blocks(kind(counts))
+    np.testing.assert_array_equal(block.values.toarray(), counts)
+
+
+@pytest.mark.parametrize("kind", [lambda values: values.tolist(), ad.AnnData])
 def test_other_containers_are_refused(kind, counts):
     X = kind(counts)
     with pytest.raises(TypeError, match=rf"Can't stream a matrix of type .*{type(X).__name__}; give"):

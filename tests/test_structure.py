@@ -74,11 +74,9 @@ def test_solve(case):
     same(form, np.einsum("ig,gij,gj->g", case.r, case.D, v))
 
 
-def test_form_at_shared_ratios(case):
-    data = case.structure.rotate(case.r)
-    for gamma, D, inverse in zip(case.gamma, case.D, case.inverse, strict=True):
-        form = case.structure.factor(gamma[None]).shared_form(*data)
-        same(form, np.einsum("ig,ij,jg->g", case.r, D @ inverse, case.r))
+def test_forms_at_shared_ratios(case):
+    forms = case.factor.shared_forms(*case.structure.rotate(case.r))
+    same(forms, np.einsum("ig,kij,jg->gk", case.r, case.D @ case.inverse, case.r))
 
 
 def test_sums_by_component(case):

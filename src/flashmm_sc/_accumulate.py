@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from flashmm_sc._blocks import BLOCK_BYTES, Block, blocks
 from flashmm_sc._kernel import TRANSFORMS, add_columns, add_rows, log_table

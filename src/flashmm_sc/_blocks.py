@@ -55,6 +55,12 @@ def _(X: Any, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
     return _cut(X.shape[0], row_bytes, block_bytes, lambda a, b: sp.csr_array(_native(np.asarray(X[a:b]))))
 
 
+@blocks.register(sp.spmatrix)
+@blocks.register(sp.sparray)
+def _(X: Any, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
+    return blocks(sp.csr_array(X), block_bytes)
+
+
 @blocks.register(sp.csr_matrix)
 @blocks.register(sp.csr_array)
 def _(X: Any, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:

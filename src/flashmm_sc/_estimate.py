@@ -67,12 +67,13 @@ def estimate(stats: SummaryStats, projection: Projection, options: Options, n_jo
     """Fit every gene."""
     objective = Objective(projection, options.method)
     K = len(stats.d)
-    start = None if options.theta0 is None else _starting_ratios(options.theta0, K, options.nonnegative)
+    start = None if options.theta0 is None else _starting_ratios(options.theta0, projection, options.nonnegative)
     out = Fitted.empty(stats.n_genes, projection.p, K)
 
+    @np.errstate(over="ignore", divide="ignore", invalid="ignore")  # of genes without an optimum, told by their status
     def work(part: slice) -> None:
         genes = Genes.of(projection, stats, part)
-        use = np.flatnonzero(genes.vary())
+        use = np.flatnonzero(genes.vary(projection.rounding))
         if not use.size:
             return
         genes, index = genes[use], use + part.start
@@ -102,12 +103,17 @@ def with_df(status: np.ndarray, df: np.ndarray) -> np.ndarray:
     return np.where(lacking, NO_DF, status).astype(np.int8)
 
 
-def _starting_ratios(theta0: Sequence[float] | np.ndarray, K: int, nonnegative: bool) -> np.ndarray:
+def _starting_ratios(theta0: Sequence[float] | np.ndarray, projection: Projection, nonnegative: bool) -> np.ndarray:
+    K = len(projection.d)
     theta = np.asarray(theta0, dtype=float).reshape(-1)
     if theta.size != K + 1 or not np.isfinite(theta).all() or theta[-1] <= 0 or (nonnegative and theta.min() < 0):
         msg = f"theta0 should hold {K} variance components and a positive residual variance, not {theta.tolist()}."
         raise ValueError(msg)
-    return theta[:-1] / theta[-1]
+    gamma = theta[:-1] / theta[-1]
+    if not projection.Z.factor(gamma[None]).ok.all():
+        msg = f"theta0={theta.tolist()} makes the covariance of the cells indefinite; start with components nearer to zero."
+        raise ValueError(msg)
+    return gamma
 
 
 def _status(projection: Projection, point: Point, converged: np.ndarray, nonnegative: bool) -> np.ndarray:

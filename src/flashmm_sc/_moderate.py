@@ -65,8 +65,8 @@ class Moderated:
 
     def theta(self, projection: Projection) -> np.ndarray:
         """Posterior means of the variance components, m × (K+1), the residual last."""
-        forms = [projection.S.factor(g[None]).shared_form(self.genes.a, self.genes.r2) for g in self.prior.gamma]
-        s0 = self.weights * (self.genes.yRy[:, None] - np.column_stack(forms)) / (projection.n - projection.p)
+        forms = projection.S.factor(self.prior.gamma).shared_forms(self.genes.a, self.genes.r2)
+        s0 = self.weights * (self.genes.yRy[:, None] - forms) / (projection.n - projection.p)
         return np.column_stack([s0 @ self.prior.gamma, s0.sum(axis=1)])
 
 
@@ -108,8 +108,7 @@ def mean_expression(stats: SummaryStats) -> np.ndarray:
 
 def log_likelihoods(projection: Projection, genes: Genes, gamma: np.ndarray) -> np.ndarray:
     """Restricted log-likelihood of every gene at every grid point, up to a constant of the gene: m × G."""
-    objective = Objective(projection, "REML")
-    return -0.5 * np.column_stack([objective.value(genes, point) for point in gamma])
+    return -0.5 * Objective(projection, "REML").values(genes, gamma)
 
 
 def moderated_tests(
@@ -202,7 +201,7 @@ def _points(projection: Projection, gamma: np.ndarray, L: np.ndarray) -> list[_P
         w1, w2, quad = factor.solve(combos.A1.T[None], combos.A2.T[None])
         P1 = ratios[projection.S.largest] * w1[0].T
         P2 = (w2[0] * (projection.S.member @ ratios)).T
-        form = lambda genes, factor=factor: factor.shared_form(genes.a, genes.r2)
+        form = lambda genes, factor=factor: factor.shared_forms(genes.a, genes.r2)[:, 0]
         points.append(_Point(P1, P2, np.diag(combos.cXXic) + quad[0], form))
     return points
 

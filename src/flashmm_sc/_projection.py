@@ -37,6 +37,8 @@ class Projection:
         Z'Z, q × q.
     S
         Structure of Z'RZ = Z'Z - A X'Z.
+    rounding
+        Relative error that X's condition leaves in a residual sum of squares.
     """
 
     XXi: np.ndarray
@@ -48,6 +50,7 @@ class Projection:
     ZX: np.ndarray
     ZZ: sp.csr_array
     S: Structure
+    rounding: float
 
     @classmethod
     def of(
@@ -80,14 +83,18 @@ class Projection:
             msg = f"{n} cells leave no residual degrees of freedom for {p} fixed columns; use fewer columns."
             raise ValueError(msg)
         scale = np.sqrt(np.diag(XX))
-        L = np.linalg.cholesky(XX / np.outer(scale, scale))
+        unit = XX / np.outer(scale, scale)
+        L = np.linalg.cholesky(unit)
         Li = np.linalg.inv(L)
         XXi = (Li.T @ Li) / np.outer(scale, scale)
         A = ZX @ XXi
         S = ZZ.toarray() - A @ ZX.T
         _check_components(S.diagonal(), ZZ.diagonal(), d, component_names)
         logdet = 2 * float(np.log(np.diag(L)).sum() + np.log(scale).sum())
-        return cls(XXi, logdet, A, n, p, tuple(d), ZX, ZZ, Structure.of((S + S.T) / 2, d))
+        structure = Structure.of((S + S.T) / 2, d)
+        _check_distinct(structure, n - p, component_names)
+        rounding = max(1e-11, 4 * np.finfo(float).eps * np.linalg.cond(unit))
+        return cls(XXi, logdet, A, n, p, tuple(d), ZX, ZZ, structure, rounding)
 
     @cached_property
     def Z(self) -> Structure:
@@ -137,6 +144,18 @@ def _check_components(left: np.ndarray, whole: np.ndarray, d: Sequence[int], nam
             raise ValueError(msg)
 
 
+def _check_distinct(S: Structure, nu: int, names: Sequence[str]) -> None:
+    """Refuse components that no data can tell apart, or from the residual: V_k that are linearly dependent under R."""
+    trace, norm = (x[0] for x in S.factor(np.zeros((1, len(names)))).traces())
+    gram = np.block([[norm, trace[:, None]], [np.append(trace, nu)]])
+    scale = np.sqrt(gram.diagonal())
+    value, vector = np.linalg.eigh(gram / np.outer(scale, scale))
+    if value[0] < 1e-10:
+        alike = [name for name, part in zip([*names, "residual"], vector[:, 0], strict=True) if abs(part) > 1e-3]
+        msg = f"The variances of {listed(alike)} can't be told apart with these designs; leave out a component."
+        raise ValueError(msg)
+
+
 @dataclass(frozen=True, eq=False)
 class Genes:
     """What the solver knows of each of m genes: the projected data.
@@ -170,6 +189,6 @@ class Genes:
     def __getitem__(self, index: np.ndarray) -> Genes:
         return Genes(self.b[index], self.a[index], self.r2[index], self.yRy[index], self.yy[index])
 
-    def vary(self) -> np.ndarray:
+    def vary(self, rounding: float) -> np.ndarray:
         """Which genes vary beyond the fixed effects by more than rounding."""
-        return self.yRy > 1e-11 * self.yy
+        return self.yRy > rounding * self.yy

@@ -19,6 +19,8 @@ import numpy as np
 from flashmm_sc._projection import Genes, Projection
 
 _POLISH = 1e-9  # below this Newton decrement one more full step is exact to rounding
+_ROUNDING = 1e-6  # f of large ratios is known no better; a Newton step may seem to raise it by as much
+_SADDLE = 1e-4  # decrement below which negative curvature is followed instead of the gradient
 
 
 @dataclass(eq=False)
@@ -86,15 +88,12 @@ class Objective:
         expected = norm - trace[:, :, None] * trace[:, None, :] / nu
         return Point(gamma, f, Q, trace - nu * u, observed, expected, v_sq, quad, trace, norm)
 
-    def value(self, genes: Genes, gamma: np.ndarray) -> np.ndarray:
-        """f alone, at one γ (K) shared by all genes."""
-        shared = gamma[None]
-        factor = self.projection.S.factor(shared)
-        det = factor if self.method == "REML" else self.projection.Z.factor(shared)
-        if not (factor.ok & det.ok).all():
-            return np.full(len(genes.yRy), np.inf)
-        left = np.maximum(1 - factor.shared_form(genes.a, genes.r2) / genes.yRy, 1e-300)
-        return self.nu * np.log(left) + det.logdet
+    def values(self, genes: Genes, gamma: np.ndarray) -> np.ndarray:
+        """f alone, at γ (G × K) that all genes share: m × G."""
+        factor = self.projection.S.factor(gamma)
+        det = factor if self.method == "REML" else self.projection.Z.factor(gamma)
+        left = np.maximum(1 - factor.shared_forms(genes.a, genes.r2) / genes.yRy[:, None], 1e-300)
+        return np.where(factor.ok & det.ok, self.nu * np.log(left) + det.logdet, np.inf)
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,10 +118,11 @@ def optimise(
     active, subset, here = np.arange(m), genes, point
     for _ in range(max_iter):
         step, decrement, newton = _step(here, nonnegative)
+        rise = 1e-12 * (objective.nu + np.abs(here.f)) + np.where(newton, _ROUNDING, 0.0)
         gamma = here.gamma + scale[active, None] * step
         trial = objective(subset, np.maximum(gamma, 0.0) if nonnegative else gamma)
         n_iter[active] += 1
-        accepted = trial.f <= here.f + 1e-12 * (objective.nu + np.abs(here.f))
+        accepted = trial.f <= here.f + rise
         scale[active] = np.where(accepted, 1.0, scale[active] / 4)
         here = here.replaced(accepted, trial)
         done = (decrement <= tol) | (newton & accepted & (decrement <= _POLISH))
@@ -138,7 +138,8 @@ def _step(point: Point, nonnegative: bool) -> tuple[np.ndarray, np.ndarray, np.n
     """Descent step of each gene, its decrement g'H⁻¹g, and whether it is a Newton step (else Fisher scoring).
 
     Components at zero, or closer to it than matters, whose gradient points outwards are held at zero. Newton's matrix
-    serves where it is safely positive relative to the Fisher matrix, which is semidefinite always.
+    serves where it is safely positive relative to the Fisher matrix, which is semidefinite always, or where its step is
+    short. At a saddle point the step follows the negative curvature.
 
     Free components: f falls without bound towards some edges of the domain, and a long step may skip the optimum on its
     way there. A step of length 1 in the metric |T_kl|² can't leave the domain (|Σ Δ_k T_kk| bounds the relative change
@@ -149,14 +150,23 @@ def _step(point: Point, nonnegative: bool) -> tuple[np.ndarray, np.ndarray, np.n
     identity = np.eye(unit.shape[1])
     free = ~held[:, :, None] & ~held[:, None, :]
     scaled = lambda H: np.where(free, np.nan_to_num(H / (unit[:, :, None] * unit[:, None, :])), identity)
+    grad = np.where(held, 0.0, point.grad / unit)
     value, vector = np.linalg.eigh(scaled(point.observed))
-    newton = value[:, 0] > 0.02
+    slope = np.einsum("ijk,ij->ik", vector, grad)
+    lowest = value[:, 0].copy()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        short = np.sum((slope / value) ** 2, axis=1) < 1.0
+    newton = (lowest > 0.02) | ((lowest > 1e-8) & short)
+    downwards = -np.copysign(vector[:, :, 0], slope[:, :1])
     if not newton.all():
         low, vector[~newton] = np.linalg.eigh(scaled(point.expected)[~newton])
         value[~newton] = np.maximum(low, 1e-6)
-    slope = np.einsum("ijk,ij->ik", vector, np.where(held, 0.0, point.grad / unit))
-    step = -np.einsum("ijk,ik->ij", vector, slope / value) / unit
+        slope = np.einsum("ijk,ij->ik", vector, grad)
+    step = -np.einsum("ijk,ik->ij", vector, slope / value)
     decrement = np.sum(slope**2 / value, axis=1) + np.sum(held * point.grad * point.gamma, axis=1)
+    saddle = (lowest < -1e-4) & (decrement < _SADDLE)
+    step = np.where(saddle[:, None], 0.5 * downwards, step) / unit
+    decrement[saddle] = np.inf
     if not nonnegative:
         length = np.sqrt(np.maximum(np.einsum("ij,ijk,ik->i", step, point.norm, step), 0.0))
         step /= np.maximum(1.0, length)[:, None]
@@ -179,8 +189,19 @@ def _start(objective: Objective, genes: Genes, nonnegative: bool) -> Point:
     low = 0.0 if nonnegative else -0.3 / (len(unit) * np.sqrt(np.diag(norm)))
     residual = np.maximum(theta[:, -1:], 0.01 * genes.yRy[:, None] / projection.n)
     point = objective(genes, np.clip(theta[:, :-1] / residual, low, 1e4 * unit))
-    ray = np.append(0.0, np.geomspace(1e-2, 1e3, 11)) if len(unit) == 1 else np.array([0.0, 0.1, 10.0])
-    f = np.stack([objective.value(genes, t * unit) for t in ray])
-    better = np.flatnonzero(f.min(axis=0) < point.f)
-    point.put(better, objective(genes[better], ray[f.argmin(axis=0)[better], None] * unit))
+    ray = np.append(0.0, np.geomspace(1e-3, 1e3, 40)) if len(unit) == 1 else np.array([0.0, 0.1, 10.0])
+    f = _between(objective.values(genes, ray[:, None] * unit))
+    better = np.flatnonzero(f.min(axis=1) < point.f)
+    point.put(better, objective(genes[better], ray[f.argmin(axis=1)[better], None] * unit))
     return point
+
+
+def _between(f: np.ndarray) -> np.ndarray:
+    """Values on a ray (m × G), lowered where a parabola through three neighbours has its minimum in between."""
+    out = f.copy()
+    left, middle, right = f[:, 1:-2], f[:, 2:-1], f[:, 3:]  # from the second point on they are evenly spaced in log
+    inside = (middle <= left) & (middle <= right) & (left + right > 2 * middle)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        drop = (left - right) ** 2 / (8 * (left - 2 * middle + right))
+    out[:, 2:-1] -= np.where(inside, drop, 0.0)
+    return out

@@ -91,17 +91,18 @@ class Factor:
         self.gamma = gamma
         g1 = gamma[:, s.largest, None]
         edge = 1.0 + g1 * s.lam
-        self.ok = (edge > 0).all(axis=1)
+        negative = (edge < 0).sum(axis=1)
+        self.ok = (edge != 0).all(axis=1) & np.isfinite(gamma).all(axis=1) & ((negative == 0) | (s.n_rest > 0))
         edge[~self.ok] = 1.0
         self.d = 1.0 / edge
         self.h = g1 * self.d
-        self.logdet = np.log(edge).sum(axis=1)
+        self.logdet = np.log(np.abs(edge)).sum(axis=1)
         if s.n_rest:
             self.D = gamma @ s.member.T
             self.G = s.S22 - weighted_products(self.h, s.C, s.C)
             self.K2 = np.empty_like(self.G)
             logdet2, ok2 = np.empty(len(gamma)), np.empty(len(gamma), dtype=bool)
-            _invert_signed(self.G, self.D, self.K2, logdet2, ok2)
+            _invert_signed(self.G, self.D, negative, self.K2, logdet2, ok2)
             self.logdet = self.logdet + logdet2
             self.ok &= ok2
 
@@ -124,13 +125,14 @@ class Factor:
         t = t.reshape(bt.shape)
         return d * (a - t @ self.structure.C.T), v2, quad + np.einsum("...j,...j->...", bt, t)
 
-    def shared_form(self, a: np.ndarray, r2: np.ndarray) -> np.ndarray:
-        """r' D (I + S D)⁻¹ r for one r a gene, at ratios that all genes share (a factor of one row)."""
-        form = a**2 @ self.h[0]
+    def shared_forms(self, a: np.ndarray, r2: np.ndarray) -> np.ndarray:
+        """r' D (I + S D)⁻¹ r for one r a gene, at the ratios of every row of the factor: genes × rows."""
+        forms = a**2 @ self.h.T
         if self.structure.n_rest:
-            bt = r2 - a @ (self.h[0, :, None] * self.structure.C)
-            form += np.einsum("ij,ij->i", bt @ self.K2[0], bt)
-        return form
+            for k, (h, K2) in enumerate(zip(self.h, self.K2, strict=True)):
+                bt = r2 - a @ (h[:, None] * self.structure.C)
+                forms[:, k] += np.einsum("ij,ij->i", bt @ K2, bt)
+        return forms
 
     def by_component(self, x1: np.ndarray, x2: np.ndarray) -> np.ndarray:
         """Sum a quantity of the random columns within components: ... × q to ... × K."""
@@ -210,13 +212,14 @@ def weighted_products(weights: np.ndarray, left: np.ndarray, right: np.ndarray) 
 
 
 @numba.njit(nogil=True, cache=True)
-def _invert_signed(G, D, K2, logdet, ok):  # type: ignore[no-untyped-def]
-    """K2 = D (I + G D)⁻¹ and log det(I + G D) for a stack of genes, G positive semidefinite.
+def _invert_signed(G, D, negative, K2, logdet, ok):  # type: ignore[no-untyped-def]
+    """K2 = D (I + G D)⁻¹ and log |det(I + G D)| for a stack of genes, and whether I + S D is positive definite.
 
-    With B = |D|^½ and E = sign(D), K2 = B (E + B G B)⁻¹ B, and I + G D has only positive eigenvalues exactly when the
-    pivots of E + B G B have the signs of E, the positive ones taken first.
+    With B = |D|^½ and E = sign(D), K2 = B (E + B G B)⁻¹ B. By inertia I + S D has only positive eigenvalues exactly when
+    E + B G B has as many negative pivots as E, and one more for each `negative` eigenvalue of the block eliminated.
     """
     R = G.shape[1]
+    left = np.empty(R, dtype=np.bool_)
     for g in range(G.shape[0]):
         A = K2[g]
         B = np.sqrt(np.abs(D[g]))
@@ -224,25 +227,30 @@ def _invert_signed(G, D, K2, logdet, ok):  # type: ignore[no-untyped-def]
             for j in range(R):
                 A[i, j] = B[i] * G[g, i, j] * B[j]
             A[i, i] += 1.0 if D[g, i] >= 0 else -1.0
-        logdet[g], ok[g] = 0.0, True
-        for negative in range(2):
-            for k in range(R):
-                if (D[g, k] < 0) != (negative == 1):
-                    continue
-                pivot = A[k, k]
-                if (pivot < 0) != (negative == 1) or pivot == 0 or not np.isfinite(pivot):
-                    ok[g] = False
-                    continue
-                logdet[g] += np.log(np.abs(pivot))
-                A[k, k] = 1.0
-                for j in range(R):
-                    A[k, j] /= pivot
-                for i in range(R):
-                    if i != k:
-                        f = A[i, k]
-                        A[i, k] = 0.0
-                        for j in range(R):
-                            A[i, j] -= f * A[k, j]
+        expected, found = negative[g] + (D[g] < 0).sum(), 0
+        logdet[g], ok[g], left[:] = 0.0, True, True
+        for _ in range(R):
+            k, largest = -1, 0.0
+            for i in range(R):
+                if left[i] and np.abs(A[i, i]) > largest:
+                    k, largest = i, np.abs(A[i, i])
+            if k < 0 or not np.isfinite(largest):
+                ok[g] = False
+                break
+            left[k] = False
+            pivot = A[k, k]
+            found += pivot < 0
+            logdet[g] += np.log(largest)
+            A[k, k] = 1.0
+            for j in range(R):
+                A[k, j] /= pivot
+            for i in range(R):
+                if i != k:
+                    f = A[i, k]
+                    A[i, k] = 0.0
+                    for j in range(R):
+                        A[i, j] -= f * A[k, j]
+        ok[g] = ok[g] and found == expected
         for i in range(R):
             for j in range(R):
                 A[i, j] = B[i] * A[i, j] * B[j] if ok[g] else 0.0

@@ -15,7 +15,7 @@ import numba
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from flashmm_sc._accumulate import n_threads
 
