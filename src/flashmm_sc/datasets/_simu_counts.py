@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import anndata as ad
 import h5py
@@ -18,6 +16,7 @@ import scipy.sparse as sp
 from tqdm import tqdm
 
 from flashmm_sc._accumulate import n_threads
+from flashmm_sc._h5ad import appearing_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -193,7 +192,7 @@ def counts_on_disk(
     path: Path, annotation: ad.AnnData, model: CountModel, rng: np.random.Generator, *, show_progress: bool
 ) -> None:
     """Write `annotation` with the drawn counts as X to an h5ad file, one block in memory at a time."""
-    with _appearing_whole(path) as part, h5py.File(part, "w") as file:
+    with appearing_whole(path) as part, h5py.File(part, "w") as file:
         ad.io.write_elem(file, "/", annotation)
         blocks = _blocks(model, rng, show_progress=show_progress)
         first = next(blocks)
@@ -206,14 +205,3 @@ def counts_on_disk(
 
 def _index_dtype(n_values: int) -> type[np.integer]:
     return np.int32 if n_values <= np.iinfo(np.int32).max else np.int64
-
-
-@contextmanager
-def _appearing_whole(path: Path) -> Iterator[Path]:
-    """Give a file beside `path` to write to; it takes the name `path` only once it is complete."""
-    part = path.with_name(f".{path.name}.{uuid4().hex}.part")
-    try:
-        yield part
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
