@@ -114,6 +114,15 @@ class DenseModel:
         gradient = self.variance_gradient(theta, c)
         return 2 * (c @ self.cov(theta) @ c) ** 2 / (gradient @ self.theta_cov(theta) @ gradient)
 
+    def containment(self, k: int, c: np.ndarray) -> float:
+        """rank [X Z_k] - p where c'β can't be estimated with fixed effects of component k, else infinite."""
+        Z = np.split(self.Z, np.cumsum(self.d)[:-1], axis=1)[k]
+        within = self.X - Z @ np.linalg.pinv(Z) @ self.X
+        lost = null_space(within / np.linalg.norm(self.X, axis=0), rcond=1e-9).T @ (c / np.linalg.norm(self.X, axis=0))
+        if np.abs(lost).max(initial=0.0) < 1e-9:
+            return np.inf
+        return np.linalg.matrix_rank(np.hstack([self.X, Z])) - self.X.shape[1]
+
     def _trace_matrix(self, theta: np.ndarray) -> np.ndarray:
         return self.P(theta) if self.method == "REML" else np.linalg.inv(self.V(theta))
 

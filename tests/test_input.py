@@ -95,6 +95,13 @@ def test_base_that_scanpy_notes_read_back(adata, noted):
     assert base_of(adata) == (math.e, [])
 
 
+def test_base_is_unknown_of_scaled_values(adata):
+    adata.X = adata.X.toarray()
+    sc.pp.log1p(adata)
+    sc.pp.scale(adata)
+    assert math.isnan(base_of(adata)[0])
+
+
 def test_base_is_unknown_without_note(adata):
     adata.X = adata.X.log1p()
     base, warned = base_of(adata)

@@ -47,7 +47,7 @@ def method(request):
 
 
 @pytest.fixture(
-    scope="module", params=product(dense.DESIGNS, METHODS, [True, False]), ids=lambda p: "-".join(map(str, p))
+    scope="module", params=list(product(dense.DESIGNS, METHODS, [True, False])), ids=lambda p: "-".join(map(str, p))
 )
 def fitted(request):
     """A fit, and the dense model and theta of each gene in it."""

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import warnings
+
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -170,6 +172,7 @@ def adata() -> ad.AnnData:
 
 @pytest.mark.parametrize("options", [{"fixed": "~ 0 + cls + cls:trt"}, {"fixed": "~ trt", "groupby": "cls"}])
 @pytest.mark.parametrize("suffix", [None, "h5ad", "zarr"])
+@pytest.mark.filterwarnings("ignore:The model pools")
 def test_stored_and_tested_again_after_reading_back(adata, options, suffix, tmp_path):
     fsc.tl.lmm_de(adata, random="sam", transform="log1p", moderate=True, key_added="m", **options)
     if suffix:
@@ -186,6 +189,33 @@ def test_stored_and_tested_again_after_reading_back(adata, options, suffix, tmp_
         fsc.tl.lmm_anova(adata, key="m")
     with pytest.raises(ValueError, match="moderated"):
         fsc.tl.lmm_test(adata, name, key="m", ddf="residual")
+
+
+def test_a_joint_model_over_cell_types_draws_a_warning(adata):
+    with pytest.warns(fsc.FlashmmWarning, match="groupby='cls'"):
+        fsc.tl.lmm_de(adata, "~ 0 + cls + cls:trt", "sam", transform="log1p", moderate=True)
+
+
+def test_a_group_that_falls_back_is_named_and_tested_again_with_the_same_df(adata):
+    few = np.arange(150) < 60
+    with pytest.warns(fsc.FlashmmWarning, match="is not moderated: only 60 genes") as caught:
+        fsc.tl.lmm_de(
+            adata, "~ trt", "sam", transform="log1p", moderate=True, groupby="cls", mask_var=few, ddf="residual"
+        )
+    assert [str(warning.message).split(" is ")[0] for warning in caught] == ["Group '1'", "Group '2'"]
+    fsc.tl.lmm_test(adata, "trt[T.B]")
+    fitted = fsc.get.lmm_de_df(adata, "trt[T.B]")
+    np.testing.assert_allclose(fitted["df"], fsc.get.lmm_de_df(adata, key="lmm_test")["df"])
+    assert fitted["df"].max() < 100
+
+
+def test_p_values_that_underflow_draw_no_warnings(adata):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Y, X, Z, d = study(genes=100, effect=1.0)
+        fit = fsc.lmmfit(Y + 1e4 * X[["x"]].to_numpy(), X, Z, d, moderate=True)
+    assert (fit.p["x"] == 0).any()
+    assert np.isfinite(fit.t).all(axis=None)
 
 
 def test_group_by_group_as_alone(adata):

@@ -223,7 +223,7 @@ def test_few_steps_are_enough():
 # ---- found wanting ---------------------------------------------------------------------------------------------------
 
 
-def nested_and_negative(m=12):
+def nested_and_negative(m=6):
     """Very unequal cell types in samples: V is positive definite although 1 + γ λ is not for the larger component alone.
 
     Cells of a type in a sample repel each other (a negative variance of sam:cls), the variance of samples makes up for it.

@@ -198,9 +198,21 @@ def test_adjusted_p_values_are_those_of_statsmodels(ours, theirs):
 
 
 @pytest.mark.parametrize("key", ["", "a/b", 3, None])
-def test_keys_that_files_cannot_hold_are_refused(key):
+def test_keys_that_files_cannot_hold_are_refused(named, key):
     with pytest.raises(ValueError, match="can't name results in a file"):
-        check_key(key)
+        check_key(named, key)
+
+
+def test_keys_of_other_things_are_refused(named):
+    adata = fitted(named, "joint", contrasts=CONTRASTS["joint"])
+    adata.uns |= {"pca": {"params": {}}, "text": "x"}
+    for key in ("pca", "text"):
+        with pytest.raises(ValueError, match=rf"uns\['{key}'\] holds something else"):
+            check_key(adata, key)
+    with pytest.raises(ValueError, match="key_added='lmm_de' is the key of a fit"):
+        check_key(adata, "lmm_de", tests=True)
+    check_key(adata, "lmm_de")  # a fit may take the place of a fit
+    check_key(adata, "lmm_de_contrasts", tests=True)
 
 
 def test_remove_takes_one_result_only(named):

@@ -13,6 +13,7 @@ The terms of the residual follow from V u = X cov(β) c, which P annihilates, so
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -25,7 +26,7 @@ DDF = ("satterthwaite", "kenward-roger", "residual")
 
 @dataclass(frozen=True, eq=False)
 class Combinations:
-    """What genes share of r linear combinations: c'(X'X)⁻¹c', A c (split and rotated), and containment.
+    """What genes share of r linear combinations, the columns c of L (p × r).
 
     Attributes
     ----------
@@ -33,21 +34,24 @@ class Combinations:
         c_i'(X'X)⁻¹c_j, r × r.
     A1, A2
         Columns A c: q_1 × r in the eigenbasis, and R × r.
-    cap
-        Containment degrees of freedom, K × r: the rank of Z_k'RZ_k where c is not estimable within the levels of
-        component k, else infinite.
     """
 
+    projection: Projection
+    L: np.ndarray
     cXXic: np.ndarray
     A1: np.ndarray
     A2: np.ndarray
-    cap: np.ndarray
 
     @classmethod
     def of(cls, projection: Projection, L: np.ndarray) -> Combinations:
         """The columns of L (p × r)."""
         A1, A2 = projection.S.rotate(projection.A @ L)
-        return cls(L.T @ projection.XXi @ L, A1.T, A2.T, projection.containment(L))
+        return cls(projection, L, L.T @ projection.XXi @ L, A1.T, A2.T)
+
+    @cached_property
+    def cap(self) -> np.ndarray:
+        """Containment degrees of freedom, K × r."""
+        return self.projection.containment(self.L)
 
 
 def variances(projection: Projection, theta: np.ndarray, combos: Combinations) -> tuple[Factor, np.ndarray, np.ndarray]:

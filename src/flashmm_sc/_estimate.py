@@ -99,8 +99,9 @@ def estimate(stats: SummaryStats, projection: Projection, options: Options, n_jo
 
 def with_df(status: np.ndarray, df: np.ndarray) -> np.ndarray:
     """Status codes, with "no df" for fitted genes of which some df (m × r) can't be estimated."""
-    lacking = np.isnan(df).any(axis=1) & np.isin(status, (OK, BOUNDARY, INDEFINITE))
-    return np.where(lacking, NO_DF, status).astype(np.int8)
+    fitted = np.isin(status, (OK, BOUNDARY, INDEFINITE, NO_DF))
+    lacking = np.isnan(df).any(axis=1)
+    return np.select([fitted & lacking, status == NO_DF], [NO_DF, OK], status).astype(np.int8)
 
 
 def _starting_ratios(theta0: Sequence[float] | np.ndarray, projection: Projection, nonnegative: bool) -> np.ndarray:

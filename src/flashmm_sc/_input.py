@@ -115,7 +115,8 @@ def log_base(adata: AnnData, expression: Expression, transform: str | None) -> f
     """Base of the logarithm that the fitted values are on, NaN where it can't be known; warn of raw counts."""
     if transform is not None:
         return {"log1p": math.e, "log2p1": 2.0}[transform]
-    if _looks_like_counts(expression.X):
+    values = _first_values(expression.X)
+    if _look_like_counts(values):
         msg = (
             f"{expression.source} seems to hold raw counts, which are fitted as they are. For log-expression use "
             "transform='log1p' (or 'log2p1'), or sc.pp.normalize_total and sc.pp.log1p first."
@@ -123,15 +124,19 @@ def log_base(adata: AnnData, expression: Expression, transform: str | None) -> f
         warnings.warn(msg, FlashmmWarning, stacklevel=3)
         return math.nan
     logged = adata.uns.get("log1p")
-    if logged is None:
+    if logged is None or values.min(initial=0.0) < 0:  # as after sc.pp.scale
         return math.nan
     base = logged.get("base") if hasattr(logged, "get") else None
     return math.e if base is None else float(base)
 
 
-def _looks_like_counts(X: Any) -> bool:
-    """Whether the first stored values are whole numbers, some above 1."""
+def _first_values(X: Any) -> np.ndarray:
+    """Finite stored values of the first rows or columns."""
     first = next(iter(blocks(X, 2**20)), None)
     values = first.values.data if first is not None else np.empty(0)
-    finite = values[np.isfinite(values)]
-    return bool(finite.size and finite.max() > 1 and finite.min() >= 0 and (finite == np.round(finite)).all())
+    return values[np.isfinite(values)]
+
+
+def _look_like_counts(values: np.ndarray) -> bool:
+    """Whether values are whole numbers, some above 1."""
+    return bool(values.size and values.max() > 1 and values.min() >= 0 and (values == np.round(values)).all())

@@ -55,6 +55,13 @@ class LMMFit:
         over the posterior, theta stays the unshrunken estimate.
     stats
         The summary statistics.
+    projection
+        What their designs give.
+
+    Notes
+    -----
+    `cov` and `ranef` are those of theta as it stands here: Kenward and Roger's adjustment and the average of moderated
+    fits are in `se` only.
     """
 
     coef: pd.DataFrame
@@ -248,11 +255,17 @@ def lmm(
 
 
 def fit(
-    stats: SummaryStats, projection: Projection, options: Options, ddf: str, moderate: bool, n_jobs: int | None
+    stats: SummaryStats,
+    projection: Projection,
+    options: Options,
+    ddf: str,
+    moderate: bool,
+    n_jobs: int | None,
+    group: str = "",
 ) -> LMMFit:
     """`lmm` with the projection at hand and the arguments checked."""
     fitted = estimate(stats, projection, options, n_jobs)
-    moderated = moderation(stats, projection, fitted.estimates.fitted) if moderate else None
+    moderated = moderation(stats, projection, fitted.estimates.fitted, group) if moderate else None
     ddf = "satterthwaite" if moderate else ddf
     L = np.eye(projection.p)
     if moderated is None:

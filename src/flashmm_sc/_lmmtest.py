@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import fields
 
 import numpy as np
 import pandas as pd
 
 from flashmm_sc._contrasts import Contrasts, contrast_matrix
-from flashmm_sc._errors import did_you_mean, one_of
+from flashmm_sc._errors import one_of
 from flashmm_sc._ftests import check_independent, f_tests
 from flashmm_sc._inference import ALTERNATIVES, check_ddf, t_tests
 from flashmm_sc._lmm import LMMFit
 from flashmm_sc._moderate import moderated_tests
+from flashmm_sc._selection import Selection, positions
 
 
 def lmmtest(
     fit: LMMFit,
     contrast: Contrasts | None = None,
-    index: int | str | Sequence[int | str] | None = None,
+    index: Selection | None = None,
     alternative: str = "two-sided",
     ddf: str = "residual",
     *,
@@ -75,9 +75,12 @@ def lmmtest(
     if joint and (lfc != 0 or alternative != "two-sided"):
         msg = "joint=True is an F test, which has neither lfc nor a one-sided alternative."
         raise ValueError(msg)
+    if contrast is not None and index is not None:
+        msg = "index chooses coefficients and contrast combinations of them; give one of the two."
+        raise ValueError(msg)
     names = list(fit.coef.columns)
     if contrast is None:
-        L = pd.DataFrame(np.eye(len(names)), names, names).iloc[:, _positions(index, names)]
+        L = pd.DataFrame(np.eye(len(names)), names, names).iloc[:, positions("index", index, names)]
     else:
         L = contrast_matrix(contrast, names)
     if fit.moderated is not None:
@@ -93,15 +96,3 @@ def lmmtest(
         tests = t_tests(fit.projection, fit.estimates, L.to_numpy(), ddf=ddf, alternative=alternative, effect=lfc)
     columns = [f"{name}_{what}" for what in ("coef", "t", "p") for name in L.columns]
     return pd.DataFrame(np.concatenate([tests.coef, tests.t, tests.p], axis=1), fit.coef.index, columns)
-
-
-def _positions(index: int | str | Sequence[int | str] | None, names: list[str]) -> list[int]:
-    if index is None:
-        return list(range(len(names)))
-    positions = []
-    for item in [index] if isinstance(index, int | str) else index:
-        if isinstance(item, str) and item not in names:
-            msg = f"index: there is no coefficient {item!r}. {did_you_mean(item, names)}"
-            raise ValueError(msg)
-        positions.append(names.index(item) if isinstance(item, str) else int(item))
-    return positions

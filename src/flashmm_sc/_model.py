@@ -111,8 +111,9 @@ def build_models(obs: pd.DataFrame, fixed: str, random: Any, groupby: str | None
     if groupby is None:
         return [Model.of("", np.arange(len(obs)), obs, fixed, random)]
     where = f"groupby={groupby!r}"
-    factor = as_factor(complete_column(obs, groupby, where))
-    if pd.api.types.is_float_dtype(factor.categories.dtype):
+    values = complete_column(obs, groupby, where)
+    factor = as_factor(values)
+    if pd.api.types.is_float_dtype(values.dtype) and pd.api.types.is_float_dtype(factor.categories.dtype):
         msg = f"{where} holds numbers that are not whole; cut them into categories, or use them in the formula."
         raise ValueError(msg)
     if twice := repeated(map(str, factor.categories)):

@@ -24,7 +24,7 @@ from flashmm_sc._parallel import for_gene_blocks
 from flashmm_sc._prior import MAX_COMPONENTS, MIN_GENES, MIN_LEVELS, Prior, grid, learn, posterior
 from flashmm_sc._projection import Genes, Projection
 from flashmm_sc._solver import Objective
-from flashmm_sc._summary import SummaryStats, component_slices
+from flashmm_sc._summary import SummaryStats, random_intercept
 from flashmm_sc._tails import quantile, upper_tail
 
 _NEGLIGIBLE = 1e-12
@@ -83,8 +83,8 @@ def check_moderate(method: str, n_components: int) -> None:
         raise ValueError(msg)
 
 
-def moderation(stats: SummaryStats, projection: Projection, fitted: np.ndarray) -> Moderated | None:
-    """Moderate the genes of a fit; None, with a warning, where a prior can't be learned."""
+def moderation(stats: SummaryStats, projection: Projection, fitted: np.ndarray, group: str = "") -> Moderated | None:
+    """Moderate the genes of a fit (of a group of cells); None, with a warning, where a prior can't be learned."""
     levels = min(np.count_nonzero(value > 1e-9 * value[-1]) for value, _ in projection.spectra)
     reason = ""
     if len(fitted) < MIN_GENES:
@@ -92,18 +92,16 @@ def moderation(stats: SummaryStats, projection: Projection, fitted: np.ndarray) 
     elif levels < MIN_LEVELS:
         reason = f"a random component has only {levels} levels beyond the fixed effects, fewer than {MIN_LEVELS}"
     if reason:
-        warnings.warn(f"Not moderated: {reason}. Satterthwaite's df serve instead.", FlashmmWarning, stacklevel=4)
+        what = f"Group {group!r} is not moderated" if group else "Not moderated"
+        warnings.warn(f"{what}: {reason}. Satterthwaite's df serve instead.", FlashmmWarning, stacklevel=4)
         return None
     return Moderated.of(projection, Genes.of(projection, stats), fitted, mean_expression(stats))
 
 
 def mean_expression(stats: SummaryStats) -> np.ndarray:
     """Mean of each gene over the cells, from a random intercept; the root mean square where there is none."""
-    for part in component_slices(stats.d):
-        counts = stats.ZZ[part, part]
-        if np.isclose(counts.trace(), stats.n) and np.isclose(counts.sum(), stats.n):
-            return stats.ZY[part].sum(axis=0) / stats.n
-    return np.sqrt(stats.yy / stats.n)
+    part = random_intercept(stats)
+    return np.sqrt(stats.yy / stats.n) if part is None else stats.ZY[part].sum(axis=0) / stats.n
 
 
 def log_likelihoods(projection: Projection, genes: Genes, gamma: np.ndarray) -> np.ndarray:
@@ -218,7 +216,7 @@ def _tail(beta: np.ndarray, se: np.ndarray, nu: int, alternative: str, effect: f
 
 def _t_of(p: np.ndarray, coef: np.ndarray, nu: int, alternative: str) -> np.ndarray:
     """The t that has this p-value and direction."""
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):  # p may be 0
         if alternative == "two-sided":
             return np.copysign(quantile(np.log(p / 2), nu), coef)
         half = np.minimum(p, 1 - p)

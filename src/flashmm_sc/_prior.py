@@ -14,6 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import xlogy
+from threadpoolctl import threadpool_limits
 
 from flashmm_sc._projection import Projection
 
@@ -24,6 +26,7 @@ MIN_LEVELS = 2
 MAX_COMPONENTS = 2
 _POINTS = {1: 41, 2: 13}  # grid points of each component, by the number of components
 _TOL = 1e-3  # of the log-likelihood of all genes together
+_DEAD = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +64,11 @@ def grid(projection: Projection) -> np.ndarray:
 
 def learn(gamma: np.ndarray, log_lik: np.ndarray, covariate: np.ndarray) -> Prior:
     """Estimate the prior from log L (m × G) and the covariate of the genes (m)."""
-    lik = np.exp(log_lik - log_lik.max(axis=1, keepdims=True))
+    with threadpool_limits(1, "blas"):  # on vectors, threads cost more than they bring
+        return _learn(gamma, np.exp(log_lik - log_lik.max(axis=1, keepdims=True)), covariate)
+
+
+def _learn(gamma: np.ndarray, lik: np.ndarray, covariate: np.ndarray) -> Prior:
     start = np.full(len(gamma), 1 / len(gamma))
     everywhere = _em(lik, start, start, 0.0)
     n_bins = max(1, min(N_BINS, len(covariate) // MIN_GENES))
@@ -72,18 +79,21 @@ def learn(gamma: np.ndarray, log_lik: np.ndarray, covariate: np.ndarray) -> Prio
 
 
 def _em(lik: np.ndarray, start: np.ndarray, centre: np.ndarray, shrinkage: float) -> np.ndarray:
-    """Maximise Σ_g log Σ_k π_k L_gk + shrinkage Σ_k centre_k log π_k."""
-    weights, before = start, -np.inf
-    for _ in range(2000):
+    """Maximise Σ_g log Σ_k π_k L_gk + shrinkage Σ_k centre_k log π_k; points that die out are left behind."""
+    weights, alive, before = start, np.arange(len(start)), -np.inf
+    for step in range(2000):
+        if step % 50 == 0:
+            keep = weights > _DEAD
+            lik, weights, centre, alive = lik[:, keep], weights[keep] / weights[keep].sum(), centre[keep], alive[keep]
         mixture = lik @ weights
-        weights = (weights * (lik.T @ (1 / mixture)) + shrinkage * centre) / (len(lik) + shrinkage)
-        now = np.log(mixture).sum()
-        if shrinkage == 0 and now - before < _TOL:
-            break
-        if shrinkage and np.abs(now - before) < _TOL:
+        now = np.log(mixture).sum() + xlogy(shrinkage * centre, weights).sum()
+        if now - before < _TOL and step % 50 > 1:
             break
         before = now
-    return weights
+        weights = (weights * (lik.T @ (1 / mixture)) + shrinkage * centre) / (len(lik) + shrinkage * centre.sum())
+    out = np.zeros(len(start))
+    out[alive] = weights
+    return out
 
 
 def posterior(prior: np.ndarray, log_lik: np.ndarray) -> np.ndarray:

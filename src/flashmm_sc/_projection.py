@@ -110,8 +110,14 @@ class Projection:
     @cached_property
     def spectra(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """Eigenvalues, ascending, and -vectors of Z_k'RZ_k for every component."""
-        blocks = (self.ZZ[part, part].toarray() - self.A[part] @ self.ZX[part].T for part in component_slices(self.d))
-        return [np.linalg.eigh((S_kk + S_kk.T) / 2) for S_kk in blocks]
+        out = []
+        for k, part in enumerate(component_slices(self.d)):
+            if k == self.S.largest:
+                out.append((self.S.lam, self.S.U))
+            else:
+                S_kk = self.ZZ[part, part].toarray() - self.A[part] @ self.ZX[part].T
+                out.append(np.linalg.eigh((S_kk + S_kk.T) / 2))
+        return out
 
     def containment(self, L: np.ndarray) -> np.ndarray:
         """Containment degrees of freedom of each component for the columns c of L (p × r): K × r.

@@ -58,13 +58,17 @@ class StoredModel:
     moderated: Moderated | None
 
 
-def check_key(key: str, fit_key: str | None = None) -> None:
-    """Refuse a key that anndata can't write, or under which the fit lies that is tested."""
-    if fit_key is not None and key == fit_key:
-        msg = f"key_added={key!r} is the key of the fit, which the tests would overwrite; give another."
-        raise ValueError(msg)
+def check_key(adata: AnnData, key: str, *, tests: bool = False) -> None:
+    """Refuse a key that anndata can't write, that is not ours to overwrite, or, for tests, under which a fit lies."""
     if not isinstance(key, str) or not key or "/" in key:
         msg = f"key_added={key!r} can't name results in a file; give a text without '/'."
+        raise ValueError(msg)
+    found = adata.uns.get(key)
+    if found is not None and not (isinstance(found, dict) and "column_groups" in found):
+        msg = f"adata.uns[{key!r}] holds something else, which key_added={key!r} would overwrite; give another key."
+        raise ValueError(msg)
+    if tests and found is not None and "models" in found:
+        msg = f"key_added={key!r} is the key of a fit, which the tests would overwrite; give another."
         raise ValueError(msg)
 
 

@@ -269,3 +269,22 @@ def component_slices(d: Sequence[int]) -> list[slice]:
     """Positions of each component's columns among the q random columns."""
     stops = list(running_sum(d))
     return [slice(stop - size, stop) for size, stop in zip(d, stops, strict=True)]
+
+
+def random_intercept(stats: SummaryStats) -> slice | None:
+    """Columns of a component that shares out the cells, Z_k 1 = 1, from which sums over all cells can be had.
+
+    Such a component has Z_k'Z_k diagonal, whole and with trace n. So has a slope of values ±1; of several candidates the
+    one is taken whose column sums 1'Z_k'X are those of a vector nearest to the span of X, where an intercept mostly is.
+    """
+    found: list[tuple[float, slice]] = []
+    for part in component_slices(stats.d):
+        counts = stats.ZZ[part, part]
+        size = counts.diagonal()
+        error = (
+            np.abs(size - np.rint(size)).max() + abs(size.sum() - stats.n) + abs(np.abs(counts.data).sum() - size.sum())
+        )
+        if error < 1e-8 * stats.n:
+            total = stats.ZX[part].sum(axis=0)
+            found.append((float(total @ np.linalg.solve(stats.XX, total)), part))
+    return max(found, key=lambda candidate: candidate[0])[1] if found else None

@@ -10,7 +10,7 @@ import pandas as pd
 from flashmm_sc._errors import listed
 from flashmm_sc._lmm import LMMFit
 from flashmm_sc._selection import Selection, positions
-from flashmm_sc._summary import SummaryStats, component_slices
+from flashmm_sc._summary import SummaryStats, component_slices, random_intercept
 
 
 def variance_explained(fit: LMMFit, terms: Mapping[str, Selection] | None = None) -> pd.DataFrame:
@@ -71,29 +71,15 @@ def variance_explained(fit: LMMFit, terms: Mapping[str, Selection] | None = None
 
 
 def _column_totals(stats: SummaryStats) -> tuple[np.ndarray, np.ndarray]:
-    """1'X and 1'Z, from a component Z_k with Z_k 1 = 1: Z_k'Z_k diagonal and whole, as counts are, with trace n."""
-    found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-    for name, part in zip(stats.component_names, component_slices(stats.d), strict=True):
-        block = stats.ZZ[part, part]
-        counts = block.diagonal()
-        off_diagonal = np.abs(block.data).sum() - counts.sum()
-        error = np.abs(counts - np.rint(counts)).max() + abs(counts.sum() - stats.n) + abs(off_diagonal)
-        if error < 1e-8 * stats.n:
-            found[name] = stats.ZX[part].sum(axis=0), np.asarray(stats.ZZ[part].sum(axis=0)).reshape(-1)
-    if not found:
+    """1'X and 1'Z, from a random intercept."""
+    part = random_intercept(stats)
+    if part is None:
         msg = (
             "variance_explained centres the designs by the column sums of a random intercept, a component with one "
             f"indicator column a level; none of {listed(stats.component_names)} is one. Add one to the model."
         )
         raise ValueError(msg)
-    first, *others = found.values()
-    if not all(np.allclose(np.concatenate(first), np.concatenate(other), atol=1e-8 * stats.n) for other in others):
-        msg = (
-            f"Of {listed(found)}, which all look like random intercepts, some are slopes of a variable of values ±1. "
-            "Code that as 0 and 1 for variance_explained."
-        )
-        raise ValueError(msg)
-    return first
+    return stats.ZX[part].sum(axis=0), np.asarray(stats.ZZ[part].sum(axis=0)).reshape(-1)
 
 
 def _named(terms: Mapping[str, Selection], stats: SummaryStats, varies: np.ndarray) -> dict[str, np.ndarray]:

@@ -166,7 +166,7 @@ def test_wrong_keys_and_options(adata):
     fitted(adata)
     with pytest.raises(KeyError, match="Did you mean 'lmm_de'"):
         fsc.tl.lmm_variance_test(adata, null="lmm_d")
-    with pytest.raises(ValueError, match="would replace"):
+    with pytest.raises(ValueError, match="would overwrite"):
         fsc.tl.lmm_variance_test(adata, key_added="lmm_de")
     with pytest.raises(ValueError, match="corr_method='fdr' is unknown"):
         fsc.tl.lmm_variance_test(adata, corr_method="fdr")

@@ -72,6 +72,9 @@ def lmm_de_df(
     >>> best = table.sort_values("p_value").head(3)
     """
     result = read_result(adata, key)
+    if f"{key}_stat" in adata.varm:
+        msg = f"adata.uns[{key!r}] holds tests of variance components; use fsc.get.variance_test_df."
+        raise KeyError(msg)
     names, in_group = strings(result["column_names"]), strings(result["column_groups"])
     all_groups = strings(result["groups"])
     wanted = selected("coefs", coefs, [*names, *strings(result["coef_names"])], key)

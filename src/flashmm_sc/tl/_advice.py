@@ -16,12 +16,26 @@ from flashmm_sc._random_terms import RandomTerm
 logger = logging.getLogger("flashmm_sc")
 
 
-def advise(obs: pd.DataFrame, design: FixedDesign, terms: list[RandomTerm], *, ddf: str, groupby: str | None) -> None:
+def advise(
+    obs: pd.DataFrame,
+    design: FixedDesign,
+    terms: list[RandomTerm],
+    *,
+    ddf: str,
+    moderate: bool,
+    groupby: str | None,
+) -> None:
     """Warn of n - p degrees of freedom for effects between samples; hint at `groupby` where it asks the same."""
     if ddf == "residual":
         _warn_of_cells_as_samples(obs, used_columns(design.spec.formula, obs.columns, "fixed"), terms)
     name = _crossed_with_everything(design)
-    if groupby is None and name:
+    if groupby is None and name and moderate:
+        msg = (
+            f"The model pools one variance over the levels of {name!r}, which differ in real data: moderated p-values "
+            f"come out too small then. Fit one model for each level with groupby={name!r}."
+        )
+        warnings.warn(msg, FlashmmWarning, stacklevel=3)
+    elif groupby is None and name:
         logger.info(
             "Every interaction has %r in it. One model for each of its levels, groupby=%r, estimates the same effects "
             "with variances of each level's own, and is better calibrated where these differ.",

@@ -72,12 +72,12 @@ def lmm_anova(
     ['cls', 'trt', 'cls:trt']
     """
     one_of("corr_method", corr_method, CORRECTIONS)
-    check_key(key_added, key)
+    check_key(adata, key_added, tests=True)
     params = read_fit(adata, key)["params"]
-    check_moderated(params, ddf, joint=True)
+    models = read_models(adata, key)
+    check_moderated(models, ddf, joint=True)
     ddf = str(params["ddf"]) if ddf is None else ddf
     check_ddf(ddf, str(params["method"]))
-    models = read_models(adata, key)
     if not models[0].terms:
         msg = f"The formula {params['fixed']!r} has no term but the intercept, so there is nothing to test."
         raise ValueError(msg)

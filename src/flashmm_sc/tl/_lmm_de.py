@@ -162,17 +162,20 @@ def lmm_de(
     one_of("transform", transform, TRANSFORMS)
     one_of("method", method, METHODS)
     check_ddf(ddf, method)
+    ddf = "satterthwaite" if moderate else ddf  # where a prior can't be learned
     one_of("corr_method", corr_method, CORRECTIONS)
     n_threads(n_jobs)
-    check_key(key_added)
     check_anndata(adata, copy=copy)
+    check_key(adata, key_added)
     expression = find_expression(adata, layer, use_raw, mask_var)
     models = build_models(adata.obs, fixed, random, groupby)
     if moderate:
         check_moderate(method, len(models[0].random.d))
     if contrasts is not None:
         in_groups(contrasts, [(model.group, model.fixed.names) for model in models], warn=False)
-    advise(adata.obs, models[0].fixed, parse_random(random, adata.obs.columns), ddf=ddf, groupby=groupby)
+    advise(
+        adata.obs, models[0].fixed, parse_random(random, adata.obs.columns), ddf=ddf, moderate=moderate, groupby=groupby
+    )
     params = _params(locals(), adata, log_base(adata, expression, transform))
 
     rows, group = design_rows(models, adata.n_obs)
@@ -190,14 +193,16 @@ def lmm_de(
     options = Options(method, nonnegative, max_iter)
     starts = np.cumsum([0, *(model.width for model in models)]).tolist()
     fits = [
-        fit(model.stats(sums, start, i, genes), model.projection, options, ddf, moderate, n_jobs)
+        fit(model.stats(sums, start, i, genes), model.projection, options, ddf, moderate, n_jobs, model.group)
         for i, (model, start) in enumerate(zip(models, starts[:-1], strict=True))
     ]
     adata = adata.copy() if copy else adata
     write_fits(adata, key_added, models, fits, expression.kept, corr_method=corr_method, params=params, ranef=ranef)
     remove(adata, f"{key_added}_contrasts")
     if contrasts is not None:
-        lmm_test(adata, contrasts, key=key_added, key_added=f"{key_added}_contrasts", corr_method=corr_method)
+        lmm_test(
+            adata, contrasts, key=key_added, key_added=f"{key_added}_contrasts", corr_method=corr_method, n_jobs=n_jobs
+        )
     return adata if copy else None
 
 

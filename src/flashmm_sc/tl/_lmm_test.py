@@ -103,9 +103,10 @@ def lmm_test(
     """
     one_of("alternative", alternative, ALTERNATIVES)
     one_of("corr_method", corr_method, CORRECTIONS)
-    check_key(key_added, key)
+    check_key(adata, key_added, tests=True)
     params = read_fit(adata, key)["params"]
-    check_moderated(params, ddf, joint)
+    models = read_models(adata, key)
+    check_moderated(models, ddf, joint)
     ddf = str(params["ddf"]) if ddf is None else ddf
     check_ddf(ddf, str(params["method"]))
     effect = _effect(lfc, float(params["log_base"]))
@@ -115,7 +116,6 @@ def lmm_test(
     if conf_level is not None and not 0 < conf_level < 1:
         msg = f"conf_level={conf_level!r} must lie between 0 and 1, e.g. 0.95."
         raise ValueError(msg)
-    models = read_models(adata, key)
     tables = []
     for model, L in zip(models, in_groups(contrasts, [(m.group, m.coef_names) for m in models]), strict=True):
         if L is None:
@@ -159,9 +159,9 @@ def _t_tests(
     )
 
 
-def check_moderated(params: dict[str, Any], ddf: str | None, joint: bool) -> None:
+def check_moderated(models: list[StoredModel], ddf: str | None, joint: bool) -> None:
     """Refuse what a moderated fit can't serve."""
-    if params["moderate"] and (joint or ddf is not None):
+    if any(model.moderated is not None for model in models) and (joint or ddf is not None):
         what = "F tests" if joint else f"ddf={ddf!r}"
         msg = f"The fit is moderated: its t tests average over the variance ratios. For {what} fit with moderate=False."
         raise ValueError(msg)

@@ -99,11 +99,7 @@ def lmm_variance_test(
     ['sam:cls']
     """
     one_of("corr_method", corr_method, CORRECTIONS)
-    check_key(key_added)
-    for name in (key, null):
-        if name == key_added:
-            msg = f"key_added={key_added!r} is the key of a fit, which the test would replace; give another."
-            raise ValueError(msg)
+    check_key(adata, key_added, tests=True)
     fitted = read_fit(adata, key)
     params = {"key": key, "corr_method": corr_method}
     if null is None:

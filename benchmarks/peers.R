@@ -1,0 +1,54 @@
+# Pseudobulk peers as people run them: edgeR QL, limma-trend, limma-voom; lmerTest on the cells of a few genes.
+#
+#   Rscript peers.R FOLDER
+#
+# Every subfolder that has info.json (written last) is analysed unless it has peers.csv already: samples.csv (a row a
+# sample: trt 0 or 1, depth), means.csv (mean normalised values) and counts.csv (sums of counts), genes x samples without
+# names; cells.csv (a row a cell: sam, trt, genes). Writes peers.csv, a column of p-values a method, and lmer.csv.
+
+needed <- c("edgeR", "limma")
+missing <- needed[!vapply(needed, requireNamespace, logical(1), quietly = TRUE)]
+if (length(missing)) {
+  message("Not installed: ", paste(missing, collapse = ", "))
+  quit(status = 3)
+}
+suppressPackageStartupMessages({library(limma); library(edgeR)})
+
+read <- function(...) as.matrix(read.csv(file.path(...), header = FALSE))
+p_of <- function(fit) fit$p.value[, ncol(fit$p.value)]
+
+analyse <- function(folder) {
+  samples <- read.csv(file.path(folder, "samples.csv"))
+  design <- model.matrix(~ trt, samples)
+  out <- list()
+  # samples' mean normalised values, with a prior variance by mean
+  out[["limma-trend, means"]] <- p_of(eBayes(lmFit(read(folder, "means.csv"), design), trend = TRUE))
+  if (file.exists(file.path(folder, "counts.csv"))) {
+    y <- DGEList(read(folder, "counts.csv"), lib.size = samples$depth)
+    y <- calcNormFactors(y)
+    logcpm <- cpm(y, log = TRUE, prior.count = 3)
+    out[["limma-trend, log CPM"]] <- p_of(eBayes(lmFit(logcpm, design), trend = TRUE))
+    out[["limma-voom"]] <- p_of(eBayes(lmFit(voom(y, design), design)))
+    y <- estimateDisp(y, design)
+    out[["edgeR QL"]] <- glmQLFTest(glmQLFit(y, design, robust = TRUE))$table$PValue
+  }
+  write.csv(as.data.frame(out, check.names = FALSE), file.path(folder, "peers.csv"), row.names = FALSE)
+}
+
+lmer_tests <- function(folder) {
+  cells <- read.csv(file.path(folder, "cells.csv"))
+  p <- vapply(setdiff(names(cells), c("sam", "trt")), function(gene) {
+    fit <- suppressMessages(lmerTest::lmer(reformulate("trt + (1 | sam)", gene), cells))
+    summary(fit)$coefficients["trt", "Pr(>|t|)"]
+  }, numeric(1))
+  write.csv(data.frame(lmerTest = p), file.path(folder, "lmer.csv"), row.names = FALSE)
+}
+
+folders <- dirname(Sys.glob(file.path(commandArgs(trailingOnly = TRUE)[1], "*", "info.json")))
+for (folder in folders) {
+  if (!file.exists(file.path(folder, "peers.csv")))
+    tryCatch(analyse(folder), error = function(e) message(basename(folder), ": ", conditionMessage(e)))
+  if (file.exists(file.path(folder, "cells.csv")) && !file.exists(file.path(folder, "lmer.csv")) &&
+      requireNamespace("lmerTest", quietly = TRUE))
+    tryCatch(lmer_tests(folder), error = function(e) message(basename(folder), ": ", conditionMessage(e)))
+}
