@@ -5,8 +5,8 @@ of the ratios over the grid of `_prior`,
 
     p = Σ_k ω_k P(|T_ν| > |c'β̂_k| / se_k),    coef = Σ_k ω_k c'β̂_k,    se² = Σ_k ω_k (se_k² + (c'β̂_k - coef)²)
 
-and t is the t_ν quantile that has this p and the sign of coef (coef / se where p is below all floating-point numbers). At a grid point K = D (I + S D)⁻¹ is the same for all
-genes, so that c'β̂_k = c'b - (K A c)'r is one matrix product.
+and t is the t_ν quantile that has this p and the sign of coef (coef / se where p is below all floating-point numbers).
+At a grid point K = D (I + S D)⁻¹ is the same for all genes, so that c'β̂_k = c'b - (K A c)'r is one matrix product.
 """
 
 from __future__ import annotations

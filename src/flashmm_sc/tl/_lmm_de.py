@@ -124,7 +124,8 @@ def lmm_de(
     `adata.varm['lmm_de_theta_cov']` : float64, genes × components × components
         Inverse of the observed information.
     `adata.varm['lmm_de_status' | '_loglik' | '_n_iter']` : genes × groups
-        Status codes count into `adata.uns['lmm_de']['status_names']`, 0 is "ok".
+        Status codes (int8) count into `adata.uns['lmm_de']['status_names']`, 0 is "ok"; the others are float64, NaN for
+        masked genes.
     `adata.varm['lmm_de_ranef']` : float64, genes × random effects
         With `ranef=True`; names in `adata.uns['lmm_de']['ranef_names']`.
     `adata.varm['lmm_de_theta_shrunk' | '_ols' | '_zry' | '_yry' | '_mean']` : float64
@@ -139,6 +140,8 @@ def lmm_de(
     ------
     KeyError
         For a column, layer or mask that `adata` lacks.
+    TypeError
+        For something else than an AnnData or a formula, and for a matrix that can't be streamed.
     ValueError
         For missing values in obs, a rank-deficient design, random terms that can't be estimated, values that the
         transform can't take, and unknown options. `adata` is then as it was.
