@@ -13,6 +13,7 @@ traces from Z'Z instead of S = Z'RZ. A step that leaves the domain or raises f i
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from itertools import product
 
 import numpy as np
 
@@ -114,16 +115,17 @@ def optimise(
     """
     m = len(genes.yRy)
     point = _start(objective, genes, nonnegative) if start is None else objective(genes, start)
-    converged, n_iter, scale = np.zeros(m, bool), np.zeros(m, int), np.ones(m)
+    converged, n_iter, scale, escape = np.zeros(m, bool), np.zeros(m, int), np.ones(m), np.ones(m, bool)
     active, subset, here = np.arange(m), genes, point
     for _ in range(max_iter):
-        step, decrement, newton = _step(here, nonnegative)
+        step, decrement, newton, saddle = _step(here, nonnegative, escape[active])
         rise = 1e-12 * (objective.nu + np.abs(here.f)) + np.where(newton, _ROUNDING, 0.0)
         gamma = here.gamma + scale[active, None] * step
         trial = objective(subset, np.maximum(gamma, 0.0) if nonnegative else gamma)
         n_iter[active] += 1
         accepted = trial.f <= here.f + rise
-        scale[active] = np.where(accepted, 1.0, scale[active] / 4)
+        scale[active] = np.where(accepted | saddle, 1.0, scale[active] / 4)
+        escape[active[saddle & ~accepted]] = False
         here = here.replaced(accepted, trial)
         done = (decrement <= tol) | (newton & accepted & (decrement <= _POLISH))
         converged[active[done]] = True
@@ -134,12 +136,12 @@ def optimise(
     return Optimum(point, converged, n_iter)
 
 
-def _step(point: Point, nonnegative: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Descent step of each gene, its decrement g'H⁻¹g, and whether it is a Newton step (else Fisher scoring).
+def _step(point: Point, nonnegative: bool, escape: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Descent step of each gene, its decrement g'H⁻¹g, and whether it is Newton's (else Fisher's) or leaves a saddle.
 
     Components at zero, or closer to it than matters, whose gradient points outwards are held at zero. Newton's matrix
     serves where it is safely positive relative to the Fisher matrix, which is semidefinite always, or where its step is
-    short. At a saddle point the step follows the negative curvature.
+    short. At a saddle point the step follows the negative curvature, in genes that may still `escape`.
 
     Free components: f falls without bound towards some edges of the domain, and a long step may skip the optimum on its
     way there. A step of length 1 in the metric |T_kl|² can't leave the domain (|Σ Δ_k T_kk| bounds the relative change
@@ -157,27 +159,31 @@ def _step(point: Point, nonnegative: bool) -> tuple[np.ndarray, np.ndarray, np.n
     with np.errstate(divide="ignore", invalid="ignore"):
         short = np.sum((slope / value) ** 2, axis=1) < 1.0
     newton = (lowest > 0.02) | ((lowest > 1e-8) & short)
-    downwards = -np.copysign(vector[:, :, 0], slope[:, :1])
+    downwards = -np.copysign(1.0, slope[:, :1]) * vector[:, :, 0]
+    if nonnegative:
+        outwards = lambda direction: ((direction < -1e-3) & (point.gamma * unit < 1e-6)).any(axis=1)
+        downwards[outwards(downwards)] *= -1
+        escape = escape & ~outwards(downwards)
     if not newton.all():
         low, vector[~newton] = np.linalg.eigh(scaled(point.expected)[~newton])
         value[~newton] = np.maximum(low, 1e-6)
         slope = np.einsum("ijk,ij->ik", vector, grad)
     step = -np.einsum("ijk,ik->ij", vector, slope / value)
     decrement = np.sum(slope**2 / value, axis=1) + np.sum(held * point.grad * point.gamma, axis=1)
-    saddle = (lowest < -1e-4) & (decrement < _SADDLE)
+    saddle = escape & (lowest < -1e-4) & (decrement < _SADDLE)
     step = np.where(saddle[:, None], 0.5 * downwards, step) / unit
     decrement[saddle] = np.inf
     if not nonnegative:
         length = np.sqrt(np.maximum(np.einsum("ij,ijk,ik->i", step, point.norm, step), 0.0))
         step /= np.maximum(1.0, length)[:, None]
-    return np.where(held, -point.gamma, step), decrement, newton
+    return np.where(held, -point.gamma, step), decrement, newton, saddle
 
 
 def _start(objective: Objective, genes: Genes, nonnegative: bool) -> Point:
-    """Begin from the quadratic (MINQUE-0) estimate or, where that is better, from a point on a ray of ratios.
+    """Begin from the quadratic (MINQUE-0) estimate or, where that is better, from a point of a coarse grid of ratios.
 
-    MINQUE-0 solves [|S_kl|², tr S_kk; tr S_ll, ν] (s, s_0) = (|r_k|², y'Ry), one matrix for all genes. The ray
-    γ_k = t q_k / tr S_kk guards against a lesser optimum.
+    MINQUE-0 solves [|S_kl|², tr S_kk; tr S_ll, ν] (s, s_0) = (|r_k|², y'Ry), one matrix for all genes. The grid,
+    multiples of q_k / tr S_kk (of all together from three components on), guards against a lesser optimum.
     """
     projection = objective.projection
     factor = projection.S.factor(np.zeros((1, len(projection.d))))
@@ -189,10 +195,16 @@ def _start(objective: Objective, genes: Genes, nonnegative: bool) -> Point:
     low = 0.0 if nonnegative else -0.3 / (len(unit) * np.sqrt(np.diag(norm)))
     residual = np.maximum(theta[:, -1:], 0.01 * genes.yRy[:, None] / projection.n)
     point = objective(genes, np.clip(theta[:, :-1] / residual, low, 1e4 * unit))
-    ray = np.append(0.0, np.geomspace(1e-3, 1e3, 40)) if len(unit) == 1 else np.array([0.0, 0.1, 10.0])
-    f = _between(objective.values(genes, ray[:, None] * unit))
+    if len(unit) == 1:
+        shares = np.append(0.0, np.geomspace(1e-3, 1e3, 40))[:, None]
+    else:
+        few = np.array([0.0, 0.1, 1.0, 10.0])
+        shares = np.array(list(product(few, few))) if len(unit) == 2 else np.repeat(few[:, None], len(unit), axis=1)
+    ratios = shares * unit
+    f = objective.values(genes, ratios)
+    f = _between(f) if len(unit) == 1 else f
     better = np.flatnonzero(f.min(axis=1) < point.f)
-    point.put(better, objective(genes[better], ray[f.argmin(axis=1)[better], None] * unit))
+    point.put(better, objective(genes[better], ratios[f.argmin(axis=1)[better]]))
     return point
 
 
