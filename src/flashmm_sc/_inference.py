@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import betainc, stdtrit
+from scipy.special import betainc, betaincc, stdtrit
 
 from flashmm_sc._ddf import DDF, Combinations, capped, kenward_roger_variance, satterthwaite, variances
 from flashmm_sc._errors import one_of
@@ -124,8 +124,13 @@ def t_and_p(
 
 
 def _two_sided(t: np.ndarray, df: np.ndarray) -> np.ndarray:
-    """P(|T| > |t|), exact in the far tail: the incomplete beta function at df / (df + t²)."""
-    return betainc(df / 2, 0.5, df / (df + t**2))
+    """P(|T| > |t|), exact for small t as well as in the far tail: an incomplete beta function of t² / (df + t²)."""
+    square = t**2
+    with np.errstate(invalid="ignore"):
+        p = betaincc(0.5, df / 2, square / (df + square))
+        far = square > df
+        p[far] = betainc(df[far] / 2, 0.5, df[far] / (df[far] + square[far]))
+    return p
 
 
 def _one_sided(t: np.ndarray, df: np.ndarray, alternative: str) -> np.ndarray:

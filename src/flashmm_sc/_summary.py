@@ -65,6 +65,13 @@ class SummaryStats:
 
     def __post_init__(self) -> None:
         set_ = lambda name, value: object.__setattr__(self, name, value)
+        for name in ("XX", "XY", "ZX", "ZY"):
+            if len(np.shape(getattr(self, name))) != 2 or sp.issparse(getattr(self, name)):
+                msg = f"{name} must be a dense matrix of two dimensions; only ZZ may be sparse."
+                raise ValueError(msg)
+        if self.n != int(self.n):
+            msg = f"n={self.n} is no number of cells; give a whole number."
+            raise ValueError(msg)
         p, m, q = len(self.XX), np.shape(self.XY)[1], len(self.ZX)
         d = tuple(int(k) for k in np.atleast_1d(self.d)) or (q,)
         set_("d", d)
@@ -83,6 +90,13 @@ class SummaryStats:
             _check_array(name, getattr(self, name), shape)
         if min(d, default=0) < 1 or sum(d) != q:
             msg = f"d={d} should hold the columns of each random component, {q} in total (the rows of ZX)."
+            raise ValueError(msg)
+        if "residual" in self.component_names:
+            msg = "A random component is called 'residual', as the residual variance is; give it another name."
+            raise ValueError(msg)
+        least = (self.XY**2 / np.maximum(self.XX.diagonal(), 1e-300)[:, None]).max(axis=0, initial=0.0)
+        if (self.yy < least * (1 - 1e-9)).any():
+            msg = "yy is smaller than XY and XX allow (Cauchy and Schwarz); are they sums over the same cells?"
             raise ValueError(msg)
 
     @property
