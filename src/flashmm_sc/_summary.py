@@ -95,7 +95,7 @@ class SummaryStats:
             msg = "A random component is called 'residual', as the residual variance is; give it another name."
             raise ValueError(msg)
         least = (self.XY**2 / np.maximum(self.XX.diagonal(), 1e-300)[:, None]).max(axis=0, initial=0.0)
-        if (self.yy < least * (1 - 1e-9)).any():
+        if (self.yy + 1e-300 < least * (1 - 1e-9)).any():  # squares of tiny values underflow
             msg = "yy is smaller than XY and XX allow (Cauchy and Schwarz); are they sums over the same cells?"
             raise ValueError(msg)
 
