@@ -100,7 +100,7 @@ def deseq(study: Study, design: str) -> pd.DataFrame:
             counts, obs = counts[paired], obs[paired]
         if obs["trt"].value_counts().reindex(["A", "B"], fill_value=0).min() < 2:
             continue
-        genes = np.flatnonzero(study.tested[t])[:DESEQ_GENES]
+        genes = np.sort(np.random.default_rng(0).permutation(np.flatnonzero(study.tested[t]))[:DESEQ_GENES])
         counts = pd.DataFrame(counts[:, genes].astype(int), obs.index, study.tested.index[genes])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
