@@ -4,7 +4,8 @@ Both kernels add, for every stored value v of gene j in cell i, v² to ``yy[grou
 ``WY[c, gene[j]]`` for each nonzero x = W[i, c] of the cell's design row. They visit the cells of a gene in the same
 order, so the sums are the same to the last bit for every container, block size and number of threads.
 
-Each works on the genes (columns) `first` to `last` only: threads take different genes and never meet.
+Each works on the genes (columns) `first` to `last` only: threads take different genes and never meet. A row or column is
+first decoded, then added: loops that do one thing each take less than half the time of one loop that does it all.
 """
 
 from __future__ import annotations
@@ -23,65 +24,78 @@ def log_table(transform: str | None) -> np.ndarray:
     return {None: counts, "log1p": np.log1p(counts), "log2p1": np.log1p(counts) / _LN2}[transform]
 
 
-@numba.njit(inline="always")
-def _transformed(v, kind, table):  # type: ignore[no-untyped-def]
-    """Value on the fitted scale; NaN where it can't be used (NaN, infinite, or negative under a logarithm)."""
-    if kind != 0:
-        if not v >= 0.0:
-            return np.nan
-        k = int(v) if v < table.size else -1
-        if k == v:
-            return table[k]
-        v = np.log1p(v) if kind == 1 else np.log1p(v) / _LN2
-    return v if abs(v) < np.inf else np.nan
+@numba.njit(nogil=True, cache=True)
+def _decode(indices, data, start, stop, last, place, kind, table, at, value):  # type: ignore[no-untyped-def]
+    """Write `place[j]` and the transformed value of the stored values before index `last`; where place is -1, skip.
+
+    Return how many, or -1 - k for the first k that can't be used: NaN, infinite, or negative under a logarithm.
+    """
+    size = 0
+    for k in range(start, stop):
+        j = indices[k]
+        if j >= last:
+            break
+        t = place[j]
+        if t < 0:
+            continue
+        v = np.float64(data[k])
+        if kind != 0:
+            if not v >= 0.0:
+                return -1 - k
+            count = np.uint32(v) if v < table.size else np.uint32(0)
+            if count == v:
+                v = table[count]
+            else:
+                v = np.log1p(v) if kind == 1 else np.log1p(v) / _LN2
+        if not abs(v) < np.inf:
+            return -1 - k
+        at[size], value[size] = t, v
+        size += 1
+    return size
 
 
 @numba.njit(nogil=True, cache=True)
 def add_rows(indptr, indices, data, first, last, gene, group, Wp, Wi, Wx, kind, table, WY, yy):  # type: ignore[no-untyped-def]
     """Add a block of cells in CSR form (sorted indices); return the first unusable (row, column) or (-1, -1)."""
+    longest = np.diff(indptr).max() if indptr.size > 1 else 0
+    at, value = np.empty(longest, np.uint32), np.empty(longest)
     for i in range(indptr.size - 1):
-        g = group[i]
-        if g < 0:
+        if group[i] < 0:
             continue
         start, stop = indptr[i], indptr[i + 1]
         if first > 0:
             start += np.searchsorted(indices[start:stop], first)
-        for k in range(start, stop):
-            j = indices[k]
-            if j >= last:
-                break
-            t = gene[j]
-            if t < 0:
-                continue
-            v = _transformed(np.float64(data[k]), kind, table)
-            if np.isnan(v):
-                return i, j
-            yy[g, t] += v * v
-            for e in range(Wp[i], Wp[i + 1]):
-                WY[Wi[e], t] += Wx[e] * v
+        size = _decode(indices, data, start, stop, last, gene, kind, table, at, value)
+        if size < 0:
+            return i, np.int64(indices[-1 - size])
+        squares = yy[group[i]]
+        for k in range(size):
+            squares[at[k]] += value[k] * value[k]
+        for e in range(Wp[i], Wp[i + 1]):
+            sums, x = WY[Wi[e]], Wx[e]
+            for k in range(size):
+                sums[at[k]] += x * value[k]
     return -1, -1
 
 
 @numba.njit(nogil=True, cache=True)
 def add_columns(indptr, indices, data, first, last, gene, group, Wp, Wi, Wx, kind, table, WY, yy):  # type: ignore[no-untyped-def]
     """Add a block of genes in CSC form (sorted indices); return the first unusable (row, column) or (-1, -1)."""
-    one = np.zeros(WY.shape[0])
+    cell = np.where(group < 0, -1, np.arange(group.size))
+    longest = np.diff(indptr).max() if indptr.size > 1 else 0
+    at, value, sums = np.empty(longest, np.uint32), np.empty(longest), np.empty(WY.shape[0])
     for j in range(first, last):
         t = gene[j]
         if t < 0:
             continue
-        one[:] = 0.0
-        for k in range(indptr[j], indptr[j + 1]):
-            i = indices[k]
-            g = group[i]
-            if g < 0:
-                continue
-            v = _transformed(np.float64(data[k]), kind, table)
-            if np.isnan(v):
-                return i, j
-            yy[g, t] += v * v
+        size = _decode(indices, data, indptr[j], indptr[j + 1], cell.size, cell, kind, table, at, value)
+        if size < 0:
+            return np.int64(indices[-1 - size]), j
+        sums[:] = WY[:, t]
+        for k in range(size):
+            i, v = np.int64(at[k]), value[k]
+            yy[group[i], t] += v * v
             for e in range(Wp[i], Wp[i + 1]):
-                one[Wi[e]] += Wx[e] * v
-        for c in range(one.size):
-            WY[c, t] = one[c]
+                sums[Wi[e]] += Wx[e] * v
+        WY[:, t] = sums
     return -1, -1
