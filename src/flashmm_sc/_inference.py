@@ -9,12 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import betainc, betaincc, stdtrit
+from scipy.special import stdtrit
 
 from flashmm_sc._ddf import DDF, Combinations, capped, kenward_roger_variance, satterthwaite, variances
 from flashmm_sc._errors import one_of
 from flashmm_sc._parallel import for_gene_blocks
 from flashmm_sc._projection import Projection
+from flashmm_sc._tails import upper_tail
 
 ALTERNATIVES = ("two-sided", "less", "greater")
 
@@ -112,8 +113,7 @@ def t_and_p(
     """t-values and p-values; with an effect the treat test (McCarthy & Smyth, Bioinformatics 2009)."""
     if effect == 0:
         t = coef / se
-        both = _two_sided(t, df)
-        return t, both if alternative == "two-sided" else _one_sided(t, df, alternative)
+        return t, 2 * upper_tail(np.abs(t), df) if alternative == "two-sided" else _one_sided(t, df, alternative)
     if alternative == "two-sided":
         size = np.abs(coef)
         near, far = (size - effect) / se, (size + effect) / se
@@ -123,16 +123,5 @@ def t_and_p(
     return t, _one_sided(t, df, alternative)
 
 
-def _two_sided(t: np.ndarray, df: np.ndarray) -> np.ndarray:
-    """P(|T| > |t|), exact for small t as well as in the far tail: an incomplete beta function of t² / (df + t²)."""
-    square = t**2
-    with np.errstate(invalid="ignore"):
-        p = betaincc(0.5, df / 2, square / (df + square))
-        far = square > df
-        p[far] = betainc(df[far] / 2, 0.5, df[far] / (df[far] + square[far]))
-    return p
-
-
 def _one_sided(t: np.ndarray, df: np.ndarray, alternative: str) -> np.ndarray:
-    half = _two_sided(t, df) / 2
-    return np.where((t < 0) == (alternative == "less"), half, 1 - half)
+    return upper_tail(t if alternative == "greater" else -t, df)
