@@ -1,15 +1,8 @@
 """FLASH-MM for AnnData: linear mixed models for every gene, from sums over cells."""
 
+from importlib import import_module
 from importlib.metadata import version
-
-from flashmm_sc import datasets, get, pl, tl
-from flashmm_sc._contrasts import contrast_matrix
-from flashmm_sc._errors import FlashmmWarning
-from flashmm_sc._lmm import LMMFit, lmm, lmmfit
-from flashmm_sc._lmmtest import lmmtest
-from flashmm_sc._lrt import lrt
-from flashmm_sc._summary import SummaryStats, sslmm
-from flashmm_sc._varexp import variance_explained
+from typing import TYPE_CHECKING
 
 __version__ = version("flashmm-sc")
 
@@ -29,3 +22,38 @@ __all__ = [
     "tl",
     "variance_explained",
 ]
+
+# Names are imported at first use, since what they need takes seconds to import. Type checkers and editors read this.
+if TYPE_CHECKING:
+    from flashmm_sc import datasets, get, pl, tl
+    from flashmm_sc._contrasts import contrast_matrix
+    from flashmm_sc._errors import FlashmmWarning
+    from flashmm_sc._lmm import LMMFit, lmm, lmmfit
+    from flashmm_sc._lmmtest import lmmtest
+    from flashmm_sc._lrt import lrt
+    from flashmm_sc._summary import SummaryStats, sslmm
+    from flashmm_sc._varexp import variance_explained
+else:  # hidden from type checkers, which would take any name to exist
+    _MODULES = {
+        "FlashmmWarning": "_errors",
+        "LMMFit": "_lmm",
+        "SummaryStats": "_summary",
+        "contrast_matrix": "_contrasts",
+        "lmm": "_lmm",
+        "lmmfit": "_lmm",
+        "lmmtest": "_lmmtest",
+        "lrt": "_lrt",
+        "sslmm": "_summary",
+        "variance_explained": "_varexp",
+    }
+
+    def __getattr__(name: str) -> object:
+        if name not in __all__:
+            msg = f"module {__name__!r} has no attribute {name!r}"
+            raise AttributeError(msg)
+        module = import_module(f"{__name__}.{_MODULES.get(name, name)}")
+        value = globals()[name] = getattr(module, name) if name in _MODULES else module
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import anndata as ad
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from flashmm_sc._blocks import blocks
 from flashmm_sc.datasets._simu_design import check_same_cells, numbered
@@ -129,6 +128,8 @@ def _drawn(rng: np.random.Generator, n_genes: int, cells: pd.Index) -> Reference
     sum of NB numbers with the same mean/size is NB, which gives the library sizes. Both have the distribution they
     have in FLASHMM, but are independent of each other.
     """
+    from scipy import stats  # slow to import
+
     n_cells = len(cells)
     mu, size = 1 + rng.poisson(1, n_genes), 1 + rng.poisson(1, n_genes)
     mean, var = np.empty(n_genes), np.empty(n_genes)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 
 from flashmm_sc._errors import did_you_mean, listed
@@ -67,7 +66,8 @@ def variance_prior(
     >>> fsc.tl.lmm_de(adata, "~ trt", "sam", transform="log1p", moderate=True)
     >>> ax = fsc.pl.variance_prior(adata, show=False)
     """
-    from scanpy import settings  # slow to import
+    import matplotlib.pyplot as plt  # slow to import, as is scanpy
+    from scanpy import settings
 
     models = {model.group: model for model in read_models(adata, key)}
     model = models[_chosen("group", group, list(models))]

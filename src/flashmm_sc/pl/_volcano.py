@@ -7,11 +7,8 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from adjustText import adjust_text
-from matplotlib import patheffects
 
 from flashmm_sc._errors import FlashmmWarning, did_you_mean, listed
 from flashmm_sc.get import lmm_de_df
@@ -92,7 +89,8 @@ def volcano(
     >>> ax = fsc.pl.volcano(adata, "cls[2]:trt[T.B]", labels=5, show=False)
     >>> ax.figure.savefig("volcano.pdf")  # doctest: +SKIP
     """
-    from scanpy import settings  # slow to import
+    import matplotlib.pyplot as plt  # slow to import, as is scanpy
+    from scanpy import settings
 
     if not (0 < alpha <= 1 and min_effect >= 0):
         msg = f"alpha={alpha!r} must be above 0 and at most 1, and min_effect={min_effect!r} not negative."
@@ -200,6 +198,8 @@ def _threshold(drawn: pd.DataFrame, alpha: float) -> float | None:
 
 def _draw_title(ax: Axes, title: str) -> None:
     """Title, and below it in one row what the colours mean."""
+    import matplotlib.pyplot as plt
+
     legend = ax.legend(
         loc="lower center",
         bbox_to_anchor=(0.5, 1),
@@ -216,6 +216,9 @@ def _draw_title(ax: Axes, title: str) -> None:
 
 def _draw_labels(ax: Axes, drawn: pd.DataFrame, labelled: pd.DataFrame) -> None:
     """Label genes towards the middle, where a volcano has room, then move labels apart."""
+    from adjustText import adjust_text
+    from matplotlib import patheffects
+
     ax.margins(0.1)
     outline = [patheffects.withStroke(linewidth=2, foreground="white")]
     texts = [
