@@ -10,9 +10,17 @@ import pytest
 import scipy.sparse as sp
 from containers import DTYPES, IN_MEMORY, assert_same
 
-from flashmm_sc._accumulate import accumulate
+from flashmm_sc._accumulate import Part
+from flashmm_sc._accumulate import accumulate as accumulate_parts
+from flashmm_sc._rows import Rows
 
 IN_LOG = {None: lambda x: x, "log1p": np.log1p, "log2p1": lambda x: np.log1p(x) / np.log(2)}
+
+
+def accumulate(X, W, *, group=None, gene=None, **options):
+    """Sums over one matrix with the rows of W at hand."""
+    part = Part.of(X) if gene is None else Part(X, gene)
+    return accumulate_parts([part], Rows.of(sp.csr_array(W), group), **options)
 
 
 @pytest.fixture(scope="session")

@@ -11,16 +11,18 @@ from flashmm_sc._model import Model
 from flashmm_sc._terms import type3
 
 
-def model_of(fixed: str, random: object) -> tuple[Model, np.ndarray]:
-    obs = rd.obs()
-    return Model.of("", np.arange(len(obs)), obs, fixed, random), np.log2(1 + rd.counts().toarray())
+def model_of(fixed: str, random: object) -> tuple[Model, np.ndarray, np.ndarray]:
+    """A model of the reference data, its rows [X Z] and the expression."""
+    model, rows = Model.of("", rd.obs(), fixed, random)
+    return model, rows.cut(0, rows.n)[0].toarray(), np.log2(1 + rd.counts().toarray())
 
 
 def fitted(fixed: str, random: object, genes: list[str]) -> tuple[fsc.LMMFit, Model]:
-    model, Y = model_of(fixed, random)
+    model, W, Y = model_of(fixed, random)
     Y = pd.DataFrame(Y, columns=rd.genes())[genes]
-    X = pd.DataFrame(model.fixed.matrix.toarray(), columns=model.fixed.names)
-    return fsc.lmmfit(Y, X, model.random.matrix, model.random.d, nonnegative=True), model
+    p = len(model.fixed.names)
+    X = pd.DataFrame(W[:, :p], columns=model.fixed.names)
+    return fsc.lmmfit(Y, X, W[:, p:], model.random.d, nonnegative=True), model
 
 
 @pytest.mark.parametrize("ddf", ["satterthwaite", "kenward-roger"])
@@ -82,7 +84,7 @@ def test_dependent_contrasts_are_named():
 
 
 def test_type3_averages_over_the_levels_of_other_factors():
-    model, _ = model_of("~ cls * trt", "sam")
+    model, _, _ = model_of("~ cls * trt", "sam")
     names = model.fixed.names
     L = type3(model.fixed, rd.obs())["trt"][:, 0]
     ratio = L / L[names.index("trt[T.B]")]
@@ -100,7 +102,7 @@ def test_type3_averages_over_the_levels_of_other_factors():
     ],
 )
 def test_type3_of_any_formula_spans_the_terms(fixed, terms):
-    model, _ = model_of(fixed, "sam")
+    model, _, _ = model_of(fixed, "sam")
     assert list(model.terms) == terms
     for name, L in model.terms.items():
         assert L.shape == (len(model.fixed.names), len(model.fixed.terms[name]))

@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-import scipy.sparse as sp
-from containers import assert_same
 
 from flashmm_sc import FlashmmWarning
-from flashmm_sc._accumulate import Sums, accumulate
-from flashmm_sc._model import build_models, design_rows
+from flashmm_sc._accumulate import Part, Sums, accumulate
+from flashmm_sc._model import build_models
+from flashmm_sc._rows import Rows
 
 FIXED, RANDOM = "~ trt + score", "sam + batch"
 
@@ -24,34 +23,42 @@ def obs(cells):
     return obs
 
 
+def expected_designs(cells):
+    """X and Z of some cells by their definition."""
+    X = np.column_stack([np.ones(len(cells)), cells["trt"] == "B", cells["score"]]).astype(float)
+    return X, np.hstack([pd.get_dummies(cells[name]).to_numpy(float) for name in ("sam", "batch")])
+
+
 @pytest.mark.parametrize("groupby", [None, "type"])
 def test_each_model_has_the_designs_of_its_cells(obs, groupby):
-    models = build_models(obs, FIXED, RANDOM, groupby)
+    models, rows = build_models(obs, FIXED, RANDOM, groupby)
     assert [model.group for model in models] == ([""] if groupby is None else ["T/NK", "NK"])
-    for model in models:
+    for model, (cells, _) in zip(models, rows.parts, strict=True):
         inside = obs if groupby is None else obs[obs["type"] == model.group]
-        assert obs.index[model.cells].tolist() == inside.index.tolist()
-        X = np.column_stack([np.ones(len(inside)), inside["trt"] == "B", inside["score"]]).astype(float)
-        Z = np.hstack([pd.get_dummies(inside[name]).to_numpy(float) for name in ("sam", "batch")])
-        np.testing.assert_array_equal(model.fixed.matrix.toarray(), X)
-        np.testing.assert_array_equal(model.random.matrix.toarray(), Z)
+        assert obs.index[cells].tolist() == inside.index.tolist()
+        assert model.n == len(inside)
+        X, Z = expected_designs(inside)
         for found, expected in [(model.XX, X.T @ X), (model.ZX, Z.T @ X), (model.projection.ZZ.toarray(), Z.T @ Z)]:
             np.testing.assert_allclose(found, expected, rtol=1e-13)
         assert model.fixed.names == ["Intercept", "trt[T.B]", "score"]
-        assert model.ranef_names[:2] == ["sam[s0]", "sam[s1]"]
-        assert model.ranef_names[-3:] == ["batch[x]", "batch[y]", "batch[z]"]
+        assert model.random.ranef_names[:2] == ["sam[s0]", "sam[s1]"]
+        assert model.random.ranef_names[-3:] == ["batch[x]", "batch[y]", "batch[z]"]
         assert model.width == 3 + 8 + 3
 
 
 def test_rows_lie_side_by_side_and_sums_are_taken_apart_again(obs, counts):
-    models = build_models(obs, FIXED, RANDOM, "type")
-    rows, group = design_rows(models, len(obs))
+    models, rows = build_models(obs, FIXED, RANDOM, "type")
+    W, group = rows.cut(0, len(obs))
     names = np.array([models[index].group for index in group])
     np.testing.assert_array_equal(names, obs["type"])
-    sums = accumulate(counts, rows, group=group)
+    sums = accumulate([Part.of(counts)], rows)
     for index, (model, start) in enumerate(zip(models, [0, 14], strict=True)):
+        inside = (obs["type"] == model.group).to_numpy()
+        X, Z = expected_designs(obs[inside])
+        np.testing.assert_array_equal(W[inside].toarray()[:, start : start + 14], np.hstack([X, Z]))
+        assert W[inside].sum() == W[inside][:, start : start + 14].sum()
         stats = model.stats(sums, start, index, list("abcdefghijkl"))
-        Y, X, Z = counts[model.cells], model.fixed.matrix.toarray(), model.random.matrix.toarray()
+        Y = counts[inside]
         for found, expected in [(stats.XY, X.T @ Y), (stats.ZY, Z.T @ Y), (stats.yy, (Y**2).sum(axis=0))]:
             np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
         assert (stats.n, stats.d) == (len(Y), (8, 3))
@@ -60,9 +67,9 @@ def test_rows_lie_side_by_side_and_sums_are_taken_apart_again(obs, counts):
 
 
 def test_one_model_of_all_cells_has_the_rows_as_they_are(obs):
-    [model] = models = build_models(obs, FIXED, RANDOM, None)
-    rows, group = design_rows(models, len(obs))
-    np.testing.assert_array_equal(rows.toarray(), sp.hstack([model.fixed.matrix, model.random.matrix]).toarray())
+    _, rows = build_models(obs, FIXED, RANDOM, None)
+    W, group = rows.cut(0, len(obs))
+    np.testing.assert_array_equal(W.toarray(), np.hstack(expected_designs(obs)))
     assert group.tolist() == [0] * len(obs)
 
 
@@ -70,7 +77,7 @@ def test_groups_that_cannot_be_fitted_are_left_out(obs):
     obs["type"] = obs["cls"].where(obs["trt"] == "B", obs["cls"].replace("B", "control/B"))
     obs.loc[obs.index[:2], "type"] = "two cells"
     with pytest.warns(FlashmmWarning, match="3 of 4 groups of groupby='type' are left out:") as caught:
-        models = build_models(obs, FIXED, RANDOM, "type")
+        models, rows = build_models(obs, FIXED, RANDOM, "type")
     assert len(caught) == 1
     message = str(caught[0].message)
     for group, reason in {
@@ -81,11 +88,11 @@ def test_groups_that_cannot_be_fitted_are_left_out(obs):
         assert f"{group!r}: " in message
         assert reason in message.split(f"{group!r}: ")[1].split("\n")[0]
     assert [model.group for model in models] == ["NK"]
-    rows, group = design_rows(models, len(obs))
+    W, group = rows.cut(0, len(obs))
     inside = (obs["type"] == "NK").to_numpy()
     assert group.tolist() == np.where(inside, 0, -1).tolist()
-    assert rows[~inside].nnz == 0
-    assert_same(rows[inside].toarray(), sp.hstack([models[0].fixed.matrix, models[0].random.matrix]).toarray())
+    assert W[~inside].nnz == 0
+    np.testing.assert_array_equal(W[inside].toarray(), np.hstack(expected_designs(obs[inside])))
 
 
 def test_no_group_can_be_fitted(obs):
@@ -108,7 +115,7 @@ def test_message_for_a_number_as_groups_is_short(obs):
 
 def test_whole_numbers_are_groups_too(obs):
     obs["leiden"] = np.where(obs["cls"] == "B", 1.0, 0.0)
-    assert [model.group for model in build_models(obs, FIXED, RANDOM, "leiden")] == ["0", "1"]
+    assert [model.group for model in build_models(obs, FIXED, RANDOM, "leiden")[0]] == ["0", "1"]
 
 
 def test_a_component_cannot_be_called_residual(obs):
@@ -118,10 +125,10 @@ def test_a_component_cannot_be_called_residual(obs):
 
 def test_sums_of_other_groups_play_no_part(obs, counts):
     """The statistics of a group from the sums over its own rows only."""
-    models = build_models(obs, FIXED, RANDOM, "type")
-    rows, group = design_rows(models, len(obs))
-    both = accumulate(counts, rows, group=group)
-    only = accumulate(counts, rows, group=np.where(group == 1, 1, -1))
+    models, rows = build_models(obs, FIXED, RANDOM, "type")
+    other, own = rows.parts
+    both = accumulate([Part.of(counts)], rows)
+    only = accumulate([Part.of(counts)], Rows(rows.n, rows.encoder, [(other[0][:0], other[1][:0]), own]))
     stats = [models[1].stats(Sums(sums.WY, sums.yy), 14, 1, list("abcdefghijkl")) for sums in (both, only)]
     for name in ("XY", "ZY", "yy"):
         np.testing.assert_array_equal(getattr(stats[0], name), getattr(stats[1], name))

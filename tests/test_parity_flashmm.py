@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import reference_data as rd
+from scipy.sparse import csr_array
 
 import flashmm_sc as fsc
 from flashmm_sc._model import Model
@@ -25,9 +26,10 @@ PAIRS = list(product(rd.random_of, METHODS))
 
 
 @cache
-def model_of(design: str) -> Model:
-    obs = rd.obs()
-    return Model.of("", np.arange(len(obs)), obs, rd.FIXED, rd.random_of[design])
+def model_of(design: str) -> tuple[Model, csr_array]:
+    """A model of the reference data, and its rows [X Z]."""
+    model, rows = Model.of("", rd.obs(), rd.FIXED, rd.random_of[design])
+    return model, rows.cut(0, rows.n)[0]
 
 
 @cache
@@ -37,12 +39,10 @@ def log_counts() -> pd.DataFrame:
 
 @cache
 def fit_of(design: str, method: str, nonnegative: bool = False) -> fsc.LMMFit:
-    model = model_of(design)
-    X = pd.DataFrame(model.fixed.matrix.toarray(), columns=model.fixed.names)
-    Z = pd.DataFrame.sparse.from_spmatrix(model.random.matrix, columns=model.ranef_names)
-    return fsc.lmmfit(
-        log_counts(), X, Z.sparse.to_coo().tocsr(), model.random.d, method=method, nonnegative=nonnegative
-    )
+    model, W = model_of(design)
+    p = len(model.fixed.names)
+    X = pd.DataFrame(W[:, :p].toarray(), columns=model.fixed.names)
+    return fsc.lmmfit(log_counts(), X, W[:, p:], model.random.d, method=method, nonnegative=nonnegative)
 
 
 # ---- FLASHMM ---------------------------------------------------------------------------------------------------------
@@ -105,7 +105,7 @@ def test_genes_that_flashmm_left():
 
 @pytest.mark.parametrize(("design", "method", "gene"), LEFT)
 def test_genes_that_flashmm_left_have_an_optimum_here_or_none_at_all(design, method, gene):
-    fit, model = fit_of(design, method), model_of(design)
+    fit, (model, _) = fit_of(design, method), model_of(design)
     objective = Objective(model.projection, method)
     data = Genes.of(model.projection, fit.stats, slice(*(fit.coef.index.get_loc(gene) + np.array([0, 1]))))
     if fit.status[gene] != "not converged":

@@ -145,18 +145,19 @@ def test_blocks_side_by_side(obs):
     sam = np.column_stack([obs["sam"] == level for level in ["s1", "s10", "s2"]]).astype(float)
     batch = np.column_stack([obs["batch"] == level for level in [1, 3, 10]])
     expected = np.hstack([sam, batch, sam * obs[["score"]].to_numpy()])
-    assert type(design.matrix).__name__ == "csr_array"
-    assert design.matrix.dtype == np.float64
-    assert design.matrix.has_canonical_format
-    assert (design.matrix.data != 0).all()
-    np.testing.assert_array_equal(design.matrix.toarray(), expected)
+    rows = design.rows(obs)
+    assert type(rows).__name__ == "csr_array"
+    assert rows.dtype == np.float64
+    assert rows.has_canonical_format
+    assert (rows.data != 0).all()
+    np.testing.assert_array_equal(rows.toarray(), expected)
 
 
 def test_interaction_keeps_the_combinations_there_are(obs):
     design = random_design("sam:cls", obs)
     assert design.levels == [["s1:a", "s10:b", "s2:a", "s2:b"]]
     label = obs["sam"] + ":" + obs["cls"]
-    np.testing.assert_array_equal(np.array(design.levels[0])[design.matrix.indices], label)
+    np.testing.assert_array_equal(np.array(design.levels[0])[design.rows(obs).indices], label)
 
 
 def test_order_and_unused_levels_of_categories(obs):
@@ -177,9 +178,10 @@ def test_order_and_unused_levels_of_categories(obs):
     ],
 )
 def test_grouping_columns_of_any_type(values, levels):
-    design = random_design("group", pd.DataFrame({"group": values}))
+    obs = pd.DataFrame({"group": values})
+    design = random_design("group", obs)
     assert design.levels == [levels]
-    np.testing.assert_array_equal(design.matrix.toarray(), [[0, 1], [1, 0]] * 2)
+    np.testing.assert_array_equal(design.rows(obs).toarray(), [[0, 1], [1, 0]] * 2)
 
 
 def test_labels_tell_levels_apart():
@@ -242,7 +244,7 @@ def test_slope_variables(obs, values, reason):
 
 def test_boolean_slope(obs):
     obs["x"] = obs["cls"] == "b"
-    np.testing.assert_array_equal(random_design("(0+x|sam)", obs).matrix.sum(axis=1), obs["x"])
+    np.testing.assert_array_equal(random_design("(0+x|sam)", obs).rows(obs).sum(axis=1), obs["x"])
 
 
 @given(
@@ -259,12 +261,13 @@ def test_crossproduct_is_the_crosstab(cells, order):
         return
     design = random_design("one/two + two", obs)
     first, nested, last = (slice(end - d, end) for end, d in zip(np.cumsum(design.d), design.d, strict=True))
-    ztz = (design.matrix.T @ design.matrix).toarray()
+    Z = design.rows(obs)
+    ztz = (Z.T @ Z).toarray()
     np.testing.assert_array_equal(ztz[first, last], counts)
     np.testing.assert_array_equal(np.diag(ztz)[first], counts.sum(axis=1))
     present = {f"{a}:{b}": n for a, row in counts.iterrows() for b, n in row.items() if n}
     assert design.levels[1] == list(present)
     np.testing.assert_array_equal(np.diag(ztz)[nested], list(present.values()))
-    assert (design.matrix.data == 1).all()
+    assert (Z.data == 1).all()
     for component in (first, nested, last):
-        np.testing.assert_array_equal(design.matrix[:, component].sum(axis=1), 1)
+        np.testing.assert_array_equal(Z[:, component].sum(axis=1), 1)

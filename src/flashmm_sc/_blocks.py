@@ -7,6 +7,7 @@ direction reads the whole matrix for every block. To support another container, 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import singledispatch
 from typing import Any
@@ -17,11 +18,15 @@ import scipy.sparse as sp
 from anndata.abc import CSCDataset, CSRDataset
 
 BLOCK_BYTES = 2**26
+_LARGEST = 2**30
+"""Bytes of a chunk in a file, or of a band of chunks, beyond which it can't be streamed."""
+_CACHED = 2**20
+"""Bytes of a chunk up to which HDF5 keeps it, so that two blocks may share one."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """Some rows (CSR) or some columns (CSC) of a matrix, canonical; the original is never modified."""
+    """Some rows (CSR) or some columns (CSC) of a matrix, canonical, of floats; the original is never modified."""
 
     values: sp.csr_array | sp.csc_array
     start: int
@@ -40,19 +45,39 @@ def blocks(X: Any, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
     ------
     TypeError
         For a container that can't be streamed.
+    ValueError
+        For a file whose chunks are too large to be read one by one.
+    OSError
+        When a file can't be read.
     """
+    if is_lazy(X):
+        return _computed(X, block_bytes)
+    if type(X).__module__.partition(".")[0] == "zarr" and hasattr(X, "chunks"):
+        return _dense(X, block_bytes)
     msg = (
         f"Can't stream a matrix of type {type(X).__module__}.{type(X).__name__}; "
-        "give a NumPy array, a CSR or CSC matrix, or a backed AnnData's X."
+        "give a NumPy array, a CSR or CSC matrix, a dask array, or a backed AnnData's X."
     )
     raise TypeError(msg)
 
 
+def is_lazy(X: Any) -> bool:
+    """Whether a matrix is a dask array, whose chunks are still to be computed."""
+    return hasattr(X, "__dask_graph__")
+
+
+def read_ahead(source: Iterator[Block]) -> Iterator[Block]:
+    """Read the next block, in another thread, while this one is used."""
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(next, source, None)
+        while (block := coming.result()) is not None:
+            coming = reader.submit(next, source, None)
+            yield block
+
+
 @blocks.register(np.ndarray)
-@blocks.register(h5py.Dataset)
 def _(X: Any, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
-    row_bytes = X.shape[1] * X.dtype.itemsize
-    return _cut(X.shape[0], row_bytes, block_bytes, lambda a, b: sp.csr_array(_native(np.asarray(X[a:b]))))
+    return _cut(X.shape[0], X.shape[1] * X.dtype.itemsize, block_bytes, lambda a, b: sp.csr_array(_native(X[a:b])))
 
 
 @blocks.register(sp.spmatrix)
@@ -81,18 +106,79 @@ def _(X: Any, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
 
 @blocks.register(CSRDataset)
 def _(X: Any, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
-    nnz = X.group["indices"].shape[0]
-    return _cut(X.shape[0], _stored_bytes(nnz, X.shape[0]), block_bytes, lambda a, b: sp.csr_array(X[a:b]))
+    return _cut(X.shape[0], *_of_file(X, X.shape[0], block_bytes), lambda a, b: sp.csr_array(X[a:b]))
 
 
 @blocks.register(CSCDataset)
 def _(X: Any, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
-    nnz = X.group["indices"].shape[0]
-    return _cut(X.shape[1], _stored_bytes(nnz, X.shape[1]), block_bytes, lambda a, b: sp.csc_array(X[:, a:b]))
+    return _cut(X.shape[1], *_of_file(X, X.shape[1], block_bytes), lambda a, b: sp.csc_array(X[:, a:b]))
 
 
-def _native(values: np.ndarray) -> np.ndarray:
+@blocks.register(h5py.Dataset)
+def _dense(X: Any, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
+    """Dense matrix of a file, along the axis of which its chunks take in less: blocks are whole chunks."""
+    (n, m), size = X.shape, X.dtype.itemsize
+    height, width = X.chunks or (1, m)
+    by_rows = height * m <= width * n
+    length, across, chunk = (n, m, height) if by_rows else (m, n, width)
+    _check_chunk(chunk * across * size, f"chunks of {height} × {width} values")
+    step = max(chunk, block_bytes // max(across * size, 1) // chunk * chunk)
+    read = lambda a, b: sp.csr_array(_native(X[a:b])) if by_rows else sp.csc_array(_native(X[:, a:b]))
+    return _cut(length, 1, step, read)
+
+
+def _of_file(X: Any, n_slices: int, block_bytes: int) -> tuple[int, int]:
+    """Average bytes of a row or column of a sparse matrix in a file, and bytes of a block: at least a chunk's."""
+    stored = [X.group[name] for name in ("data", "indices")]
+    chunk = max((array.chunks or (0,))[0] * 12 for array in stored)
+    _check_chunk(chunk, f"chunks of {chunk // 12} values")
+    return _stored_bytes(stored[1].shape[0], n_slices), max(block_bytes, chunk if chunk > _CACHED else 0)
+
+
+def _check_chunk(size: int, words: str) -> None:
+    if size > _LARGEST:
+        msg = (
+            f"The file stores the matrix in {words}, which can't be read in blocks of reasonable size; "
+            "read it into memory, or write it anew with smaller chunks."
+        )
+        raise ValueError(msg)
+
+
+def _computed(X: Any, block_bytes: int) -> Iterator[Block]:
+    """Chunks of a dask array, one computed after another; `_distributed` has the way to compute them together."""
+    by_rows, X, starts = lazy_chunks(X)
+    for start, chunk in zip(starts, X.to_delayed().ravel(), strict=True):
+        yield from chunk_blocks(chunk.compute(), by_rows, start, block_bytes)
+
+
+def lazy_chunks(X: Any) -> tuple[bool, Any, list[int]]:
+    """Whether a dask array is to be taken by rows, its chunks whole along the other axis, and where each starts.
+
+    Raises
+    ------
+    ValueError
+        When the sizes of chunks are unknown.
+    """
+    if not all(isinstance(size, int | np.integer) for axis in X.chunks for size in axis):
+        msg = "The chunks of the dask array have unknown sizes; call its compute_chunk_sizes() first."
+        raise ValueError(msg)
+    by_rows = X.numblocks[1] == 1 or getattr(X._meta, "format", "csr") != "csc"
+    along, other = (0, 1) if by_rows else (1, 0)
+    X = X.rechunk({other: -1}) if X.numblocks[other] > 1 else X
+    return by_rows, X, np.cumsum([0, *X.chunks[along][:-1]]).tolist()
+
+
+def chunk_blocks(chunk: Any, by_rows: bool, start: int, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
+    """Blocks of a computed chunk whose first row, or column, is number `start` of the whole matrix."""
+    kind = sp.csr_array if by_rows else sp.csc_array
+    chunk = kind(chunk) if sp.issparse(chunk) or not by_rows else np.asarray(chunk)
+    for block in blocks(chunk, block_bytes):
+        yield Block(block.values, block.start + start)
+
+
+def _native(values: Any) -> np.ndarray:
     """Values in a dtype that SciPy knows: half precision and a foreign byte order become float64."""
+    values = np.asarray(values)
     return values if values.dtype.isnative and values.dtype != np.float16 else values.astype(np.float64)
 
 
@@ -110,7 +196,13 @@ def _major(X: Any, a: int, b: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _cut(size: int, slice_bytes: int, block_bytes: int, read: Callable[[int, int], Any]) -> Iterator[Block]:
     step = max(1, block_bytes // max(slice_bytes, 1))
     for a in range(0, size, step):
-        yield Block(_canonical(read(a, min(a + step, size))), a)
+        b = min(a + step, size)
+        try:
+            values = _canonical(read(a, b))
+        except (OSError, RuntimeError, ValueError) as error:
+            msg = f"{a} to {b} of the {size} slices of the matrix can't be read: {error}. The file may be truncated or corrupt."
+            raise OSError(msg) from error
+        yield Block(values, a)
 
 
 def _canonical(values: sp.csr_array | sp.csc_array) -> sp.csr_array | sp.csc_array:
@@ -118,4 +210,13 @@ def _canonical(values: sp.csr_array | sp.csc_array) -> sp.csr_array | sp.csc_arr
     if not values.has_canonical_format:
         values = values.copy()
         values.sum_duplicates()
+    inner = values.shape[1 if values.format == "csr" else 0]
+    filled = np.flatnonzero(np.diff(values.indptr) > 0)
+    if filled.size and (
+        values.indices[values.indptr[filled]].min() < 0 or values.indices[values.indptr[filled + 1] - 1].max() >= inner
+    ):
+        msg = f"an index lies outside of the {inner} there are"
+        raise ValueError(msg)
+    if values.data.dtype not in (np.float32, np.float64):
+        values = values.astype(np.float64)
     return values

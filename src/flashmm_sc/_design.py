@@ -1,17 +1,15 @@
-"""The fixed-effects design: a formula and obs become a labelled sparse matrix whose columns are independent."""
+"""The fixed-effects design: a formula and obs become labelled columns, whose rows are made for some cells at a time."""
 
 from __future__ import annotations
 
-import re
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
-from formulaic.errors import DataMismatchWarning, FormulaicError
 
+from flashmm_sc._encoding import Encoding
 from flashmm_sc._errors import listed
 from flashmm_sc._formula import factor_names, parse_formula, used_columns
 from flashmm_sc._obs import as_factor, complete_column, repeated
@@ -20,44 +18,75 @@ from flashmm_sc._rank import dependencies, describe_dependency
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from formulaic import ModelMatrix, ModelSpec, SimpleFormula
+    from formulaic import ModelSpec, SimpleFormula
     from formulaic.parser.types import Factor
     from numpy.typing import NDArray
 
 MOST = 8
 """Aliased columns, and empty cells behind them, that an error message lists at most."""
 
-FAILURES = (FormulaicError, DataMismatchWarning, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
-"""What formulaic raises for a formula that doesn't fit the data."""
-
 
 @dataclass(frozen=True)
 class FixedDesign:
-    """Design matrix of the fixed effects, with what its columns mean.
+    """Design of the fixed effects: what its columns mean, and how its rows are made.
 
     Parameters
     ----------
-    matrix
-        Cells × coefficients, float64, canonical.
     names
         Names of the columns as formulaic gives them: ``cls[1]``, ``cls[1]:trt[T.B]``, ``log(libsize)``.
     terms
         Columns of each term of the formula, in order.
     levels
         Levels of each factor in the order used; the reference, which has no column of its own, first.
-    spec
-        formulaic's specification, which encodes other rows in the same way.
+    columns
+        Columns of obs that the formula uses.
+    encoding
+        How cells are encoded.
     """
 
-    matrix: sp.csr_array
     names: list[str]
     terms: dict[str, list[int]]
     levels: dict[str, list[str]]
-    spec: ModelSpec
+    columns: list[str]
+    encoding: Encoding
+
+    @classmethod
+    def of(cls, encoding: Encoding, columns: list[str]) -> FixedDesign:
+        """Label the columns of an encoding."""
+        spec = encoding.spec
+        terms = {"Intercept" if term == "1" else str(term): found for term, found in spec.term_indices.items()}
+        return cls(list(spec.column_names), terms, _levels(spec), columns, encoding)
+
+    @property
+    def formula(self) -> SimpleFormula:
+        """The formula as formulaic reads it."""
+        return self.encoding.spec.formula
+
+    def table(self, obs: pd.DataFrame) -> pd.DataFrame:
+        """What `rows` needs of all cells of obs: plain columns, checked for missing values."""
+        return self.encoding.table(_used(obs, self.columns, self.encoding.where))
+
+    def rows(self, table: pd.DataFrame) -> sp.csr_array:
+        """Design rows of some cells of the table: cells × coefficients, float64, canonical.
+
+        Raises
+        ------
+        ValueError
+            For values that are not finite, such as log(0); names the term.
+        """
+        matrix = self.encoding.rows(table)
+        bad = ~np.isfinite(matrix.data)
+        if bad.any():
+            column = matrix.indices[bad][0]
+            term = next(term for term, columns in self.terms.items() if column in columns)
+            count = np.count_nonzero(bad & (matrix.indices == column))
+            msg = f"The term {term!r} of {self.encoding.where} is NaN or infinite in {count} of {len(table)} cells."
+            raise ValueError(msg)
+        return matrix
 
 
 def fixed_design(formula: str, obs: pd.DataFrame) -> FixedDesign:
-    """Build the design matrix of the fixed effects.
+    """Learn the design of the fixed effects from all cells.
 
     A formula is code, as in R: don't take one from a source you wouldn't run code from.
 
@@ -73,30 +102,22 @@ def fixed_design(formula: str, obs: pd.DataFrame) -> FixedDesign:
     KeyError
         If the formula uses a column that obs lacks.
     ValueError
-        If the formula can't be read, or a column or term has no finite value in some cell.
+        If the formula can't be read or evaluated.
     """
     where = f"fixed={formula!r}"
     parsed = parse_formula(formula, where)
-    used = used_columns(parsed, obs.columns, where)
-    data = pd.DataFrame({name: _plain(complete_column(obs, name, where)).array for name in used}, index=range(len(obs)))
-    encoded = _encode(parsed, data, where)
-    matrix = sp.csr_array(encoded.__wrapped__, dtype=np.float64)
-    matrix.sum_duplicates()
-    matrix.eliminate_zeros()
-    spec = encoded.model_spec
-    terms = {"Intercept" if term == "1" else str(term): columns for term, columns in spec.term_indices.items()}
-    design = FixedDesign(matrix, list(spec.column_names), terms, _levels(spec), spec)
+    columns = used_columns(parsed, obs.columns, where)
+    design = FixedDesign.of(Encoding.of(parsed, _used(obs, columns, where), where), columns)
     _check_names(design, where)
-    _check_finite(design, where)
     return design
 
 
-def check_full_rank(design: FixedDesign, obs: pd.DataFrame) -> None:
+def check_full_rank(design: FixedDesign, XX: np.ndarray, obs: pd.DataFrame) -> None:
     """Refuse a design with aliased columns; name them and the empty cells of the factors behind them.
 
-    Aliased is, as in R, a column that is a combination of the columns before it.
+    Aliased is, as in R, a column that is a combination of the columns before it; X'X tells.
     """
-    found = dependencies((design.matrix.T @ design.matrix).toarray())
+    found = dependencies(XX)
     if not found:
         return
     names = design.names
@@ -116,6 +137,12 @@ def check_full_rank(design: FixedDesign, obs: pd.DataFrame) -> None:
     raise ValueError("\n".join(lines))
 
 
+def _used(obs: pd.DataFrame, columns: list[str], where: str) -> pd.DataFrame:
+    """Columns of obs, complete and in dtypes that formulaic knows."""
+    plain = {name: _plain(complete_column(obs, name, where)).array for name in columns}
+    return pd.DataFrame(plain, index=range(len(obs)), copy=False)
+
+
 def _plain(values: pd.Series) -> pd.Series:
     """Values in a dtype formulaic knows: used categories, bool, int64, float64 or object."""
     dtype = values.dtype
@@ -128,21 +155,6 @@ def _plain(values: pd.Series) -> pd.Series:
     if pd.api.types.is_float_dtype(dtype):
         return values.astype(np.float64)
     return values if isinstance(dtype, np.dtype) else values.astype(object)
-
-
-def _encode(parsed: SimpleFormula, data: pd.DataFrame, where: str) -> ModelMatrix:
-    """Let formulaic evaluate the formula, in sentences of ours where it fails."""
-    try:
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("error", DataMismatchWarning)  # C(x, levels=...) that lacks levels
-            return parsed.get_model_matrix(data, context={}, na_action="raise", output="sparse")
-    except FAILURES as error:
-        null = re.search(r"in `(.+)`: `\1` contains null values", str(error))
-        if null:
-            msg = f"{null[1]!r} in {where} is NaN in some cells, though no column it uses is."
-        else:
-            msg = f"{where} can't be evaluated: {error}"
-        raise ValueError(msg) from error
 
 
 def _levels(spec: ModelSpec) -> dict[str, list[str]]:
@@ -166,28 +178,17 @@ def _check_names(design: FixedDesign, where: str) -> None:
         if twice := repeated(names):
             msg = f"Several {what} in {where} have the same name, {listed(twice)}. Rename or merge them."
             raise ValueError(msg)
-    for term, columns in design.spec.term_indices.items():
+    for term, columns in design.encoding.spec.term_indices.items():
         if not columns:
             single = [f.expr for f in term.factors if len(design.levels.get(f.expr, ())) == 1]
             msg = f"The term '{term}' of {where} has no columns: {listed(single)} has a single level. Leave it out."
             raise ValueError(msg)
 
 
-def _check_finite(design: FixedDesign, where: str) -> None:
-    """Refuse values that are not finite, such as log(0); name the term."""
-    bad = ~np.isfinite(design.matrix.data)
-    if bad.any():
-        column = design.matrix.indices[bad][0]
-        term = next(term for term, columns in design.terms.items() if column in columns)
-        count = np.count_nonzero(bad & (design.matrix.indices == column))
-        msg = f"The term {term!r} of {where} is NaN or infinite in {count} of {design.matrix.shape[0]} cells."
-        raise ValueError(msg)
-
-
 def _causes(design: FixedDesign, found: dict[int, NDArray[np.float64]], obs: pd.DataFrame) -> list[str]:
     """Sentences on what in obs makes columns aliased: empty cells of their term's factors, and nested factors."""
-    factors = {term: [f for f in term.factors if f.expr in design.levels] for term in design.spec.term_indices}
-    by_column = [term for term, columns in design.spec.term_indices.items() for _ in columns]
+    factors = {term: [f for f in term.factors if f.expr in design.levels] for term in design.encoding.spec.term_indices}
+    by_column = [term for term, columns in design.encoding.spec.term_indices.items() for _ in columns]
     empty: dict[frozenset[str], list[str]] = {}
     nested: dict[str, None] = {}
     for j, weights in list(found.items())[:MOST]:

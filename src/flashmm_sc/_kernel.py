@@ -25,6 +25,11 @@ def log_table(transform: str | None) -> np.ndarray:
 
 
 @numba.njit(nogil=True, cache=True)
+def _log(v, kind):  # type: ignore[no-untyped-def]
+    return np.log1p(v) if kind == 1 else np.log1p(v) / _LN2
+
+
+@numba.njit(nogil=True, cache=True)
 def _decode(indices, data, start, stop, last, place, kind, table, at, value):  # type: ignore[no-untyped-def]
     """Write `place[j]` and the transformed value of the stored values before index `last`; where place is -1, skip.
 
@@ -43,10 +48,7 @@ def _decode(indices, data, start, stop, last, place, kind, table, at, value):  #
             if not v >= 0.0:
                 return -1 - k
             count = np.uint32(v) if v < table.size else np.uint32(0)
-            if count == v:
-                v = table[count]
-            else:
-                v = np.log1p(v) if kind == 1 else np.log1p(v) / _LN2
+            v = table[count] if count == v else _log(v, kind)
         if not abs(v) < np.inf:
             return -1 - k
         at[size], value[size] = t, v

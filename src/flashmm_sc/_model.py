@@ -16,8 +16,32 @@ from flashmm_sc._errors import FlashmmWarning, listed
 from flashmm_sc._obs import as_factor, complete_column, repeated
 from flashmm_sc._projection import Projection
 from flashmm_sc._random import RandomDesign, random_design
+from flashmm_sc._rows import Encoder, Rows
 from flashmm_sc._summary import SummaryStats
 from flashmm_sc._terms import type3
+
+
+@dataclass(frozen=True, eq=False)
+class Design:
+    """The designs of fixed and random effects together."""
+
+    fixed: FixedDesign
+    random: RandomDesign
+
+    @property
+    def width(self) -> int:
+        """Columns, p + q."""
+        return len(self.fixed.names) + sum(self.random.d)
+
+    def table(self, obs: pd.DataFrame) -> pd.DataFrame:
+        """What `rows` needs of all cells."""
+        table = self.fixed.table(obs)
+        others = {name: obs[name].array for name in self.random.columns if name not in table}
+        return table.assign(**others)
+
+    def rows(self, table: pd.DataFrame) -> sp.csr_array:
+        """Design rows [X Z] of some cells of the table."""
+        return sp.csr_array(sp.hstack([self.fixed.rows(table), self.random.rows(table)], format="csr"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,10 +52,10 @@ class Model:
     ----------
     group
         Name of the group; empty when there is no grouping.
-    cells
-        Positions of its cells.
+    n
+        Number of its cells.
     fixed, random
-        Designs, one row a cell of the group.
+        Designs.
     projection
         What the designs give, X projected out.
     ZX
@@ -43,7 +67,7 @@ class Model:
     """
 
     group: str
-    cells: np.ndarray
+    n: int
     fixed: FixedDesign
     random: RandomDesign
     projection: Projection
@@ -52,33 +76,26 @@ class Model:
     terms: dict[str, np.ndarray]
 
     @classmethod
-    def of(cls, group: str, cells: np.ndarray, obs: pd.DataFrame, fixed: str, random: Any) -> Model:
-        """Build and check the designs of the cells of a group."""
-        rows = obs.iloc[cells] if len(cells) < len(obs) else obs
-        X = fixed_design(fixed, rows)
-        if len(X.names) >= len(rows):
-            msg = f"{len(rows)} cells leave no residual degrees of freedom for the {len(X.names)} columns of {fixed!r}."
+    def of(cls, group: str, obs: pd.DataFrame, fixed: str, random: Any) -> tuple[Model, Rows]:
+        """Build and check the designs of the cells of a group; give their rows too."""
+        X = fixed_design(fixed, obs)
+        n, p = len(obs), len(X.names)
+        if p >= n:
+            msg = f"{n} cells leave no residual degrees of freedom for the {p} columns of {fixed!r}."
             raise ValueError(msg)
-        check_full_rank(X, rows)
-        Z = random_design(random, rows)
-        if "residual" in Z.names:
-            msg = "A random component is called 'residual', as the residual variance is; give it another name."
-            raise ValueError(msg)
-        XX, ZX = (X.matrix.T @ X.matrix).toarray(), (Z.matrix.T @ X.matrix).toarray()
-        ZZ = sp.csr_array(Z.matrix.T @ Z.matrix)
-        projection = Projection.of(XX, ZX, ZZ, len(rows), Z.d, X.names, Z.names)
-        return cls(group, cells, X, Z, projection, XX, ZX, type3(X, rows))
+        Z = random_design(random, obs)
+        design = Design(X, Z)
+        rows = Rows(n, Encoder([design.rows], [0], design.width), [(np.arange(n), design.table(obs))])
+        gram = rows.gram()
+        XX, ZX, ZZ = gram[:p, :p].toarray(), gram[p:, :p].toarray(), sp.csr_array(gram[p:, p:])
+        check_full_rank(X, XX, obs)
+        projection = Projection.of(XX, ZX, ZZ, n, Z.d, X.names, Z.names)
+        return cls(group, n, X, Z, projection, XX, ZX, type3(X, obs)), rows
 
     @property
     def width(self) -> int:
         """Columns of the design, p + q."""
         return sum(self.ZX.shape)
-
-    @property
-    def ranef_names(self) -> list[str]:
-        """Names of the random effects, `component[level]`."""
-        pairs = zip(self.random.names, self.random.levels, strict=True)
-        return [f"{name}[{level}]" for name, levels in pairs for level in levels]
 
     def stats(self, sums: Sums, start: int, index: int, gene_names: list[str]) -> SummaryStats:
         """Statistics of this group, which has columns `start` on of WY and row `index` of yy."""
@@ -90,17 +107,17 @@ class Model:
             ZY=sums.WY[start + p : start + self.width],
             ZZ=self.projection.ZZ,
             yy=sums.yy[index],
-            n=len(self.cells),
+            n=self.n,
             d=self.random.d,
             coef_names=self.fixed.names,
             gene_names=gene_names,
             component_names=self.random.names,
-            ranef_names=self.ranef_names,
+            ranef_names=self.random.ranef_names,
         )
 
 
-def build_models(obs: pd.DataFrame, fixed: str, random: Any, groupby: str | None) -> list[Model]:
-    """One model for all cells, or one for each category of `groupby`.
+def build_models(obs: pd.DataFrame, fixed: str, random: Any, groupby: str | None) -> tuple[list[Model], Rows]:
+    """One model for all cells, or one for each category of `groupby`; and the design rows of all cells.
 
     Raises
     ------
@@ -109,7 +126,8 @@ def build_models(obs: pd.DataFrame, fixed: str, random: Any, groupby: str | None
         a warning.
     """
     if groupby is None:
-        return [Model.of("", np.arange(len(obs)), obs, fixed, random)]
+        model, rows = Model.of("", obs, fixed, random)
+        return [model], rows
     where = f"groupby={groupby!r}"
     values = complete_column(obs, groupby, where)
     factor = as_factor(values)
@@ -119,12 +137,16 @@ def build_models(obs: pd.DataFrame, fixed: str, random: Any, groupby: str | None
     if twice := repeated(map(str, factor.categories)):
         msg = f"Different categories of {where} read the same: {listed(twice)}. Rename or merge them."
         raise ValueError(msg)
-    models, reasons = [], {}
+    models, parts, reasons = [], [], {}
     for code, name in enumerate(factor.categories):
+        cells = np.flatnonzero(factor.codes == code)
         try:
-            models.append(Model.of(str(name), np.flatnonzero(factor.codes == code), obs, fixed, random))
+            model, rows = Model.of(str(name), obs.iloc[cells], fixed, random)
         except ValueError as error:
             reasons[str(name)] = str(error)
+            continue
+        models.append(model)
+        parts.append((cells, rows.parts[0][1]))
     details = "\n".join(f"{name!r}: {reason}" for name, reason in reasons.items())
     if not models:
         msg = f"The model can be fitted in no group of {where}.\n{details}"
@@ -132,18 +154,6 @@ def build_models(obs: pd.DataFrame, fixed: str, random: Any, groupby: str | None
     if reasons:
         msg = f"{len(reasons)} of {len(factor.categories)} groups of {where} are left out:\n{details}"
         warnings.warn(msg, FlashmmWarning, stacklevel=3)
-    return models
-
-
-def design_rows(models: list[Model], n: int) -> tuple[sp.csr_array, np.ndarray]:
-    """Design rows [X Z] of all n cells, the models' columns side by side, and the model of each cell (-1: none)."""
-    group = np.full(n, -1, np.int32)
-    for index, model in enumerate(models):
-        group[model.cells] = index
-    rows = sp.csr_array(sp.block_diag([sp.hstack([m.fixed.matrix, m.random.matrix]) for m in models], format="csr"))
-    if len(models) == 1 and len(models[0].cells) == n:
-        return rows, group
-    place = np.full(n, rows.shape[0])
-    place[np.concatenate([model.cells for model in models])] = np.arange(rows.shape[0])
-    padded = sp.csr_array(sp.vstack([rows, sp.csr_array((1, rows.shape[1]))], format="csr"))
-    return padded[place], group
+    starts = np.cumsum([0, *(model.width for model in models)]).tolist()
+    encode = [Design(model.fixed, model.random).rows for model in models]
+    return models, Rows(len(obs), Encoder(encode, starts[:-1], starts[-1]), parts)

@@ -1,10 +1,10 @@
-"""The random-effects design: terms and obs become a labelled sparse block of columns per variance component."""
+"""The random-effects design: terms and obs become the levels of each variance component, and rows of indicators."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -22,31 +22,61 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RandomDesign:
-    """Design matrix of the random effects, with what its columns mean.
+    """Design of the random effects: what its columns mean, and how its rows are made.
 
     Parameters
     ----------
-    names
-        One name per component, in the order given.
-    levels
-        Names of the levels of each component: ``A1``, or ``A1:CD4`` in an interaction.
-    matrix
-        Cells × levels of all components side by side, float64, canonical: 1 where the cell has the level, or the value
-        of the slope variable.
+    components
+        One a variance component, in the order given.
     """
 
-    names: list[str]
-    levels: list[list[str]]
-    matrix: sp.csr_array
+    components: list[Component]
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the components."""
+        return [component.term.name for component in self.components]
+
+    @property
+    def levels(self) -> list[list[str]]:
+        """Names of the levels of each component: ``A1``, or ``A1:CD4`` in an interaction."""
+        return [component.levels for component in self.components]
+
+    @property
+    def columns(self) -> list[str]:
+        """Columns of obs that the terms use."""
+        used = [[*component.term.groups, component.term.slope] for component in self.components]
+        return list(dict.fromkeys(name for names in used for name in names if name))
 
     @property
     def d(self) -> tuple[int, ...]:
         """Number of columns of each component."""
-        return tuple(len(levels) for levels in self.levels)
+        return tuple(len(component.levels) for component in self.components)
+
+    @property
+    def ranef_names(self) -> list[str]:
+        """Names of the columns, `component[level]`."""
+        return [f"{component.term.name}[{level}]" for component in self.components for level in component.levels]
+
+    def rows(self, obs: pd.DataFrame) -> sp.csr_array:
+        """Design rows of some cells: cells × levels of all components side by side, float64, canonical.
+
+        1 where the cell has the level, or the value of the slope variable.
+        """
+        n, width = len(obs), len(self.components)
+        starts = np.cumsum([0, *self.d])
+        parts = zip(self.components, starts[:-1], strict=True)
+        indices = np.column_stack([component.codes(obs) + start for component, start in parts])
+        weights = np.column_stack([component.weights(obs) for component in self.components])
+        index = np.dtype("int32" if max(n * width, starts[-1]) <= np.iinfo(np.int32).max else "int64")
+        indptr = np.arange(0, n * width + 1, width, dtype=index)
+        matrix = sp.csr_array((weights.ravel(), indices.ravel().astype(index), indptr), shape=(n, starts[-1]))
+        matrix.eliminate_zeros()
+        return matrix
 
 
 def random_design(random: Random, obs: pd.DataFrame) -> RandomDesign:
-    """Build the design matrix of the random effects.
+    """Learn the design of the random effects from all cells.
 
     Parameters
     ----------
@@ -63,59 +93,103 @@ def random_design(random: Random, obs: pd.DataFrame) -> RandomDesign:
         If a term can't be read, or its variance can't be estimated from these cells.
     """
     terms = parse_random(random, obs.columns)
-    blocks = [_block(term, obs) for term in terms]
-    _check_distinct(terms, blocks)
-    n, width = len(obs), len(blocks)
-    starts = np.cumsum([0, *(len(block.levels) for block in blocks)])
-    indices = np.column_stack([block.codes + start for block, start in zip(blocks, starts[:-1], strict=True)])
-    weights = np.column_stack([block.weights for block in blocks])
-    index = np.dtype("int32" if max(n * width, starts[-1]) <= np.iinfo(np.int32).max else "int64")
-    indptr = np.arange(0, n * width + 1, width, dtype=index)
-    matrix = sp.csr_array((weights.ravel(), indices.ravel().astype(index), indptr), shape=(n, starts[-1]))
-    matrix.eliminate_zeros()
-    return RandomDesign([term.name for term in terms], [block.levels for block in blocks], matrix)
+    if any(term.name == "residual" for term in terms):
+        msg = "A random component is called 'residual', as the residual variance is; give it another name."
+        raise ValueError(msg)
+    components = [Component.of(term, obs) for term in terms]
+    _check_distinct(components, obs)
+    return RandomDesign(components)
 
 
-class _Block(NamedTuple):
-    """Columns of one component: the level of each cell, its entry there, and the names of the levels."""
+@dataclass(frozen=True)
+class Component:
+    """The levels of one variance component.
 
-    codes: NDArray[np.int64]
-    weights: NDArray[np.float64]
+    Parameters
+    ----------
+    term
+        The term.
+    factors
+        Levels of each of its crossed factors.
+    crossed
+        Combinations there are of the factors before with each further one: sorted codes, that of the factors before times
+        the levels of the further one, plus its code.
+    levels
+        Names of the levels.
+    """
+
+    term: RandomTerm
+    factors: list[pd.Index]
+    crossed: list[NDArray[np.int64]]
     levels: list[str]
 
+    @classmethod
+    def of(cls, term: RandomTerm, obs: pd.DataFrame) -> Component:
+        """Learn the levels from all cells."""
+        where = f"random term {term.name!r}"
+        codes, categories = _factor(obs, term.groups[0], where)
+        factors, crossed, levels = [categories], [], [str(level) for level in categories]
+        if len(term.groups) > 1:
+            levels = [_quoted(level) for level in levels]
+        for name in term.groups[1:]:
+            more, others = _factor(obs, name, where)
+            cells, codes = np.unique(codes * len(others) + more, return_inverse=True)
+            pairs = zip(*np.divmod(cells, len(others)), strict=True)
+            levels = [f"{levels[i]}:{_quoted(str(others[j]))}" for i, j in pairs]
+            factors.append(others)
+            crossed.append(cells)
+        if len(levels) < 2 or len(levels) == len(obs):
+            what = "a level of its own for every cell" if len(levels) > 1 else f"one level only, {listed(levels)}"
+            msg = f"The {where} has {what}: no variance can be estimated from that. Leave the term out."
+            raise ValueError(msg)
+        if term.slope:
+            _check_slope(obs, term.slope, where)
+        return cls(term, factors, crossed, levels)
 
-def _block(term: RandomTerm, obs: pd.DataFrame) -> _Block:
-    """Build the columns of one component."""
-    where = f"random term {term.name!r}"
-    codes, levels = _factor(obs, term.groups[0], where)
-    if len(term.groups) > 1:
-        levels = [_quoted(level) for level in levels]
-    for name in term.groups[1:]:
-        more, others = _factor(obs, name, where)
-        cells, codes = np.unique(codes * len(others) + more, return_inverse=True)  # the combinations there are
-        levels = [f"{levels[i]}:{_quoted(others[j])}" for i, j in zip(*np.divmod(cells, len(others)), strict=True)]
-    if len(levels) < 2 or len(levels) == len(obs):
-        what = "a level of its own for every cell" if len(levels) > 1 else f"one level only, {listed(levels)}"
-        msg = f"The {where} has {what}: no variance can be estimated from that. Leave the term out."
-        raise ValueError(msg)
-    return _Block(codes, _slope(obs, term.slope, where) if term.slope else np.ones(len(obs)), levels)
+    def codes(self, obs: pd.DataFrame) -> NDArray[np.int64]:
+        """Level of each cell."""
+        each = [_codes(obs[name], factor) for name, factor in zip(self.term.groups, self.factors, strict=True)]
+        codes = each[0]
+        for more, factor, cells in zip(each[1:], self.factors[1:], self.crossed, strict=True):
+            codes = np.searchsorted(cells, codes * len(factor) + more)
+        return codes
+
+    def weights(self, obs: pd.DataFrame) -> NDArray[np.float64]:
+        """Entry of each cell in the column of its level."""
+        return obs[self.term.slope].to_numpy(dtype=np.float64) if self.term.slope else np.ones(len(obs))
 
 
-def _factor(obs: pd.DataFrame, name: str, where: str) -> tuple[NDArray[np.int64], list[str]]:
-    """Codes and names of the levels of a grouping column."""
+def _codes(values: pd.Series, factor: pd.Index) -> NDArray[np.int64]:
+    return pd.Categorical(values, categories=factor).codes.astype(np.int64)
+
+
+def _check_distinct(components: list[Component], obs: pd.DataFrame) -> None:
+    """Refuse two components with the same columns, whatever their names."""
+    for a, b in combinations(components, 2):
+        m = len(a.levels)
+        alike = m == len(b.levels) and np.array_equal(a.weights(obs), b.weights(obs))
+        if alike and np.unique(a.codes(obs) * m + b.codes(obs)).size == m:
+            msg = (
+                f"The random terms {a.term.name!r} and {b.term.name!r} group the cells in the same way: "
+                "their variances can't be told apart. Leave one of them out."
+            )
+            raise ValueError(msg)
+
+
+def _factor(obs: pd.DataFrame, name: str, where: str) -> tuple[NDArray[np.int64], pd.Index]:
+    """Codes and levels of a grouping column."""
     values = complete_column(obs, name, where)
     factor = as_factor(values)
-    levels = [str(level) for level in factor.categories]
     if pd.api.types.is_float_dtype(values.dtype) and pd.api.types.is_float_dtype(factor.categories.dtype):
         msg = (
             f"obs[{name!r}], which groups cells in {where}, holds numbers that are not whole. A slope of it reads "
             f"'(0 + {name}|sam)'; if it does name groups, make it a category with .astype('category')."
         )
         raise ValueError(msg)
-    if twice := repeated(levels):
+    if twice := repeated(map(str, factor.categories)):
         msg = f"Different levels of obs[{name!r}] in {where} read the same: {listed(twice)}. Rename or merge them."
         raise ValueError(msg)
-    return factor.codes.astype(np.int64), levels
+    return factor.codes.astype(np.int64), factor.categories
 
 
 def _quoted(level: str) -> str:
@@ -123,8 +197,8 @@ def _quoted(level: str) -> str:
     return f"`{level.replace('`', '``')}`" if ":" in level or "`" in level else level
 
 
-def _slope(obs: pd.DataFrame, name: str, where: str) -> NDArray[np.float64]:
-    """Values of a slope variable."""
+def _check_slope(obs: pd.DataFrame, name: str, where: str) -> None:
+    """Refuse a slope variable that is not numeric, or does not vary."""
     values = complete_column(obs, name, where)
     reason = ""
     if isinstance(values.dtype, pd.CategoricalDtype) or not pd.api.types.is_numeric_dtype(values.dtype):
@@ -138,17 +212,3 @@ def _slope(obs: pd.DataFrame, name: str, where: str) -> NDArray[np.float64]:
     if reason:
         msg = f"obs[{name!r}], the slope variable of {where}, {reason}."
         raise ValueError(msg)
-    return slope
-
-
-def _check_distinct(terms: list[RandomTerm], blocks: list[_Block]) -> None:
-    """Refuse two components with the same columns, whatever their names."""
-    for (one, a), (other, b) in combinations(zip(terms, blocks, strict=True), 2):
-        m = len(a.levels)
-        alike = m == len(b.levels) and np.array_equal(a.weights, b.weights)
-        if alike and np.unique(a.codes * m + b.codes).size == m:
-            msg = (
-                f"The random terms {one.name!r} and {other.name!r} group the cells in the same way: "
-                "their variances can't be told apart. Leave one of them out."
-            )
-            raise ValueError(msg)

@@ -142,7 +142,7 @@ def write_fits(
             adata.varm[f"{key}_{name}"] = np.concatenate([spread(array) for array in arrays], axis=1)
     if ranef:
         adata.varm[f"{key}_ranef"] = np.concatenate([spread(fit.ranef()) for fit in fits], axis=1)
-        adata.uns[key]["ranef_names"] = _strings(_joined(model.group, model.ranef_names) for model in models)
+        adata.uns[key]["ranef_names"] = _strings(_joined(model.group, model.random.ranef_names) for model in models)
 
 
 def read_result(adata: AnnData, key: str) -> dict[str, Any]:
@@ -213,14 +213,14 @@ def _described(model: Model, fit: LMMFit) -> dict[str, Any]:
     factors = list(model.fixed.levels.items())
     prior = {} if fit.moderated is None else {"prior": dict(vars(fit.moderated.prior))}
     return prior | {
-        "n": len(model.cells),
+        "n": model.n,
         "d": np.array(model.random.d),
         "XX": model.XX,
         "ZX": model.ZX,
         "ZZ": sp.csr_matrix(model.projection.ZZ),
         "coef_names": _strings([model.fixed.names]),
         "component_names": _strings([model.random.names]),
-        "ranef_names": _strings([model.ranef_names]),
+        "ranef_names": _strings([model.random.ranef_names]),
         "factors": _strings([[factor for factor, _ in factors]]),
         "levels": {str(i): _strings([levels]) for i, (_, levels) in enumerate(factors)},
         "terms": _strings([list(model.terms)]),

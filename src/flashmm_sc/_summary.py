@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from flashmm_sc._accumulate import accumulate
+from flashmm_sc._accumulate import Part, accumulate
 from flashmm_sc._errors import listed
+from flashmm_sc._rows import Rows
 from flashmm_sc._selection import Selection, positions
 
 
@@ -247,7 +248,8 @@ def sslmm(X: Any, Y: Any, Z: Any, d: Sequence[int] | int | None = None, *, n_job
             "(Y is cells × genes here; FLASHMM's is its transpose)."
         )
         raise ValueError(msg)
-    sums = accumulate(Y, sp.csr_array(sp.hstack([Xs, Zs], format="csr")), n_jobs=n_jobs)
+    rows = Rows.of(sp.csr_array(sp.hstack([Xs, Zs], format="csr")))
+    sums = accumulate([Part.of(Y)], rows, n_jobs=n_jobs)
     p = Xs.shape[1]
     return SummaryStats(
         XX=(Xs.T @ Xs).toarray(),

@@ -8,6 +8,10 @@ from formulaic.parser.types import Factor
 
 from flashmm_sc._design import FixedDesign, fixed_design
 from flashmm_sc._formula import factor_names
+from flashmm_sc._rank import aliased_columns
+
+_ENOUGH = 20_000
+"""Cells from which hypotheses are got, more if some columns are zero in these."""
 
 
 def type3(design: FixedDesign, obs: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -18,7 +22,16 @@ def type3(design: FixedDesign, obs: pd.DataFrame) -> dict[str, np.ndarray]:
     term are to be zero. B is the same for the cells of any study, but is got from these, by regression.
     """
     coded = fixed_design(_sum_to_zero(design), obs)
-    B = np.linalg.solve((coded.matrix.T @ coded.matrix).toarray(), (coded.matrix.T @ design.matrix).toarray())
+    tables = design.table(obs), coded.table(obs)
+    p, step = len(design.names), -(-len(obs) // _ENOUGH)
+    left, right = np.zeros((p, p)), np.zeros((p, p))
+    for first in range(step):
+        X, Xs = (one.rows(table.iloc[first::step]) for one, table in zip((design, coded), tables, strict=True))
+        left += Xs.T @ Xs
+        right += Xs.T @ X
+        if not aliased_columns(left):
+            break
+    B = np.linalg.solve(left, right)
     B[np.abs(B) < 1e-9 * np.abs(B).max(axis=1, keepdims=True)] = 0.0
     pairs = zip(design.terms, coded.terms.values(), strict=True)
     return {name: B[columns].T for name, columns in pairs if name != "Intercept"}
@@ -26,11 +39,13 @@ def type3(design: FixedDesign, obs: pd.DataFrame) -> dict[str, np.ndarray]:
 
 def _sum_to_zero(design: FixedDesign) -> str:
     """The formula with every factor that is a column of obs coded to sum to zero."""
-    terms = [":".join(_coded(factor, design) for factor in term.factors) for term in design.spec.formula]
+    terms = [":".join(_coded(factor, design) for factor in term.factors) for term in design.formula]
     return "~ " + " + ".join(terms if "1" in terms else ["0", *terms])
 
 
 def _coded(factor: Factor, design: FixedDesign) -> str:
+    if factor.expr in design.encoding.across:
+        return str(factor.expr)
     names = factor_names(factor)
     if factor.expr in design.levels and len(names) == 1 and factor.expr in (names[0], f"C({names[0]})"):
         return f"C(`{names[0]}`, contr.sum)"

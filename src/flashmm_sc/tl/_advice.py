@@ -9,7 +9,6 @@ import pandas as pd
 
 from flashmm_sc._design import FixedDesign
 from flashmm_sc._errors import FlashmmWarning, listed
-from flashmm_sc._formula import used_columns
 from flashmm_sc._obs import as_factor
 from flashmm_sc._random_terms import RandomTerm
 
@@ -27,7 +26,7 @@ def advise(
 ) -> None:
     """Warn of n - p degrees of freedom for effects between samples; hint at `groupby` where it asks the same."""
     if ddf == "residual":
-        _warn_of_cells_as_samples(obs, used_columns(design.spec.formula, obs.columns, "fixed"), terms)
+        _warn_of_cells_as_samples(obs, design.columns, terms)
     name = _crossed_with_everything(design)
     if groupby is None and name and moderate:
         msg = (
@@ -59,7 +58,7 @@ def _warn_of_cells_as_samples(obs: pd.DataFrame, used: list[str], terms: list[Ra
 
 def _crossed_with_everything(design: FixedDesign) -> str | None:
     """The one factor that all interactions share, if no other factor has a term of its own (as in `~ 0 + a + a:b`)."""
-    terms = [{factor.expr for factor in term.factors} for term in design.spec.formula]
+    terms = [{factor.expr for factor in term.factors} for term in design.formula]
     crossed = [term for term in terms if len(term) > 1]
     alone = {name for term in terms if len(term) == 1 for name in term if name in design.levels}
     shared = set.intersection(*crossed) & alone if crossed else set()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from anndata import AnnData
 
-from flashmm_sc._accumulate import accumulate
+from flashmm_sc._accumulate import Part, accumulate
 from flashmm_sc._contrasts import Contrasts
 from flashmm_sc._errors import one_of
 from flashmm_sc._estimate import Options
@@ -18,7 +18,7 @@ from flashmm_sc._inference import check_ddf
 from flashmm_sc._input import check_anndata, find_expression, log_base
 from flashmm_sc._kernel import TRANSFORMS
 from flashmm_sc._lmm import METHODS, fit
-from flashmm_sc._model import build_models, design_rows
+from flashmm_sc._model import build_models
 from flashmm_sc._moderate import check_moderate
 from flashmm_sc._parallel import n_threads
 from flashmm_sc._random_terms import parse_random
@@ -171,7 +171,7 @@ def lmm_de(
     check_anndata(adata, copy=copy)
     check_key(adata, key_added)
     expression = find_expression(adata, layer, use_raw, mask_var)
-    models = build_models(adata.obs, fixed, random, groupby)
+    models, rows = build_models(adata.obs, fixed, random, groupby)
     if moderate:
         check_moderate(method, len(models[0].random.d))
     if contrasts is not None:
@@ -181,12 +181,9 @@ def lmm_de(
     )
     params = _params(locals(), adata, log_base(adata, expression, transform))
 
-    rows, group = design_rows(models, adata.n_obs)
     sums = accumulate(
-        expression.X,
+        [Part(expression.X, expression.gene)],
         rows,
-        group=group,
-        gene=expression.gene,
         transform=transform,
         n_jobs=n_jobs,
         show_progress=sys.stderr.isatty() if show_progress is None else show_progress,

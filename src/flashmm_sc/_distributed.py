@@ -1,0 +1,139 @@
+"""Sums over a dask array: chunks are summed where they are computed, and only their sums travel.
+
+Whatever scheduler is active carries it out, threads or a cluster of processes. A task sums a few chunks over the columns
+of W that their cells touch; the sums of the tasks are added up as a tree. Tasks are pure, so that those of a worker that
+dies are done again elsewhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import dask
+import numpy as np
+import scipy.sparse as sp
+
+from flashmm_sc._accumulate import Part, Sums, add_block
+from flashmm_sc._blocks import chunk_blocks, lazy_chunks
+from flashmm_sc._rows import Encoder, Piece, Rows
+
+_TASK_BYTES = 2**26
+_AT_ONCE = 8
+"""Sums that are added up at a time."""
+
+
+@dataclass(frozen=True, eq=False)
+class PartialSums:
+    """Sums over some cells and genes: those of these columns of W, models and genes."""
+
+    columns: np.ndarray
+    models: np.ndarray
+    genes: np.ndarray
+    sums: Sums
+
+    def add_to(self, sums: Sums, columns: np.ndarray, models: np.ndarray, genes: np.ndarray) -> None:
+        """Add to sums of these columns, models and genes, among which are all of this."""
+        at = np.searchsorted(genes, self.genes)
+        sums.WY[np.ix_(np.searchsorted(columns, self.columns), at)] += self.sums.WY
+        sums.yy[np.ix_(np.searchsorted(models, self.models), at)] += self.sums.yy
+
+
+def add_lazy(part: Part, rows: Rows, transform: str | None, sums: Sums) -> None:
+    """Add the sums over a matrix that is a dask array.
+
+    Raises
+    ------
+    UnusableValueError
+        For a value that can't be used.
+    RuntimeError
+        When workers die again and again.
+    """
+    by_rows, X, starts = lazy_chunks(part.X)
+    encoder = dask.delayed(rows.encoder, pure=False, traverse=False)
+    n = X.shape[0]
+    encoded = lambda a, b: dask.delayed(_encoded)(encoder, dask.delayed(rows.piece(a, b), pure=False, traverse=False))
+    whole = None if by_rows else encoded(part.start, part.start + n)
+    stops = [*starts[1:], X.shape[0 if by_rows else 1]]
+    chunks = X.to_delayed().ravel()
+    tasks = []
+    for few in _few(starts, stops, _slice_bytes(X, by_rows)):
+        a, b = starts[few.start], stops[few.stop - 1]
+        design = whole if whole is not None else encoded(part.start + a, part.start + b)
+        gene = part.gene if by_rows else part.gene[a:b]
+        tasks.append(dask.delayed(_partial)(list(chunks[few]), starts[few], design, gene, transform, by_rows))
+    total = _computed(_tree(tasks))
+    total.add_to(sums, *(np.arange(size) for size in (*sums.WY.shape[:1], *sums.yy.shape)))
+
+
+def _slice_bytes(X: Any, by_rows: bool) -> int:
+    """Guess of the bytes of a row or column; of sparse chunks a tenth is taken to be stored."""
+    across = X.shape[1 if by_rows else 0]
+    return int(across * (X.dtype.itemsize if isinstance(X._meta, np.ndarray) else 1.2))
+
+
+def _few(starts: list[int], stops: list[int], slice_bytes: int) -> list[slice]:
+    """Consecutive chunks of about as many bytes as a task should have."""
+    task = np.asarray(starts) // max(1, _TASK_BYTES // max(slice_bytes, 1))
+    edges = [0, *(np.flatnonzero(np.diff(task)) + 1).tolist(), len(stops)]
+    return [slice(a, b) for a, b in pairwise(edges) if b > a]
+
+
+def _tree(tasks: list[Any]) -> Any:
+    """One task that adds up those of others, a few at a time."""
+    while len(tasks) > 1:
+        tasks = [dask.delayed(_added)(tasks[i : i + _AT_ONCE]) for i in range(0, len(tasks), _AT_ONCE)]
+    return tasks[0]
+
+
+def _computed(task: Any) -> PartialSums:
+    try:
+        return task.compute()
+    except Exception as error:
+        if type(error).__name__ != "KilledWorker":
+            raise
+        msg = f"Workers of the dask cluster died while they summed over cells; give them more memory. ({error})"
+        raise RuntimeError(msg) from error
+
+
+# What follows is carried out by workers.
+
+
+def _encoded(encoder: Encoder, piece: Piece) -> tuple[sp.csr_array, np.ndarray]:
+    return encoder(piece)
+
+
+def _partial(
+    chunks: list[Any],
+    starts: list[int],
+    design: tuple[sp.csr_array, np.ndarray],
+    gene: np.ndarray,
+    transform: str | None,
+    by_rows: bool,
+) -> PartialSums:
+    """Sum over consecutive chunks; `design` and `gene` are of their cells and columns."""
+    W, number = design
+    columns, indices = np.unique(W.indices, return_inverse=True)
+    models = np.unique(number[number >= 0])
+    genes = np.unique(gene[gene >= 0])
+    W = sp.csr_array((W.data, indices, W.indptr), shape=(W.shape[0], len(columns)))
+    number = np.where(number < 0, -1, np.searchsorted(models, number)).astype(np.int32)
+    sums = Sums.zeros(len(columns), len(models), len(genes))
+    local = np.full(starts[0] + len(gene), -1) if not by_rows else np.full(len(gene), -1)
+    local[-len(gene) :] = np.where(gene < 0, -1, np.searchsorted(genes, gene))
+    for start, chunk in zip(starts, chunks, strict=True):
+        for block in chunk_blocks(chunk, by_rows, start):
+            first = block.start - starts[0] if by_rows else 0
+            own = slice(first, first + block.values.shape[0])
+            add_block(block, (W[own], number[own]), local, transform, sums)
+    return PartialSums(columns, models, genes, sums)
+
+
+def _added(several: list[PartialSums]) -> PartialSums:
+    union = lambda name: np.unique(np.concatenate([getattr(one, name) for one in several]))
+    columns, models, genes = union("columns"), union("models"), union("genes")
+    sums = Sums.zeros(len(columns), len(models), len(genes))
+    for one in several:
+        one.add_to(sums, columns, models, genes)
+    return PartialSums(columns, models, genes, sums)

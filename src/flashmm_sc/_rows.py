@@ -1,0 +1,122 @@
+"""Design rows of cells, made for some cells at a time: the design of an atlas never exists as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+CHUNK = 2**17
+"""Cells encoded at a time: so many that formulaic's own time doesn't count, some 10 MB of design rows."""
+
+
+class Piece(NamedTuple):
+    """What is known of some cells: their number and, for each model, which of them are its own and a table of these."""
+
+    n: int
+    parts: list[tuple[np.ndarray, Any]]
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Makes design rows W = [X Z], the columns of all models side by side. It can be sent to other processes.
+
+    Attributes
+    ----------
+    encode
+        For each model a function that makes of some rows of its table their design rows.
+    start
+        First column of each model.
+    width
+        Columns of all models.
+    """
+
+    encode: Sequence[Callable[[Any], sp.csr_array]]
+    start: Sequence[int]
+    width: int
+
+    def __call__(self, piece: Piece) -> tuple[sp.csr_array, np.ndarray]:
+        """Design rows of the cells, n × width, and the number of each cell's model: -1 where it belongs to none."""
+        number = np.full(piece.n, -1, np.int32)
+        rows = []
+        for i, (cells, table) in enumerate(piece.parts):
+            number[cells] = i
+            if len(cells):
+                own = self.encode[i](table)
+                shifted = (own.data, own.indices + self.start[i], own.indptr)
+                rows.append(sp.csr_array(shifted, shape=(len(cells), self.width)))
+        if len(rows) == 1 and len(cells := piece.parts[number.max()][0]) == piece.n:
+            return rows[0], number
+        rows.append(sp.csr_array((1, self.width)))
+        order = np.concatenate([cells for cells, _ in piece.parts])
+        place = np.full(piece.n, len(order))
+        place[order] = np.arange(len(order))
+        return sp.csr_array(sp.vstack(rows, format="csr"))[place], number
+
+
+class Rows:
+    """Design rows of n cells, made as they are asked for.
+
+    Parameters
+    ----------
+    n
+        Number of cells.
+    encoder
+        Makes the rows.
+    parts
+        For each model its cells (ascending) and what is known of them, one row each: a DataFrame or a matrix.
+    """
+
+    def __init__(self, n: int, encoder: Encoder, parts: list[tuple[np.ndarray, Any]]) -> None:
+        self.n, self.encoder, self.parts = n, encoder, parts
+        self._last: tuple[int, int, sp.csr_array, np.ndarray] | None = None
+
+    @classmethod
+    def of(cls, W: sp.csr_array, group: np.ndarray | None = None) -> Rows:
+        """Rows that are there already; `group` numbers the models of the cells, which share the columns."""
+        n, width = W.shape
+        group = np.zeros(n, int) if group is None else group
+        cells = [np.flatnonzero(group == i) for i in range(int(group.max(initial=0)) + 1)]
+        parts = [(own, sp.csr_array(W[own]) if len(own) < n else W) for own in cells]
+        return cls(n, Encoder([sp.csr_array] * len(cells), [0] * len(cells), width), parts)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Cells × columns."""
+        return self.n, self.encoder.width
+
+    def piece(self, start: int, stop: int) -> Piece:
+        """What is known of the cells from `start` to `stop`."""
+        parts = []
+        for cells, table in self.parts:
+            a, b = np.searchsorted(cells, (start, stop))
+            parts.append((cells[a:b] - start, table.iloc[a:b] if isinstance(table, pd.DataFrame) else table[a:b]))
+        return Piece(stop - start, parts)
+
+    def cut(self, start: int, stop: int) -> tuple[sp.csr_array, np.ndarray]:
+        """Design rows and models of the cells from `start` to `stop`.
+
+        The chunk of cells that they lie in is kept, as the next request mostly goes on there.
+        """
+        if self._last is None or not (self._last[0] <= start and stop <= self._last[1]):
+            first = start // CHUNK * CHUNK
+            last = min(max(stop, first + CHUNK), self.n)
+            made = [self.encoder(self.piece(a, min(a + CHUNK, last))) for a in range(first, last, CHUNK)]
+            rows = made[0][0] if len(made) == 1 else sp.csr_array(sp.vstack([W for W, _ in made], format="csr"))
+            self._last = first, last, rows, np.concatenate([number for _, number in made])
+        first, last, rows, number = self._last
+        if (start, stop) == (first, last):
+            return rows, number
+        return rows[start - first : stop - first], number[start - first : stop - first]
+
+    def gram(self) -> sp.csr_array:
+        """W'W."""
+        total = sp.csr_array((self.encoder.width, self.encoder.width))
+        for start in range(0, self.n, CHUNK):
+            rows, _ = self.cut(start, min(start + CHUNK, self.n))
+            total = total + rows.T @ rows
+        return sp.csr_array(total)
