@@ -7,7 +7,6 @@ comes with, gzip, lzf and shuffle, are undone outside, by as many threads as the
 from __future__ import annotations
 
 import itertools
-import zlib
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from math import prod
@@ -17,15 +16,17 @@ import numba
 import numpy as np
 
 try:
-    from isal.isal_zlib import decompress
+    from isal.isal_zlib import decompress  # type: ignore[import-not-found]
+    from isal.isal_zlib import error as GzipError
 except ImportError:
     from zlib import decompress
+    from zlib import error as GzipError
 
 _GZIP, _SHUFFLE, _LZF = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_LZF
 
 
 def readable(dataset: h5py.Dataset) -> bool:
-    """Whether `read` knows the layout: vectors or matrices of native numbers, in chunks, with filters it can undo."""
+    """Whether `read` knows the layout: vectors or matrices of native numbers, in chunks, filtered in ways it can undo."""
     return (
         dataset.ndim in (1, 2)
         and dataset.chunks is not None
@@ -33,6 +34,7 @@ def readable(dataset: h5py.Dataset) -> bool:
         and dataset.dtype.isnative
         and dataset.id.get_type().equal(h5py.h5t.py_create(dataset.dtype))
         and set(_filters(dataset)) <= {_GZIP, _SHUFFLE, _LZF}
+        and len(_filters(dataset)) > 0  # else there is nothing to gain
     )
 
 
@@ -57,10 +59,11 @@ def read(dataset: h5py.Dataset, start: int, stop: int, pool: Executor, threads: 
     def work() -> None:
         for row, *column in corners:
             above = max(start - row, 0)
-            part = out[max(row - start, 0) : row - start + height, *(slice(c, c + w) for c, w in zip(column, width))]
+            beside = [slice(c, c + size) for c, size in zip(column, width, strict=True)]
+            part = out[max(row - start, 0) : row - start + height, *beside]
             part[...] = chunks[row, *column][above : above + len(part), *map(slice, part.shape[1:])]
 
-    helpers = [pool.submit(work) for _ in range(threads - 1 if chunks.filters else 0)]
+    helpers = [pool.submit(work) for _ in range(threads - 1)]
     try:
         work()
     finally:
@@ -87,18 +90,15 @@ class _Chunks:
     def __getitem__(self, corner: tuple[int, ...]) -> np.ndarray:
         try:
             skipped, stored = self.dataset.id.read_direct_chunk(corner)
-        except OSError:
-            if self.dataset.id.get_chunk_info_by_coord(corner).size:
-                raise
-            return np.full(self.shape, self.dataset.fillvalue, self.dtype)  # never written
-        try:
             for k in reversed(range(len(self.filters))):
                 if not skipped >> k & 1:
                     stored = self._undo(self.filters[k], stored)
             return np.frombuffer(stored, self.dtype).reshape(self.shape)
-        except (ValueError, zlib.error) as error:
+        except (OSError, RuntimeError, ValueError, GzipError) as error:
+            if self.dataset.id.get_chunk_info_by_coord(corner).byte_offset is None:  # never written
+                return np.full(self.shape, self.dataset.fillvalue, self.dtype)
             name, file = self.dataset.name, self.dataset.file.filename
-            msg = f"Can't decode the chunk of {name} at {corner} in {file}: the file is damaged ({error})."
+            msg = f"Can't read the chunk of {name} at {corner} in {file}; the file is damaged: {error}"
             raise OSError(msg) from error
 
     def _undo(self, code: int, stored: bytes | np.ndarray) -> bytes | np.ndarray:
