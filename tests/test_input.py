@@ -21,7 +21,7 @@ def base_of(adata, layer=None, use_raw=False, transform=None):
     """The base, and whether there was a warning of raw counts."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        base = log_base(adata, find_expression(adata, layer, use_raw, None), transform)
+        base = log_base([(adata, find_expression(adata, layer, use_raw, None))], transform)
     return base, [w for w in caught if w.category is FlashmmWarning]
 
 

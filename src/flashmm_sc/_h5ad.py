@@ -14,34 +14,62 @@ from anndata.io import read_elem, sparse_dataset, write_elem
 
 
 @contextmanager
-def streamed(path: Path) -> Iterator[AnnData]:
-    """Open the cells, genes and matrices of an h5ad file; X, layers and raw stay on disk.
+def streamed(path: Path, *, results: bool = True) -> Iterator[AnnData]:
+    """Open the cells, genes and matrices of an h5ad file or zarr store; X, layers and raw stay on disk.
 
-    `anndata.read_h5ad(path, backed="r")` would load all layers, obsm and obsp.
+    `anndata.read_h5ad(path, backed="r")` would load all layers, obsm and obsp. `results` tells whether varm is wanted.
+
+    Raises
+    ------
+    OSError, ValueError
+        When it can't be opened or read, or holds no AnnData.
     """
-    if not h5py.is_hdf5(path):
-        msg = f"{str(path)!r} is not an h5ad file."
-        raise ValueError(msg)
-    with h5py.File(path) as file:
+    with _store(path) as file:
         if missing := [name for name in ("obs", "var") if name not in file]:
             msg = f"{str(path)!r} holds no AnnData: it has no {' and no '.join(missing)}."
             raise ValueError(msg)
-        raw = {"X": _matrix(file["raw/X"]), "var": read_elem(file["raw/var"])} if "raw/X" in file else None
-        yield AnnData(
-            X=_matrix(file.get("X")),
-            obs=read_elem(file["obs"]),
-            var=read_elem(file["var"]),
-            varm=read_elem(file["varm"]) if "varm" in file else None,
-            uns={"log1p": read_elem(file["uns/log1p"])} if "uns/log1p" in file else None,
-            layers={name: _matrix(layer) for name, layer in file.get("layers", {}).items()},
-            raw=raw,
-        )
+        try:
+            adata = AnnData(
+                X=_matrix(file.get("X")),
+                obs=read_elem(file["obs"]),
+                var=read_elem(file["var"]),
+                varm=read_elem(file["varm"]) if results and "varm" in file else None,
+                uns={"log1p": read_elem(file["uns/log1p"])} if "uns/log1p" in file else None,
+                layers={name: _matrix(file["layers"][name]) for name in file["layers"]} if "layers" in file else None,
+                raw={"X": _matrix(file["raw/X"]), "var": read_elem(file["raw/var"])} if "raw/X" in file else None,
+            )
+        except (KeyError, OSError, RuntimeError) as error:
+            msg = f"{str(path)!r} can't be read: {error}. It may be truncated or corrupt; copy it again."
+            raise OSError(msg) from error
+        yield adata
 
 
-def _matrix(stored: h5py.Group | h5py.Dataset | None) -> Any:
-    if isinstance(stored, h5py.Group):
-        return sparse_dataset(stored)
-    return None if stored is None or stored.shape is None else stored
+@contextmanager
+def _store(path: Path) -> Iterator[Any]:
+    if path.is_dir():
+        import zarr  # optional
+
+        yield zarr.open_group(str(path), mode="r")
+        return
+    if not path.exists():
+        msg = f"There is no file {str(path)!r}."
+        raise FileNotFoundError(msg)
+    if not h5py.is_hdf5(path):
+        msg = f"{str(path)!r} is not an h5ad file."
+        raise ValueError(msg)
+    try:
+        file = h5py.File(path)
+    except OSError as error:
+        msg = f"{str(path)!r} can't be opened: {error}. It may be truncated, or in use by another process."
+        raise OSError(msg) from error
+    with file:
+        yield file
+
+
+def _matrix(stored: Any) -> Any:
+    if stored is None or isinstance(stored, h5py.Dataset) or hasattr(stored, "chunks"):
+        return None if stored is None or not stored.shape else stored
+    return sparse_dataset(stored)
 
 
 def write_results(path: Path, adata: AnnData, key: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +43,9 @@ def check_anndata(adata: AnnData, *, copy: bool) -> None:
     if not isinstance(adata, AnnData):
         msg = f"adata must be an AnnData, not {type(adata).__name__}."
         raise TypeError(msg)
+    if 0 in adata.shape:
+        msg = f"adata has {adata.n_obs} cells and {adata.n_vars} genes: there is nothing to fit."
+        raise ValueError(msg)
     if adata.isbacked and copy:
         msg = "copy=True would copy a backed AnnData; use copy=False, or read the file into memory first."
         raise ValueError(msg)
@@ -55,7 +59,7 @@ def check_anndata(adata: AnnData, *, copy: bool) -> None:
 
 def find_expression(adata: AnnData, layer: str | None, use_raw: bool, mask_var: Any) -> Expression:
     """Find the matrix and the genes that the arguments name."""
-    kept = np.flatnonzero(_mask(adata, mask_var))
+    kept = np.flatnonzero(gene_mask(adata, mask_var))
     if layer is not None and use_raw:
         msg = "layer and use_raw=True name two matrices; give one of them."
         raise ValueError(msg)
@@ -90,11 +94,12 @@ def _raw(adata: AnnData, kept: np.ndarray) -> Expression:
     return Expression(adata.raw.X, kept, gene, "adata.raw.X")
 
 
-def _mask(adata: AnnData, mask_var: Any) -> np.ndarray:
+def gene_mask(adata: AnnData, mask_var: Any) -> np.ndarray:
+    """Which genes to fit, from a boolean column of var or one boolean a gene."""
     if mask_var is None:
         return np.ones(adata.n_vars, bool)
     if isinstance(mask_var, str):
-        if mask_var not in adata.var:
+        if mask_var not in adata.var.columns:
             msg = f"mask_var={mask_var!r} is not a column of adata.var. {did_you_mean(mask_var, adata.var.columns)}"
             raise KeyError(msg)
         values, words = adata.var[mask_var].to_numpy(), f"adata.var[{mask_var!r}]"
@@ -111,18 +116,35 @@ def _mask(adata: AnnData, mask_var: Any) -> np.ndarray:
     return values
 
 
-def log_base(adata: AnnData, expression: Expression, transform: str | None) -> float:
-    """Base of the logarithm that the fitted values are on, NaN where it can't be known; warn of raw counts."""
+def log_base(sources: Sequence[tuple[AnnData, Expression]], transform: str | None) -> float:
+    """Base of the logarithm that the fitted values are on, NaN where it can't be known; warn of raw counts.
+
+    Raises
+    ------
+    ValueError
+        When several AnnData are on different scales.
+    """
     if transform is not None:
         return {"log1p": math.e, "log2p1": 2.0}[transform]
-    values = _first_values(expression.X)
-    if _look_like_counts(values):
+    values = [_first_values(found.X) for _, found in sources]
+    counts = [_look_like_counts(part) for part in values]
+    if any(counts):
         msg = (
-            f"{expression.source} seems to hold raw counts, which are fitted as they are. For log-expression use "
-            "transform='log1p' (or 'log2p1'), or sc.pp.normalize_total and sc.pp.log1p first."
+            f"{sources[counts.index(True)][1].source} seems to hold raw counts, which are fitted as they are. For "
+            "log-expression use transform='log1p' (or 'log2p1'), or sc.pp.normalize_total and sc.pp.log1p first."
         )
-        warnings.warn(msg, FlashmmWarning, stacklevel=3)
+        warnings.warn(msg, FlashmmWarning, stacklevel=5)
         return math.nan
+    bases = [_logged(adata, part) for (adata, _), part in zip(sources, values, strict=True)]
+    known = sorted({base for base in bases if not math.isnan(base)})
+    if len(known) > 1:
+        msg = f"The values are logarithms to different bases, {listed(known)}: bring them to one scale first."
+        raise ValueError(msg)
+    return known[0] if known and len(bases) == sum(not math.isnan(base) for base in bases) else math.nan
+
+
+def _logged(adata: AnnData, values: np.ndarray) -> float:
+    """Base that `sc.pp.log1p` noted."""
     logged = adata.uns.get("log1p")
     if logged is None or values.min(initial=0.0) < 0:  # as after sc.pp.scale
         return math.nan

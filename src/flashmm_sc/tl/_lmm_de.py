@@ -10,19 +10,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from anndata import AnnData
 
-from flashmm_sc._accumulate import Part, accumulate
+from flashmm_sc._accumulate import accumulate
 from flashmm_sc._contrasts import Contrasts
 from flashmm_sc._errors import one_of
 from flashmm_sc._estimate import Options
 from flashmm_sc._inference import check_ddf
-from flashmm_sc._input import check_anndata, find_expression, log_base
 from flashmm_sc._kernel import TRANSFORMS
 from flashmm_sc._lmm import METHODS, fit
 from flashmm_sc._model import build_models
 from flashmm_sc._moderate import check_moderate
 from flashmm_sc._parallel import n_threads
-from flashmm_sc._random_terms import parse_random
 from flashmm_sc._store import CORRECTIONS, check_key, remove, write_fits
+from flashmm_sc._study import Source, Study, study_of
 from flashmm_sc.tl._advice import advise
 from flashmm_sc.tl._lmm_test import in_groups, lmm_test
 
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def lmm_de(
-    adata: AnnData,
+    adata: AnnData | Sequence[Source],
     fixed: str,
     random: Random,
     *,
@@ -62,7 +61,9 @@ def lmm_de(
     Parameters
     ----------
     adata
-        Cells × genes, in memory or backed.
+        Cells × genes: in memory, backed, or lazy (`anndata.experimental.read_lazy`, dask arrays: summed chunk by chunk on
+        whatever dask scheduler is active). Or a list of AnnData and of h5ad files or zarr stores, which are analysed
+        together with one design and the genes that all have.
     fixed
         Formula of the fixed effects over the columns of `adata.obs`, in formulaic's language, e.g.
         ``"~ 0 + cls + cls:trt"``. A formula is code: don't take one from a source you wouldn't run code from.
@@ -104,7 +105,7 @@ def lmm_de(
     key_added
         Key of the results.
     copy
-        Return a copy of `adata` with the results instead of writing to it; not for backed data.
+        Return a copy of `adata` with the results instead of writing to it; not for backed data or several AnnData.
     max_iter
         Most steps of the optimiser for a gene.
     n_jobs
@@ -114,7 +115,7 @@ def lmm_de(
 
     Returns
     -------
-    None, or the copy. Sets, with `key_added` for ``lmm_de``:
+    None, or the copy; for a list a new AnnData with the shared genes and no cells. Sets, with `key_added` for ``lmm_de``:
 
     `adata.varm['lmm_de_coef' | '_se' | '_t' | '_df' | '_pval' | '_pval_adj']` : float64, genes × coefficients
         Coefficients on the scale of the fitted values and their two-sided t tests; names in
@@ -140,6 +141,8 @@ def lmm_de(
     ------
     KeyError
         For a column, layer or mask that `adata` lacks.
+    OSError
+        For a file that can't be read.
     TypeError
         For something else than an AnnData or a formula, and for a matrix that can't be streamed.
     ValueError
@@ -168,49 +171,42 @@ def lmm_de(
     ddf = "satterthwaite" if moderate else ddf  # where a prior can't be learned
     one_of("corr_method", corr_method, CORRECTIONS)
     n_threads(n_jobs)
-    check_anndata(adata, copy=copy)
-    check_key(adata, key_added)
-    expression = find_expression(adata, layer, use_raw, mask_var)
-    models, rows = build_models(adata.obs, fixed, random, groupby)
-    if moderate:
-        check_moderate(method, len(models[0].random.d))
-    if contrasts is not None:
-        in_groups(contrasts, [(model.group, model.fixed.names) for model in models], warn=False)
-    advise(
-        adata.obs, models[0].fixed, parse_random(random, adata.obs.columns), ddf=ddf, moderate=moderate, groupby=groupby
-    )
-    params = _params(locals(), adata, log_base(adata, expression, transform))
-
-    sums = accumulate(
-        [Part(expression.X, expression.gene)],
-        rows,
-        transform=transform,
-        n_jobs=n_jobs,
-        show_progress=sys.stderr.isatty() if show_progress is None else show_progress,
-        describe=lambda i, j: f"cell {adata.obs_names[i]!r}, gene {_column_name(adata, use_raw, j)!r}",
-    )
-    genes = list(adata.var_names[expression.kept])
+    with study_of(adata, (fixed, random, groupby), layer, use_raw, mask_var, copy=copy) as study:
+        check_key(study.target, key_added)
+        check_key(study.target, f"{key_added}_contrasts", tests=True)
+        models, rows = build_models(study.obs, fixed, random, groupby)
+        if moderate:
+            check_moderate(method, len(models[0].random.d))
+        if contrasts is not None:
+            in_groups(contrasts, [(model.group, model.fixed.names) for model in models], warn=False)
+        terms = [component.term for component in models[0].random.components]
+        advise(study.obs, models[0].fixed, terms, ddf=ddf, moderate=moderate, groupby=groupby)
+        params = _params(locals(), study, [term.name for term in terms])
+        sums = accumulate(
+            study.parts,
+            rows,
+            transform=transform,
+            n_jobs=n_jobs,
+            show_progress=sys.stderr.isatty() if show_progress is None else show_progress,
+            describe=study.describe,
+        )
+    genes = list(study.target.var_names[study.kept])
     options = Options(method, nonnegative, max_iter)
-    starts = np.cumsum([0, *(model.width for model in models)]).tolist()
     fits = [
         fit(model.stats(sums, start, i, genes), model.projection, options, ddf, moderate, n_jobs, model.group)
-        for i, (model, start) in enumerate(zip(models, starts[:-1], strict=True))
+        for i, (model, start) in enumerate(zip(models, rows.encoder.start, strict=True))
     ]
-    adata = adata.copy() if copy else adata
-    write_fits(adata, key_added, models, fits, expression.kept, corr_method=corr_method, params=params, ranef=ranef)
-    remove(adata, f"{key_added}_contrasts")
+    target = study.target.copy() if copy else study.target
+    write_fits(target, key_added, models, fits, study.kept, corr_method=corr_method, params=params, ranef=ranef)
+    remove(target, f"{key_added}_contrasts")
     if contrasts is not None:
         lmm_test(
-            adata, contrasts, key=key_added, key_added=f"{key_added}_contrasts", corr_method=corr_method, n_jobs=n_jobs
+            target, contrasts, key=key_added, key_added=f"{key_added}_contrasts", corr_method=corr_method, n_jobs=n_jobs
         )
-    return adata if copy else None
+    return None if target is adata else target
 
 
-def _column_name(adata: AnnData, use_raw: bool, j: int) -> str:
-    return str((adata.raw if use_raw else adata).var_names[j])
-
-
-def _params(arguments: dict[str, Any], adata: AnnData, base: float) -> dict[str, Any]:
+def _params(arguments: dict[str, Any], study: Study, random: list[str]) -> dict[str, Any]:
     """The arguments in a form that h5ad and zarr can hold."""
     names = (
         "fixed",
@@ -225,13 +221,11 @@ def _params(arguments: dict[str, Any], adata: AnnData, base: float) -> dict[str,
         "corr_method",
         "max_iter",
     )
-    params = {name: arguments[name] for name in names}
     mask = arguments["mask_var"]
-    terms = parse_random(arguments["random"], adata.obs.columns)
-    return params | {
-        "random": np.array([term.name for term in terms], dtype=object),
+    return {name: arguments[name] for name in names} | {
+        "random": np.array(random, dtype=object),
         "mask_var": mask if mask is None or isinstance(mask, str) else np.asarray(mask),
-        "n_obs": adata.n_obs,
-        "log_base": base,
+        "n_obs": len(study.obs),
+        "log_base": study.log_base(arguments["transform"]),
         "version": version("flashmm-sc"),
     }

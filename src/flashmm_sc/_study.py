@@ -1,0 +1,189 @@
+"""The cells of a call: of one AnnData, or of several with one joint design."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from pandas.api.types import union_categoricals
+
+from flashmm_sc._accumulate import Part
+from flashmm_sc._errors import listed
+from flashmm_sc._formula import parse_formula, used_columns
+from flashmm_sc._h5ad import streamed
+from flashmm_sc._input import Expression, check_anndata, find_expression, gene_mask, log_base
+from flashmm_sc._obs import check_columns
+from flashmm_sc._random_terms import parse_random
+
+Source: TypeAlias = AnnData | str | PathLike[str]
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """All cells, whatever they come from.
+
+    Attributes
+    ----------
+    target
+        Where results go: the AnnData itself or, for several, a new one with their genes and no cells.
+    obs
+        Columns that the model needs, one row a cell.
+    parts
+        Matrices with the cells.
+    kept
+        Positions in `target.var` of the genes to fit.
+    sources
+        For each part the AnnData and the matrix that it is.
+    names
+        For each part its name in messages, and the names of its cells and columns.
+    """
+
+    target: AnnData
+    obs: pd.DataFrame
+    parts: list[Part]
+    kept: np.ndarray
+    sources: list[tuple[AnnData, Expression]]
+    names: list[tuple[str, pd.Index, pd.Index]]
+
+    def log_base(self, transform: str | None) -> float:
+        """Base of the logarithm that the fitted values are on, NaN where it can't be known; warns of raw counts."""
+        return log_base(self.sources, transform)
+
+    def describe(self, i: int, j: int) -> str:
+        """Words for cell i and column j of the part that it is in."""
+        k = int(np.searchsorted([part.start for part in self.parts], i, side="right")) - 1
+        where, cells, genes = self.names[k]
+        return f"cell {cells[i - self.parts[k].start]!r}, gene {genes[j]!r}{where}"
+
+
+@contextmanager
+def study_of(
+    adata: AnnData | Sequence[Source],
+    model: tuple[str, Any, str | None],
+    layer: str | None,
+    use_raw: bool,
+    mask_var: Any,
+    *,
+    copy: bool,
+) -> Iterator[Study]:
+    """Find the cells of an AnnData, or of several; files are open as long as the context lasts.
+
+    `model` holds the formula, the random terms and groupby: columns of obs are looked up, but not yet checked.
+    """
+    what = layer, use_raw, mask_var
+    if isinstance(adata, AnnData):
+        check_anndata(adata, copy=copy)
+        yield _one(adata, model, *what)
+        return
+    if copy:
+        msg = "copy=True is for one AnnData; for several, a new AnnData is returned in any case."
+        raise ValueError(msg)
+    with _opened(adata) as (several, names):
+        yield _joint(several, names, model, *what)
+
+
+def _one(
+    adata: AnnData,
+    model: tuple[str, Any, str | None],
+    layer: str | None,
+    use_raw: bool,
+    mask_var: Any,
+) -> Study:
+    found = find_expression(adata, layer, use_raw, mask_var)
+    obs = adata.obs if isinstance(adata.obs, pd.DataFrame) else _in_memory(adata.obs, _needed(adata, *model))
+    names = [("", adata.obs_names, _columns(adata, use_raw))]
+    return Study(adata, obs, [Part(found.X, found.gene)], found.kept, [(adata, found)], names)
+
+
+def _joint(
+    several: Sequence[AnnData],
+    names: Sequence[str],
+    model: tuple[str, Any, str | None],
+    layer: str | None,
+    use_raw: bool,
+    mask_var: Any,
+) -> Study:
+    """The cells of several AnnData, one after another, with the genes that all have."""
+    shared = [gene for gene in several[0].var_names if all(gene in other.var_names for other in several[1:])]
+    if not shared:
+        msg = f"{listed(names)} have no gene in common; are their var_names of one kind?"
+        raise ValueError(msg)
+    target = AnnData(var=_in_memory(several[0].var, list(several[0].var.columns)).loc[shared])
+    kept = np.flatnonzero(gene_mask(target, mask_var))
+    found = [find_expression(one, layer, use_raw, None) for one in several]
+    starts = np.cumsum([0, *(one.n_obs for one in several)]).tolist()
+    parts = [
+        Part(part.X, _renumbered(part, one.var_names, target.var_names[kept]), start)
+        for part, one, start in zip(found, several, starts[:-1], strict=True)
+    ]
+    where = [(f" of {name}", one.obs_names, _columns(one, use_raw)) for name, one in zip(names, several, strict=True)]
+    sources = list(zip(several, found, strict=True))
+    return Study(target, _joint_obs(several, names, model), parts, kept, sources, where)
+
+
+@contextmanager
+def _opened(sources: Sequence[Source]) -> Iterator[tuple[list[AnnData], list[str]]]:
+    """Open those of several sources that are files, their matrices left on disk; and name them all."""
+    if isinstance(sources, str | PathLike) or not isinstance(sources, Sequence) or not sources:
+        msg = (
+            f"adata must be an AnnData, not {type(sources).__name__}; a list of AnnData and files is analysed together."
+        )
+        raise TypeError(msg)
+    with ExitStack() as files:
+        several, names = [], []
+        for i, source in enumerate(sources):
+            in_memory = isinstance(source, AnnData)
+            names.append(f"adata[{i}]" if in_memory else repr(str(source)))
+            several.append(source if in_memory else files.enter_context(streamed(Path(source), results=False)))
+            check_anndata(several[-1], copy=False)
+        yield several, names
+
+
+def _needed(adata: AnnData, fixed: str, random: Any, groupby: str | None, where: str = "") -> list[str]:
+    """Columns of obs that a model uses."""
+    columns = [str(name) for name in adata.obs.columns]
+    formula = f"fixed={fixed!r}{where}"
+    terms = parse_random(random, columns)
+    used = [*used_columns(parse_formula(fixed, formula), columns, formula)]
+    used += [name for term in terms for name in (*term.groups, term.slope) if name]
+    if groupby is not None:
+        check_columns([groupby], columns, f"groupby={groupby!r}{where}")
+        used.append(groupby)
+    return list(dict.fromkeys(used))
+
+
+def _in_memory(table: Any, columns: list[str]) -> pd.DataFrame:
+    """Columns of a table that may be lazy."""
+    part = table[columns]
+    return part if isinstance(part, pd.DataFrame) else part.to_memory()
+
+
+def _joint_obs(several: Sequence[AnnData], names: Sequence[str], model: tuple[str, Any, str | None]) -> pd.DataFrame:
+    """Columns of all cells; the categories of a column are united, in the order in which they come."""
+    pairs = zip(several, names, strict=True)
+    tables = [_in_memory(one.obs, _needed(one, *model, where=f" for {name}")) for one, name in pairs]
+    columns = {}
+    for name in tables[0].columns:
+        each = [table[name] for table in tables]
+        if all(isinstance(values.dtype, pd.CategoricalDtype) for values in each):
+            columns[name] = union_categoricals(each, ignore_order=True)
+        else:
+            columns[name] = pd.concat(each, ignore_index=True).array
+    return pd.DataFrame(columns, copy=False)
+
+
+def _columns(adata: AnnData, use_raw: bool) -> pd.Index:
+    return (adata.raw if use_raw else adata).var_names
+
+
+def _renumbered(part: Expression, var_names: pd.Index, genes: pd.Index) -> np.ndarray:
+    """Position of each column of a matrix among genes; the part counts them in its own var."""
+    place = genes.get_indexer(var_names)
+    return np.where(part.gene < 0, -1, place[part.gene])
