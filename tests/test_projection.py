@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from flashmm_sc._projection import Genes, Projection
-from flashmm_sc._summary import SummaryStats, sslmm
+from flashmm_sc._sslmm import sslmm
+from flashmm_sc._summary import SummaryStats
 
 
 def project(stats: SummaryStats) -> Projection:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 __version__ = version("flashmm-sc")
 
 __all__ = [
+    "Design",
     "FlashmmWarning",
     "LMMFit",
     "SummaryStats",
@@ -19,6 +20,7 @@ __all__ = [
     "lrt",
     "pl",
     "sslmm",
+    "summarize",
     "tl",
     "variance_explained",
 ]
@@ -31,10 +33,13 @@ if TYPE_CHECKING:
     from flashmm_sc._lmm import LMMFit, lmm, lmmfit
     from flashmm_sc._lmmtest import lmmtest
     from flashmm_sc._lrt import lrt
-    from flashmm_sc._summary import SummaryStats, sslmm
+    from flashmm_sc._shared import Design, summarize
+    from flashmm_sc._sslmm import sslmm
+    from flashmm_sc._summary import SummaryStats
     from flashmm_sc._varexp import variance_explained
 else:  # hidden from type checkers, which would take any name to exist
     _MODULES = {
+        "Design": "_shared",
         "FlashmmWarning": "_errors",
         "LMMFit": "_lmm",
         "SummaryStats": "_summary",
@@ -43,7 +48,8 @@ else:  # hidden from type checkers, which would take any name to exist
         "lmmfit": "_lmm",
         "lmmtest": "_lmmtest",
         "lrt": "_lrt",
-        "sslmm": "_summary",
+        "sslmm": "_sslmm",
+        "summarize": "_shared",
         "variance_explained": "_varexp",
     }
 

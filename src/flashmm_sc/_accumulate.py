@@ -105,7 +105,7 @@ def accumulate(
                     add_lazy(part, rows, transform, sums)
                     bar.update(part.X.shape[0])
                     continue
-                for block in read_ahead(blocks(part.X, block_bytes)):
+                for block in read_ahead(blocks(part.X, block_bytes, threads)):
                     bar.update(_add(block, part, rows, transform, sums, pool, threads))
             except UnusableValueError as error:
                 raise ValueError(_complaint(part, error, transform, describe)) from None

@@ -17,6 +17,8 @@ import numpy as np
 import scipy.sparse as sp
 from anndata.abc import CSCDataset, CSRDataset
 
+from flashmm_sc._h5chunks import read, readable
+
 BLOCK_BYTES = 2**26
 _LARGEST = 2**30
 """Bytes of a chunk in a file, or of a band of chunks, beyond which it can't be streamed."""
@@ -38,8 +40,8 @@ class Block:
 
 
 @singledispatch
-def blocks(X: Any, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
-    """Cut a cells × genes matrix into sparse blocks of about `block_bytes` bytes.
+def blocks(X: Any, block_bytes: int = BLOCK_BYTES, threads: int = 1) -> Iterator[Block]:
+    """Cut a cells × genes matrix into sparse blocks of about `block_bytes` bytes; `threads` decode those of files.
 
     Raises
     ------
@@ -76,19 +78,19 @@ def read_ahead(source: Iterator[Block]) -> Iterator[Block]:
 
 
 @blocks.register(np.ndarray)
-def _(X: Any, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
+def _(X: Any, block_bytes: int = BLOCK_BYTES, threads: int = 1) -> Iterator[Block]:
     return _cut(X.shape[0], X.shape[1] * X.dtype.itemsize, block_bytes, lambda a, b: sp.csr_array(_native(X[a:b])))
 
 
 @blocks.register(sp.spmatrix)
 @blocks.register(sp.sparray)
-def _(X: Any, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
+def _(X: Any, block_bytes: int = BLOCK_BYTES, threads: int = 1) -> Iterator[Block]:
     return blocks(sp.csr_array(X), block_bytes)
 
 
 @blocks.register(sp.csr_matrix)
 @blocks.register(sp.csr_array)
-def _(X: Any, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
+def _(X: Any, block_bytes: int = BLOCK_BYTES, threads: int = 1) -> Iterator[Block]:
     def rows(a: int, b: int) -> sp.csr_array:
         return sp.csr_array(_major(X, a, b), shape=(b - a, X.shape[1]))
 
@@ -97,7 +99,7 @@ def _(X: Any, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
 
 @blocks.register(sp.csc_matrix)
 @blocks.register(sp.csc_array)
-def _(X: Any, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
+def _(X: Any, block_bytes: int = BLOCK_BYTES, threads: int = 1) -> Iterator[Block]:
     def columns(a: int, b: int) -> sp.csc_array:
         return sp.csc_array(_major(X, a, b), shape=(X.shape[0], b - a))
 
@@ -105,17 +107,37 @@ def _(X: Any, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
 
 
 @blocks.register(CSRDataset)
-def _(X: Any, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
-    return _cut(X.shape[0], *_of_file(X, X.shape[0], block_bytes), lambda a, b: sp.csr_array(X[a:b]))
-
-
 @blocks.register(CSCDataset)
-def _(X: Any, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
-    return _cut(X.shape[1], *_of_file(X, X.shape[1], block_bytes), lambda a, b: sp.csc_array(X[:, a:b]))
+def _(X: Any, block_bytes: int = BLOCK_BYTES, threads: int = 1) -> Iterator[Block]:
+    data, indices, indptr = (X.group[name] for name in ("data", "indices", "indptr"))
+    by_rows = isinstance(X, CSRDataset)
+    kind, length, across = (sp.csr_array, *X.shape) if by_rows else (sp.csc_array, *X.shape[::-1])
+    chunk = 12 * max((array.chunks or (0,))[0] for array in (data, indices))
+    _check_chunk(chunk, f"chunks of {chunk // 12} values")
+    with ThreadPoolExecutor(threads) as pool:
+
+        def slices(a: int, b: int) -> sp.csr_array | sp.csc_array:
+            edges = np.asarray(indptr[a : b + 1], dtype=np.int64)
+            start, stop = int(edges[0]), int(edges[-1])
+            if not 0 <= start <= stop <= data.shape[0] or (np.diff(edges) < 0).any():
+                msg = "the index pointers don't ascend"
+                raise ValueError(msg)
+            values, inner = (_stored(array, start, stop, pool, threads) for array in (data, indices))
+            return kind((_native(values), inner, edges - start), shape=(b - a, across) if by_rows else (across, b - a))
+
+        step = max(block_bytes, chunk if chunk > _CACHED else 0)
+        yield from _cut(length, _stored_bytes(data.shape[0], length), step, slices)
+
+
+def _stored(array: Any, start: int, stop: int, pool: ThreadPoolExecutor, threads: int) -> np.ndarray:
+    """Part of a vector in a file, decoded by several threads where that can be."""
+    if isinstance(array, h5py.Dataset) and readable(array):
+        return read(array, start, stop, pool, threads)
+    return np.asarray(array[start:stop])
 
 
 @blocks.register(h5py.Dataset)
-def _dense(X: Any, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
+def _dense(X: Any, block_bytes: int = BLOCK_BYTES, threads: int = 1) -> Iterator[Block]:
     """Dense matrix of a file, along the axis of which its chunks take in less: blocks are whole chunks."""
     (n, m), size = X.shape, X.dtype.itemsize
     height, width = X.chunks or (1, m)
@@ -125,14 +147,6 @@ def _dense(X: Any, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
     step = max(chunk, block_bytes // max(across * size, 1) // chunk * chunk)
     read = lambda a, b: sp.csr_array(_native(X[a:b])) if by_rows else sp.csc_array(_native(X[:, a:b]))
     return _cut(length, 1, step, read)
-
-
-def _of_file(X: Any, n_slices: int, block_bytes: int) -> tuple[int, int]:
-    """Average bytes of a row or column of a sparse matrix in a file, and bytes of a block: at least a chunk's."""
-    stored = [X.group[name] for name in ("data", "indices")]
-    chunk = max((array.chunks or (0,))[0] * 12 for array in stored)
-    _check_chunk(chunk, f"chunks of {chunk // 12} values")
-    return _stored_bytes(stored[1].shape[0], n_slices), max(block_bytes, chunk if chunk > _CACHED else 0)
 
 
 def _check_chunk(size: int, words: str) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from flashmm_sc._encoding import Encoding
+from flashmm_sc._encoding import Encoding, words
 from flashmm_sc._errors import listed
 from flashmm_sc._formula import factor_names, parse_formula, used_columns
 from flashmm_sc._obs import as_factor, complete_column, repeated
@@ -104,10 +104,10 @@ def fixed_design(formula: str, obs: pd.DataFrame) -> FixedDesign:
     ValueError
         If the formula can't be read or evaluated.
     """
-    where = f"fixed={formula!r}"
+    where = words(formula)
     parsed = parse_formula(formula, where)
     columns = used_columns(parsed, obs.columns, where)
-    design = FixedDesign.of(Encoding.of(parsed, _used(obs, columns, where), where), columns)
+    design = FixedDesign.of(Encoding.of(formula, parsed, _used(obs, columns, where)), columns)
     _check_names(design, where)
     return design
 

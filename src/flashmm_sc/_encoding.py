@@ -31,21 +31,29 @@ class Encoding:
 
     Parameters
     ----------
+    text
+        The formula.
     spec
         formulaic's specification, complete with the state of transforms, levels and the structure of the columns.
     across
         Factors whose value in a cell depends on other cells, such as ``I(x - np.mean(x))``. They are evaluated over all
         cells at once, see `table`, and then looked up.
-    where
-        Words for the formula in messages.
+    example
+        One row like those of the data, of no cell in particular: levels and means.
     """
 
+    text: str
     spec: ModelSpec
     across: tuple[str, ...]
-    where: str
+    example: pd.DataFrame
+
+    @property
+    def where(self) -> str:
+        """Words for the formula in messages."""
+        return words(self.text)
 
     @classmethod
-    def of(cls, formula: SimpleFormula, data: pd.DataFrame, where: str) -> Encoding:
+    def of(cls, text: str, formula: SimpleFormula, data: pd.DataFrame) -> Encoding:
         """Learn from all cells what encoding the formula takes.
 
         Raises
@@ -53,6 +61,7 @@ class Encoding:
         ValueError
             If the formula can't be evaluated, or a factor over several cells has several columns.
         """
+        where = words(text)
         transforms: dict[str, Any] = {}
         encoders: dict[str, Any] = {}
         across = []
@@ -71,10 +80,23 @@ class Encoding:
                     )
                     raise ValueError(msg)
                 across.append(factor.expr)
+        return cls.from_states(text, formula, transforms, encoders, across, _example(data))
+
+    @classmethod
+    def from_states(
+        cls,
+        text: str,
+        formula: SimpleFormula,
+        transforms: dict[str, Any],
+        encoders: dict[str, Any],
+        across: list[str],
+        example: pd.DataFrame,
+    ) -> Encoding:
+        """Complete the encoding of a formula: which columns there are follows from any one row."""
         terms = [Term([_looked_up(factor, across) for factor in term.factors]) for term in formula]
-        states = {"transform_state": transforms, "encoder_state": encoders}
-        first = data.iloc[:1].assign(**dict.fromkeys(across, 0.0))
-        return cls(encode(_spec(terms, **states), first, where).model_spec, tuple(across), where)
+        spec = _spec(terms, transform_state=transforms, encoder_state=encoders)
+        complete = encode(spec, example.assign(**dict.fromkeys(across, 0.0)), words(text)).model_spec
+        return cls(text, complete, tuple(across), example)
 
     def table(self, data: pd.DataFrame) -> pd.DataFrame:
         """The columns that `rows` needs of all cells, among them the factors over several cells."""
@@ -92,6 +114,11 @@ class Encoding:
         return matrix
 
 
+def words(text: str) -> str:
+    """Words for a formula in messages."""
+    return f"fixed={text!r}"
+
+
 def encode(spec: ModelSpec, data: pd.DataFrame, where: str) -> ModelMatrix:
     """Let formulaic evaluate a formula, in sentences of ours where it fails."""
     try:
@@ -105,6 +132,17 @@ def encode(spec: ModelSpec, data: pd.DataFrame, where: str) -> ModelMatrix:
         else:
             msg = f"{where} can't be evaluated: {error}"
         raise ValueError(msg) from error
+
+
+def _example(data: pd.DataFrame) -> pd.DataFrame:
+    def typical(values: pd.Series) -> Any:
+        if isinstance(values.dtype, pd.CategoricalDtype):
+            return pd.Categorical(values.cat.categories[:1], categories=values.cat.categories)
+        if values.dtype == object or values.dtype == bool:
+            return values.iloc[:1].to_numpy()
+        return np.array([values.mean()]).astype(values.dtype)
+
+    return pd.DataFrame({name: typical(values) for name, values in data.items()}, index=[0])
 
 
 def _spec(terms: list[Term], **options: Any) -> ModelSpec:

@@ -18,7 +18,8 @@ from flashmm_sc._parallel import for_gene_blocks
 from flashmm_sc._projection import Genes, Projection
 from flashmm_sc._selection import Selection, positions
 from flashmm_sc._solver import Objective
-from flashmm_sc._summary import SummaryStats, sslmm
+from flashmm_sc._sslmm import sslmm
+from flashmm_sc._summary import SummaryStats
 
 METHODS = ("REML", "ML")
 

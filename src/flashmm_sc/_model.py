@@ -22,7 +22,7 @@ from flashmm_sc._terms import type3
 
 
 @dataclass(frozen=True, eq=False)
-class Design:
+class CellDesign:
     """The designs of fixed and random effects together."""
 
     fixed: FixedDesign
@@ -38,6 +38,10 @@ class Design:
         table = self.fixed.table(obs)
         others = {name: obs[name].array for name in self.random.columns if name not in table}
         return table.assign(**others)
+
+    def all_rows(self, obs: pd.DataFrame) -> Rows:
+        """Rows of cells that are all of one model."""
+        return Rows(len(obs), Encoder([self.rows], [0], self.width), [(np.arange(len(obs)), self.table(obs))])
 
     def rows(self, table: pd.DataFrame) -> sp.csr_array:
         """Design rows [X Z] of some cells of the table."""
@@ -84,8 +88,7 @@ class Model:
             msg = f"{n} cells leave no residual degrees of freedom for the {p} columns of {fixed!r}."
             raise ValueError(msg)
         Z = random_design(random, obs)
-        design = Design(X, Z)
-        rows = Rows(n, Encoder([design.rows], [0], design.width), [(np.arange(n), design.table(obs))])
+        rows = CellDesign(X, Z).all_rows(obs)
         gram = rows.gram()
         XX, ZX, ZZ = gram[:p, :p].toarray(), gram[p:, :p].toarray(), sp.csr_array(gram[p:, p:])
         check_full_rank(X, XX, obs)
@@ -155,5 +158,5 @@ def build_models(obs: pd.DataFrame, fixed: str, random: Any, groupby: str | None
         msg = f"{len(reasons)} of {len(factor.categories)} groups of {where} are left out:\n{details}"
         warnings.warn(msg, FlashmmWarning, stacklevel=3)
     starts = np.cumsum([0, *(model.width for model in models)]).tolist()
-    encode = [Design(model.fixed, model.random).rows for model in models]
+    encode = [CellDesign(model.fixed, model.random).rows for model in models]
     return models, Rows(len(obs), Encoder(encode, starts[:-1], starts[-1]), parts)

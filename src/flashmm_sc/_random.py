@@ -97,6 +97,8 @@ def random_design(random: Random, obs: pd.DataFrame) -> RandomDesign:
         msg = "A random component is called 'residual', as the residual variance is; give it another name."
         raise ValueError(msg)
     components = [Component.of(term, obs) for term in terms]
+    for component in components:
+        component.check_estimable(len(obs))
     _check_distinct(components, obs)
     return RandomDesign(components)
 
@@ -138,13 +140,17 @@ class Component:
             levels = [f"{levels[i]}:{_quoted(str(others[j]))}" for i, j in pairs]
             factors.append(others)
             crossed.append(cells)
-        if len(levels) < 2 or len(levels) == len(obs):
-            what = "a level of its own for every cell" if len(levels) > 1 else f"one level only, {listed(levels)}"
-            msg = f"The {where} has {what}: no variance can be estimated from that. Leave the term out."
-            raise ValueError(msg)
         if term.slope:
             _check_slope(obs, term.slope, where)
         return cls(term, factors, crossed, levels)
+
+    def check_estimable(self, n: int) -> None:
+        """Refuse a single level, and one level for each of n cells."""
+        if len(self.levels) < 2 or len(self.levels) == n:
+            single = f"one level only, {listed(self.levels)}"
+            what = "a level of its own for every cell" if len(self.levels) > 1 else single
+            msg = f"The random term {self.term.name!r} has {what}: no variance can be estimated from that. Leave the term out."
+            raise ValueError(msg)
 
     def codes(self, obs: pd.DataFrame) -> NDArray[np.int64]:
         """Level of each cell."""

@@ -13,9 +13,6 @@ from flashmm_sc._obs import check_columns, repeated
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-Random = str | dict[str, str] | Sequence[str | dict[str, str]]
-"""What `parse_random` reads."""
-
 ACCEPTED = (
     "Random terms are columns of obs, 'sam' or 'sam + batch'; interactions, 'sam:cls'; nested factors, 'sam/cls'; "
     "the same in lme4's notation, '(1|sam)'; independent slopes, '(0 + x|sam)'; lists of these, and {'name': term}. "
@@ -30,6 +27,10 @@ class RandomTerm:
     name: str
     groups: tuple[str, ...]
     slope: str | None = None
+
+
+Random = str | dict[str, str] | RandomTerm | Sequence[str | dict[str, str] | RandomTerm]
+"""What `parse_random` reads."""
 
 
 def parse_random(random: Random, columns: Iterable[str]) -> list[RandomTerm]:
@@ -71,6 +72,8 @@ def _terms(random: Random, columns: list[str]) -> Iterator[RandomTerm]:
                 msg = f"random={{{name!r}: {text!r}}} names {len(terms)} terms; each needs a name of its own."
                 raise ValueError(msg)
             yield RandomTerm(name, terms[0].groups, terms[0].slope)
+    elif isinstance(random, RandomTerm):
+        yield random
     elif isinstance(random, (list, tuple)):
         for part in random:
             yield from _terms(part, columns)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from os import PathLike
@@ -20,8 +20,9 @@ from flashmm_sc._formula import parse_formula, used_columns
 from flashmm_sc._h5ad import streamed
 from flashmm_sc._input import Expression, check_anndata, find_expression, gene_mask, log_base
 from flashmm_sc._obs import check_columns
-from flashmm_sc._random_terms import parse_random
+from flashmm_sc._random_terms import Random, parse_random
 
+Needed: TypeAlias = Callable[[Any, str], list[str]]
 Source: TypeAlias = AnnData | str | PathLike[str]
 
 
@@ -66,7 +67,7 @@ class Study:
 @contextmanager
 def study_of(
     adata: AnnData | Sequence[Source],
-    model: tuple[str, Any, str | None],
+    needed: Needed,
     layer: str | None,
     use_raw: bool,
     mask_var: Any,
@@ -75,29 +76,29 @@ def study_of(
 ) -> Iterator[Study]:
     """Find the cells of an AnnData, or of several; files are open as long as the context lasts.
 
-    `model` holds the formula, the random terms and groupby: columns of obs are looked up, but not yet checked.
+    `needed` tells which columns of obs are wanted, see `needed_columns`.
     """
     what = layer, use_raw, mask_var
     if isinstance(adata, AnnData):
         check_anndata(adata, copy=copy)
-        yield _one(adata, model, *what)
+        yield _one(adata, needed, *what)
         return
     if copy:
         msg = "copy=True is for one AnnData; for several, a new AnnData is returned in any case."
         raise ValueError(msg)
     with _opened(adata) as (several, names):
-        yield _joint(several, names, model, *what)
+        yield _joint(several, names, needed, *what)
 
 
 def _one(
     adata: AnnData,
-    model: tuple[str, Any, str | None],
+    needed: Needed,
     layer: str | None,
     use_raw: bool,
     mask_var: Any,
 ) -> Study:
     found = find_expression(adata, layer, use_raw, mask_var)
-    obs = adata.obs if isinstance(adata.obs, pd.DataFrame) else _in_memory(adata.obs, _needed(adata, *model))
+    obs = adata.obs if isinstance(adata.obs, pd.DataFrame) else _in_memory(adata.obs, needed(adata.obs, ""))
     names = [("", adata.obs_names, _columns(adata, use_raw))]
     return Study(adata, obs, [Part(found.X, found.gene)], found.kept, [(adata, found)], names)
 
@@ -105,7 +106,7 @@ def _one(
 def _joint(
     several: Sequence[AnnData],
     names: Sequence[str],
-    model: tuple[str, Any, str | None],
+    needed: Needed,
     layer: str | None,
     use_raw: bool,
     mask_var: Any,
@@ -125,7 +126,7 @@ def _joint(
     ]
     where = [(f" of {name}", one.obs_names, _columns(one, use_raw)) for name, one in zip(names, several, strict=True)]
     sources = list(zip(several, found, strict=True))
-    return Study(target, _joint_obs(several, names, model), parts, kept, sources, where)
+    return Study(target, _joint_obs(several, names, needed), parts, kept, sources, where)
 
 
 @contextmanager
@@ -146,13 +147,18 @@ def _opened(sources: Sequence[Source]) -> Iterator[tuple[list[AnnData], list[str
         yield several, names
 
 
-def _needed(adata: AnnData, fixed: str, random: Any, groupby: str | None, where: str = "") -> list[str]:
-    """Columns of obs that a model uses."""
-    columns = [str(name) for name in adata.obs.columns]
+def needed_columns(obs: Any, fixed: str, random: Random, groupby: str | None, where: str) -> list[str]:
+    """Columns of obs that a model uses; `where` says in messages whose obs it is.
+
+    Raises
+    ------
+    KeyError, ValueError
+        When a column is not there, or the formula or the terms can't be read.
+    """
+    columns = [str(name) for name in obs.columns]
     formula = f"fixed={fixed!r}{where}"
-    terms = parse_random(random, columns)
-    used = [*used_columns(parse_formula(fixed, formula), columns, formula)]
-    used += [name for term in terms for name in (*term.groups, term.slope) if name]
+    used = used_columns(parse_formula(fixed, formula), columns, formula)
+    used += [name for term in parse_random(random, columns) for name in (*term.groups, term.slope) if name]
     if groupby is not None:
         check_columns([groupby], columns, f"groupby={groupby!r}{where}")
         used.append(groupby)
@@ -165,10 +171,10 @@ def _in_memory(table: Any, columns: list[str]) -> pd.DataFrame:
     return part if isinstance(part, pd.DataFrame) else part.to_memory()
 
 
-def _joint_obs(several: Sequence[AnnData], names: Sequence[str], model: tuple[str, Any, str | None]) -> pd.DataFrame:
+def _joint_obs(several: Sequence[AnnData], names: Sequence[str], needed: Needed) -> pd.DataFrame:
     """Columns of all cells; the categories of a column are united, in the order in which they come."""
     pairs = zip(several, names, strict=True)
-    tables = [_in_memory(one.obs, _needed(one, *model, where=f" for {name}")) for one, name in pairs]
+    tables = [_in_memory(one.obs, needed(one.obs, f" for {name}")) for one, name in pairs]
     columns = {}
     for name in tables[0].columns:
         each = [table[name] for table in tables]

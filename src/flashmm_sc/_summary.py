@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate as running_sum
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from flashmm_sc._accumulate import Part, accumulate
 from flashmm_sc._errors import listed
-from flashmm_sc._rows import Rows
 from flashmm_sc._selection import Selection, positions
 
 
@@ -44,6 +44,8 @@ class SummaryStats:
         Columns of each random component, (q_1, ..., q_K); by default one component.
     coef_names, gene_names, component_names, ranef_names
         Names on the axes; by default taken from DataFrames, else made up.
+    origin
+        What the columns and values are, e.g. a transform and a shared design; only statistics of one origin add up.
 
     Raises
     ------
@@ -63,6 +65,7 @@ class SummaryStats:
     gene_names: Sequence[str] = ()
     component_names: Sequence[str] = ()
     ranef_names: Sequence[str] = ()
+    origin: str = ""
 
     def __post_init__(self) -> None:
         set_ = lambda name, value: object.__setattr__(self, name, value)
@@ -161,7 +164,47 @@ class SummaryStats:
             gene_names=pick(self.gene_names, g),
             component_names=pick(self.component_names, k),
             ranef_names=pick(self.ranef_names, z),
+            origin=self.origin,
         )
+
+    def __add__(self, other: SummaryStats) -> SummaryStats:
+        """Sums over the cells of both: of other files, batches or sites, with the same columns and genes.
+
+        Levels of random effects are united by name: a donor that is in both is one donor. Genes may be in another order.
+
+        Raises
+        ------
+        ValueError
+            When coefficients, components, genes or origin differ.
+        """
+        from flashmm_sc._united import united
+
+        return united(self, other) if isinstance(other, SummaryStats) else NotImplemented
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write to an AnnData file (h5ad), genes in var; it appears whole or not at all.
+
+        Raises
+        ------
+        OSError
+            When the file can't be written.
+        """
+        from flashmm_sc._stats_file import save
+
+        save(self, Path(path))
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> SummaryStats:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        OSError, ValueError
+            When the file can't be read, or holds something else.
+        """
+        from flashmm_sc._stats_file import load
+
+        return load(Path(path))
 
     def __repr__(self) -> str:
         p, q = len(self.XX), len(self.ZX)
@@ -197,88 +240,6 @@ def _check_array(name: str, array: Any, shape: tuple[int, ...]) -> None:
     if not np.isfinite(array.data if sp.issparse(array) else array).all():
         msg = f"{name} holds NaN or infinite values; look for them in the expression matrix and the design."
         raise ValueError(msg)
-
-
-def sslmm(X: Any, Y: Any, Z: Any, d: Sequence[int] | int | None = None, *, n_jobs: int | None = None) -> SummaryStats:
-    """Compute the summary statistics of a linear mixed model.
-
-    Parameters
-    ----------
-    X
-        Fixed-effects design, cells × p, dense, sparse or DataFrame.
-    Y
-        Expression, cells × genes (FLASHMM has genes × cells): dense, sparse, DataFrame or a backed matrix. Used as it
-        is; log-transform counts before, or use `flashmm_sc.tl.lmm_de`.
-    Z
-        Random-effects design [Z_1, ..., Z_K], cells × q.
-    d
-        Columns of each component, (q_1, ..., q_K); by default Z is one component.
-    n_jobs
-        Threads; by default all cores.
-
-    Returns
-    -------
-    The sums X'X, X'Y, Z'X, Z'Y, Z'Z, y'y of all genes.
-
-    Raises
-    ------
-    ValueError
-        When the numbers of cells differ, or a value is NaN or infinite.
-
-    Notes
-    -----
-    FLASHMM's ``sslmm``; Xu et al., Nature Communications 2026, doi 10.1038/s41467-026-69063-2.
-
-    Examples
-    --------
-    >>> import numpy as np, flashmm_sc as fsc
-    >>> rng = np.random.default_rng(0)
-    >>> sample = np.arange(60) % 6
-    >>> X = np.column_stack([np.ones(60), sample % 2])
-    >>> Z = np.eye(6)[sample]
-    >>> fsc.sslmm(X, rng.normal(size=(60, 4)), Z)
-    SummaryStats of 60 cells × 4 genes: 2 fixed columns, 6 random columns in (6,)
-    """
-    names = {"coef_names": _columns(X), "gene_names": _columns(Y), "ranef_names": _columns(Z)}
-    Xs, Zs = _as_csr("X", X), _as_csr("Z", Z)
-    Y = _two_dimensional(Y)
-    if not Xs.shape[0] == Zs.shape[0] == Y.shape[0]:
-        msg = (
-            f"X, Y and Z must have one row a cell, but have {Xs.shape[0]}, {Y.shape[0]} and {Zs.shape[0]} rows "
-            "(Y is cells × genes here; FLASHMM's is its transpose)."
-        )
-        raise ValueError(msg)
-    rows = Rows.of(sp.csr_array(sp.hstack([Xs, Zs], format="csr")))
-    sums = accumulate([Part.of(Y)], rows, n_jobs=n_jobs)
-    p = Xs.shape[1]
-    return SummaryStats(
-        XX=(Xs.T @ Xs).toarray(),
-        XY=sums.WY[:p],
-        ZX=(Zs.T @ Xs).toarray(),
-        ZY=sums.WY[p:],
-        ZZ=sp.csr_array(Zs.T @ Zs),
-        yy=sums.yy[0],
-        n=Xs.shape[0],
-        d=() if d is None else tuple(np.atleast_1d(d)),
-        **names,
-    )
-
-
-def _columns(table: Any) -> list[str]:
-    return [str(name) for name in table.columns] if isinstance(table, pd.DataFrame) else []
-
-
-def _two_dimensional(Y: Any) -> Any:
-    Y = Y.to_numpy() if isinstance(Y, pd.DataFrame | pd.Series) else Y
-    return np.asarray(Y).reshape(-1, 1) if np.ndim(Y) == 1 else Y
-
-
-def _as_csr(name: str, table: Any) -> sp.csr_array:
-    matrix = sp.csr_array(_two_dimensional(table), dtype=np.float64)
-    if not np.isfinite(matrix.data).all():
-        msg = f"The design {name} holds NaN or infinite values; drop these cells or fill the values in."
-        raise ValueError(msg)
-    return matrix
 
 
 def component_slices(d: Sequence[int]) -> list[slice]:

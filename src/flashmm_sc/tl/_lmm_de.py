@@ -21,7 +21,7 @@ from flashmm_sc._model import build_models
 from flashmm_sc._moderate import check_moderate
 from flashmm_sc._parallel import n_threads
 from flashmm_sc._store import CORRECTIONS, check_key, remove, write_fits
-from flashmm_sc._study import Source, Study, study_of
+from flashmm_sc._study import Source, Study, needed_columns, study_of
 from flashmm_sc.tl._advice import advise
 from flashmm_sc.tl._lmm_test import in_groups, lmm_test
 
@@ -171,7 +171,8 @@ def lmm_de(
     ddf = "satterthwaite" if moderate else ddf  # where a prior can't be learned
     one_of("corr_method", corr_method, CORRECTIONS)
     n_threads(n_jobs)
-    with study_of(adata, (fixed, random, groupby), layer, use_raw, mask_var, copy=copy) as study:
+    needed = lambda obs, where: needed_columns(obs, fixed, random, groupby, where)
+    with study_of(adata, needed, layer, use_raw, mask_var, copy=copy) as study:
         check_key(study.target, key_added)
         check_key(study.target, f"{key_added}_contrasts", tests=True)
         models, rows = build_models(study.obs, fixed, random, groupby)

@@ -1,0 +1,49 @@
+"""Summary statistics as an AnnData file: genes in var, sums over their cells in varm, what genes share in uns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+from flashmm_sc._h5ad import appearing_whole
+from flashmm_sc._summary import SummaryStats
+
+_FORMAT = "flashmm-sc summary statistics 1"
+_NAMES = ("coef_names", "component_names", "ranef_names")
+
+
+def save(stats: SummaryStats, path: Path) -> None:
+    """Write statistics; the file appears whole or not at all."""
+    adata = ad.AnnData(var=pd.DataFrame(index=pd.Index(stats.gene_names, dtype=object)))
+    adata.varm["XY"], adata.varm["ZY"], adata.varm["yy"] = stats.XY.T, stats.ZY.T, stats.yy[:, None]
+    adata.uns |= {"format": _FORMAT, "n": stats.n, "d": np.array(stats.d), "origin": stats.origin}
+    adata.uns |= {"XX": stats.XX, "ZX": stats.ZX, "ZZ": sp.csr_matrix(stats.ZZ)}
+    adata.uns |= {name: np.array(getattr(stats, name), dtype=object) for name in _NAMES}
+    with appearing_whole(path) as part:
+        adata.write_h5ad(part)
+
+
+def load(path: Path) -> SummaryStats:
+    """Read statistics."""
+    adata = ad.read_h5ad(path)
+    if adata.uns.get("format") != _FORMAT:
+        msg = f"{str(path)!r} holds no summary statistics of flashmm-sc."
+        raise ValueError(msg)
+    stored = adata.uns
+    return SummaryStats(
+        XX=stored["XX"],
+        XY=adata.varm["XY"].T,
+        ZX=stored["ZX"],
+        ZY=adata.varm["ZY"].T,
+        ZZ=stored["ZZ"],
+        yy=adata.varm["yy"],
+        n=int(stored["n"]),
+        d=tuple(stored["d"]),
+        gene_names=list(adata.var_names),
+        origin=str(stored["origin"]),
+        **{name: [str(text) for text in stored[name]] for name in _NAMES},
+    )
