@@ -1,0 +1,183 @@
+"""How fast, and in how much memory, does `lmm_de` stream a file, beside merely reading it?
+
+Counts with skewed gene frequencies, cells of random donors, in h5ad files as anndata writes them: uncompressed, lzf and
+gzip. Times are the best of several repeats that take turns, in one process and with the file in the page cache; peak
+memory is that of a fresh process. The files are temporary: 8 bytes a value at most, so 18 GB for the largest of the
+defaults. Results go to results/stream.csv.
+
+    python benchmarks/stream.py [--cells 50000 100000 200000] [--threads 1 2] [--memory-cells 1000000 2000000] ...
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import h5py
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+import flashmm_sc as fsc
+from flashmm_sc._blocks import BLOCK_BYTES, blocks
+
+RESULTS = Path(__file__).parent / "results" / "stream.csv"
+MODEL = {"fixed": "~ 0 + cls + cls:trt", "random": "donor", "transform": "log1p"}
+DONORS, TYPES, POOL, PIECE, FEW = 50, 8, 4000, 20_000, 1000
+
+
+def counts(genes: int, per_cell: int, rng: np.random.Generator) -> sp.csr_matrix:
+    """Poisson counts of some cells: a few genes are in nearly all of them, most in few."""
+    means = rng.lognormal(sigma=1.6, size=genes)
+    scale = np.geomspace(1e-9, 1e3, 2000)
+    detected = [(1 - np.exp(-s * means)).sum() for s in scale]
+    means *= np.interp(per_cell, detected, scale)
+    depth = rng.lognormal(sigma=0.4, size=(POOL, 1))
+    return sp.vstack([sp.csr_matrix(rng.poisson(part * means), dtype="f4") for part in np.split(depth, 20)], "csr")
+
+
+def write(path: Path, cells: int, genes: int, per_cell: int, compression: str | None) -> None:
+    """An h5ad file of cells drawn from a pool, piece by piece, each array in the chunks that anndata would choose."""
+    rng = np.random.default_rng(0)
+    pool = counts(genes, per_cell, rng)
+    donor = rng.integers(DONORS, size=cells)
+    obs = {"donor": donor, "cls": rng.integers(TYPES, size=cells), "trt": np.array(["ctrl", "stim"])[donor % 2]}
+    frame = pd.DataFrame(obs, index=[f"cell{i}" for i in range(cells)]).astype("str").astype("category")
+    var = pd.DataFrame(index=[f"gene{j}" for j in range(genes)])
+    ad.AnnData(obs=frame, var=var, shape=None).write_h5ad(path)
+    drawn = rng.integers(POOL, size=cells)
+    ends = np.append(0, np.cumsum(np.diff(pool.indptr)[drawn], dtype=np.int64))
+    with h5py.File(path, "r+") as file:
+        file.pop("X", None)
+        X = file.create_group("X")
+        X.attrs.update({"encoding-type": "csr_matrix", "encoding-version": "0.1.0", "shape": (cells, genes)})
+        X["indptr"] = ends
+        for name, dtype in (("data", "f4"), ("indices", "i4")):
+            X.create_dataset(name, (ends[-1],), dtype, maxshape=(None,), compression=compression)
+        for a in range(0, cells, PIECE):
+            piece = pool[drawn[a : a + PIECE]]
+            X["data"][ends[a] : ends[a] + piece.nnz] = piece.data
+            X["indices"][ends[a] : ends[a] + piece.nnz] = piece.indices
+
+
+def by_turns(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Shortest wall time of each call in seconds, the calls taking turns."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(repeats):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            times[name].append(time.perf_counter() - start)
+    return {name: min(seconds) for name, seconds in times.items()}
+
+
+def read_blocks(X: Any) -> None:
+    """The blocks that `lmm_de` reads."""
+    for _ in blocks(X):
+        pass
+
+
+def read_anndata(X: Any, per_cell: int) -> None:
+    """Blocks of the same size in anndata's own way."""
+    step = BLOCK_BYTES // (12 * per_cell)
+    for a in range(0, X.shape[0], step):
+        X[a : a + step]
+
+
+def times(path: Path, storage: str, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Rows of the table: reading alone, `lmm_de` by threads, and what of it doesn't grow with the cells."""
+    adata = ad.read_h5ad(path, backed=None if storage == "memory" else "r")
+    few = adata[:FEW].to_memory()
+    calls: dict[tuple[str, int], Callable[[], object]] = {("blocks", 1): lambda: read_blocks(adata.X)}
+    if storage != "memory":
+        calls["anndata", 1] = lambda: read_anndata(adata.X, args.per_cell)
+    for n in args.threads:
+        calls["lmm_de", n] = lambda n=n: fsc.tl.lmm_de(adata, **MODEL, n_jobs=n, show_progress=False)
+        calls[f"lmm_de, {FEW} cells", n] = lambda n=n: fsc.tl.lmm_de(few, **MODEL, n_jobs=n, show_progress=False)
+    best = by_turns(calls, args.repeats)
+    for (what, threads), seconds in best.items():
+        reading = {f"over {other}": seconds / best[other, 1] for other in ("blocks", "anndata") if (other, 1) in best}
+        yield row(adata, storage, what, threads, seconds) | reading
+    if adata.isbacked:
+        adata.file.close()
+
+
+def row(adata: ad.AnnData, storage: str, what: str, threads: int, seconds: float) -> dict[str, Any]:
+    values = adata.X.group["data"].shape[0] if adata.isbacked else adata.X.nnz
+    size = {"cells": adata.n_obs, "genes": adata.n_vars, "values": values, "storage": storage}
+    return size | {"what": what, "threads": threads, "seconds": seconds, "s/100M": seconds / values * 1e8}
+
+
+def peak(path: Path, storage: str, threads: int) -> dict[str, Any]:
+    """The row of a fresh process that opens the file and calls `lmm_de`."""
+    command = [sys.executable, __file__, "--measure", str(path), storage, str(threads)]
+    return json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+
+
+def measure(path: str, storage: str, threads: int) -> dict[str, Any]:
+    adata = ad.read_h5ad(path, backed="r")
+    opened = resident()
+    start = time.perf_counter()
+    fsc.tl.lmm_de(adata, **MODEL, n_jobs=threads, show_progress=False)
+    seconds = time.perf_counter() - start
+    return row(adata, storage, "lmm_de", threads, seconds) | {"opened MB": opened, "peak MB": resident()}
+
+
+def resident() -> float:
+    """Peak resident megabytes of this process; getrusage would count its parent's before the start."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1000
+
+
+def rows(args: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
+    path = folder / "stream.h5ad"
+    for cells in args.cells:
+        for storage in args.storage:
+            write(path, cells, args.genes, args.per_cell, None if storage == "none" else storage)
+            yield from times(path, storage, args)
+        yield from times(path, "memory", args)
+    for cells in args.memory_cells:
+        write(path, cells, args.memory_genes, args.memory_per_cell, None)
+        for threads in args.threads:
+            yield peak(path, "none", threads)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cells", type=int, nargs="*", default=[50_000, 100_000, 200_000])
+    parser.add_argument("--genes", type=int, default=8000)
+    parser.add_argument("--per-cell", type=int, default=800, help="stored values")
+    parser.add_argument("--storage", nargs="*", default=["none", "lzf", "gzip"])
+    parser.add_argument("--threads", type=int, nargs="*", default=[1, 2])
+    parser.add_argument("--repeats", type=int, default=4)
+    parser.add_argument("--memory-cells", type=int, nargs="*", default=[1_000_000, 2_000_000])
+    parser.add_argument("--memory-genes", type=int, default=20_000)
+    parser.add_argument("--memory-per-cell", type=int, default=1000)
+    parser.add_argument("--folder", help="where the temporary files go")
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.measure:
+        path, storage, threads = args.measure
+        print(json.dumps(measure(path, storage, int(threads))))
+        return
+    done = []
+    with tempfile.TemporaryDirectory(dir=args.folder) as folder:
+        for result in rows(args, Path(folder)):
+            done.append(result)
+            print(*(f"{x:.3g}" if isinstance(x, float) else x for x in result.values()), flush=True)
+    table = pd.DataFrame(done)
+    table.to_csv(args.output, index=False, float_format="%.4g")
+    print(table.to_string(index=False, float_format="%.3g", na_rep=""))
+
+
+if __name__ == "__main__":
+    main()
