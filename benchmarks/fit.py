@@ -1,25 +1,51 @@
-"""How long does the fit take from ready statistics, beside the authors' Python package FLASH-MM?
+"""How long does the fit take from ready statistics, beside FLASHMM (R), FLASH-MM (PyPI), lmerTest and statsmodels?
 
-The study of the FLASH-MM paper: 500,000 cells, 259 donors, 63 fixed columns, 11,596 genes. FLASH-MM fits a few genes,
-since it takes as long for each. Times are the best of several repeats, in one process and run.
+Four studies; every row of a study's table is from one run. Peers that take the same time for every gene fit a few.
 
-    python benchmarks/fit.py [--genes 11596] [--batches 46] [--peer-genes 20] [--repeats 5]
+    donors      500,000 cells, 259 donors, 63 fixed columns, 11,596 genes: the study of the FLASH-MM paper
+    batches     the same with 46 batches as a second component
+    types       50,000 cells, 25 samples and 250 cell types in samples, 21 fixed columns, 6,000 genes
+    by type     one model for each of 29 cell types of the first, 6 fixed columns
+    cells       20,000 cells, 40 samples, 5 genes: peers that need the cells
+
+Times are the best of several repeats. Peers that aren't installed are left out.
+
+    python benchmarks/fit.py [--studies donors batches] [--repeats 5]
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
+import subprocess
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
-from study import study
+import pandas as pd
+import study
 
 import flashmm_sc as fsc
 
+HERE = Path(__file__).parent
+OURS = {
+    "flashmm-sc, n - p df": {},
+    "flashmm-sc, Satterthwaite": {"ddf": "satterthwaite"},
+    "flashmm-sc, Satterthwaite, variances >= 0": {"ddf": "satterthwaite", "nonnegative": True},
+}
+MAIN = "flashmm-sc, Satterthwaite"
+STUDIES: dict[str, Callable[[], list[fsc.SummaryStats]]] = {
+    "donors": lambda: [study.statistics(study.donors_and_batches(500_000, 259, 29), 11_596)],
+    "batches": lambda: [study.statistics(study.donors_and_batches(500_000, 259, 29, 46), 11_596)],
+    "types": lambda: [study.statistics(study.samples_and_types(50_000, 25, 10), 6_000)],
+    "by type": lambda: [study.statistics(study.one_type(17_000, 259, seed), 11_596, seed) for seed in range(29)],
+}
 
-def best(call: Callable[[], object], repeats: int) -> float:
-    """Shortest wall time of a call in seconds."""
+
+def seconds(call: Callable[[], object], repeats: int) -> float:
+    """Shortest wall time of a call."""
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
@@ -28,51 +54,109 @@ def best(call: Callable[[], object], repeats: int) -> float:
     return min(times)
 
 
-def peer(stats: fsc.SummaryStats, genes: int) -> tuple[float, float] | None:
-    """Seconds a gene of FLASH-MM (PyPI), and its largest difference from our coefficients; None if not installed."""
+def in_r(**matrices: np.ndarray) -> Iterator[tuple[str, float, np.ndarray]]:
+    """Names, seconds and coefficients (genes × p) of the peers in R."""
+    if shutil.which("Rscript") is None:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        at = Path(folder)
+        columns = {name: np.asarray(x, float).reshape(len(np.atleast_1d(x)), -1) for name, x in matrices.items()}
+        for name, x in columns.items():
+            x.ravel(order="F").tofile(at / f"{name}.bin")
+        sizes = [(name, *x.shape) for name, x in columns.items()]
+        pd.DataFrame(sizes, columns=["name", "rows", "columns"]).to_csv(at / "sizes.csv", index=False)
+        subprocess.run(["Rscript", HERE / "fit_peers.R", folder], check=True, capture_output=True)
+        for file in sorted(at.glob("*.seconds")):
+            coef = pd.read_csv(file.with_suffix(".csv")).to_numpy()
+            yield f"{file.stem} (R)", float(file.read_text()), coef.T
+
+
+def from_statistics(stats: fsc.SummaryStats) -> Iterator[tuple[str, float, np.ndarray]]:
+    """Peers that fit the statistics of all genes given."""
+    ZZ = stats.ZZ.toarray()
+    parts = {"XX": stats.XX, "XY": stats.XY, "ZX": stats.ZX, "ZY": stats.ZY, "ZZ": ZZ, "yy": stats.yy}
+    yield from in_r(**parts, n=stats.n, d=stats.d)
     try:
         import flash_mm
     except ImportError:
-        return None
-    few = (stats.XX, stats.XY[:, :genes], stats.ZX, stats.ZY[:, :genes], stats.ZZ.toarray(), stats.yy[:genes])
-    run = lambda: flash_mm.lmm(*few, n=stats.n, d=list(stats.d), epsilon=1e-8)
-    seconds = best(run, 1) / genes
-    ours = fsc.lmm(stats).coef.to_numpy()[:genes]
-    theirs = np.asarray(run()["coef"])
-    theirs = theirs.T if theirs.shape != ours.shape else theirs
-    return seconds, float(np.abs(theirs - ours).max())
+        return
+    start = time.perf_counter()
+    coef = np.asarray(flash_mm.lmm(*parts.values(), n=stats.n, d=list(stats.d))["coef"])
+    yield "FLASH-MM (PyPI)", time.perf_counter() - start, coef.T if len(coef) == len(stats.XX) else coef
+
+
+def from_cells(Y: np.ndarray, X: np.ndarray, sample: np.ndarray) -> Iterator[tuple[str, float, np.ndarray]]:
+    """Peers that fit cells with a random intercept of the sample."""
+    yield from in_r(Y=Y, X=X, Z=sample)
+    try:
+        import statsmodels.api as sm
+    except ImportError:
+        return
+    start = time.perf_counter()
+    coef = [sm.MixedLM(y, X, groups=sample).fit(reml=True).fe_params for y in Y.T]
+    yield "statsmodels MixedLM", time.perf_counter() - start, np.array(coef)
+
+
+def row(name: str, method: str, genes: int, time: float, difference: float = np.nan) -> dict[str, object]:
+    """A row of the table."""
+    return {
+        "study": name,
+        "method": method,
+        "genes": genes,
+        "seconds": time,
+        "us_per_gene": time / genes * 1e6,
+        "largest_difference": difference,
+    }
+
+
+def compare(name: str, peer_genes: int, repeats: int) -> list[dict[str, object]]:
+    """Our times for all genes, and the peers' for a few of the first model."""
+    models = STUDIES[name]()
+    genes = sum(model.n_genes for model in models)
+    rows = [
+        row(name, label, genes, seconds(lambda o=options: [fsc.lmm(model, **o) for model in models], repeats))
+        for label, options in OURS.items()
+    ]
+    few = models[0].select(genes=np.arange(peer_genes))
+    ours = fsc.lmm(few).coef.to_numpy()
+    return rows + [
+        row(name, label, peer_genes, took, np.abs(coef - ours).max()) for label, took, coef in from_statistics(few)
+    ]
+
+
+def compare_cells(repeats: int, n: int = 20_000, samples: int = 40, genes: int = 5) -> list[dict[str, object]]:
+    """Everyone from the same cells, our statistics included in the time."""
+    rng = np.random.default_rng(0)
+    X, (Z,) = study.one_type(n, samples)
+    X, Z = X.toarray(), Z.toarray()
+    sample = Z.argmax(axis=1)
+    Y = X @ rng.normal(size=(X.shape[1], genes)) + 0.3 * rng.normal(size=(samples, genes))[sample]
+    Y += rng.normal(size=Y.shape)
+    fit = lambda: fsc.lmmfit(Y, X, Z, ddf="satterthwaite", nonnegative=True)
+    ours = fit().coef.to_numpy()
+    return [row("cells", MAIN, genes, seconds(fit, repeats))] + [
+        row("cells", label, genes, took, np.abs(coef - ours).max()) for label, took, coef in from_cells(Y, X, sample)
+    ]
 
 
 def main() -> None:
-    """Run and print."""
+    """Run and print, and write results/fit.csv."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--genes", type=int, default=11_596)
-    parser.add_argument("--batches", type=int, default=0)
-    parser.add_argument("--peer-genes", type=int, default=20)
+    parser.add_argument("--studies", nargs="+", default=[*STUDIES, "cells"], choices=[*STUDIES, "cells"])
+    parser.add_argument("--peer-genes", type=int, default=10)
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
-    stats = study(genes=arguments.genes, batches=arguments.batches)
-    print(stats)
-    fsc.lmm(stats)  # compile
-    print(f"{'fit':<42}{'seconds':>10}{'µs a gene':>12}")
-    ours = {}
-    for label, options in {
-        "flashmm-sc, n - p df": {},
-        "flashmm-sc, Satterthwaite": {"ddf": "satterthwaite"},
-        "flashmm-sc, Satterthwaite, variances >= 0": {"ddf": "satterthwaite", "nonnegative": True},
-    }.items():
-        ours[label] = best(lambda o=options: fsc.lmm(stats, **o), arguments.repeats)
-        print(f"{label:<42}{ours[label]:>10.2f}{ours[label] / arguments.genes * 1e6:>12.1f}")
-    found = peer(stats, arguments.peer_genes)
-    if found is None:
-        print("FLASH-MM is not installed (pip install FLASH-MM): no comparison.")
-        return
-    seconds, difference = found
-    print(
-        f"{f'FLASH-MM (PyPI), {arguments.peer_genes} genes':<42}{seconds * arguments.peer_genes:>10.2f}{seconds * 1e6:>12.1f}"
-    )
-    ratio = seconds * arguments.genes / ours["flashmm-sc, n - p df"]
-    print(f"FLASH-MM takes {ratio:.0f} times as long; largest difference of a coefficient {difference:.1e}.")
+    fsc.lmm(STUDIES["types"]()[0].select(genes=np.arange(10)), ddf="satterthwaite")  # compile
+    tables = []
+    for name in arguments.studies:
+        cells = name == "cells"
+        rows = compare_cells(arguments.repeats) if cells else compare(name, arguments.peer_genes, arguments.repeats)
+        table = pd.DataFrame(rows)
+        table["ratio"] = table["us_per_gene"] / table["us_per_gene"][table["method"] == MAIN].iloc[0]
+        print(table.to_string(index=False, float_format="{:.3g}".format), flush=True)
+        tables.append(table)
+    (HERE / "results").mkdir(exist_ok=True)
+    pd.concat(tables).to_csv(HERE / "results" / "fit.csv", index=False, float_format="%.4g")
 
 
 if __name__ == "__main__":

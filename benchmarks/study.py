@@ -11,6 +11,8 @@ import scipy.sparse as sp
 
 import flashmm_sc as fsc
 
+Design = tuple[sp.csr_array, list[sp.csr_array]]
+
 
 def indicator(codes: np.ndarray, values: np.ndarray | None = None) -> sp.csr_array:
     """One column a level: 1, or the value of the cell, where a cell has the level."""
@@ -18,28 +20,45 @@ def indicator(codes: np.ndarray, values: np.ndarray | None = None) -> sp.csr_arr
     return sp.csr_array((values, (np.arange(codes.size), codes)))
 
 
-def designs(n: int, donors: int, types: int, batches: int, seed: int) -> tuple[sp.csr_array, list[sp.csr_array]]:
+def unequal(levels: int, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Levels of n cells, of unequal size."""
+    return rng.choice(levels, n, p=rng.dirichlet(np.full(levels, 4.0)))
+
+
+def donors_and_batches(n: int, donors: int, types: int, batches: int = 0, seed: int = 0) -> Design:
     """Cell types, treatment in each of them and covariates; donors, and batches in which they are nested."""
     rng = np.random.default_rng(seed)
-    donor = rng.choice(donors, n, p=rng.dirichlet(np.full(donors, 4.0)))
+    donor = unequal(donors, n, rng)
     cls = rng.integers(types, size=n)
-    treated = (donor % 2).astype(float)
     of_donors = [rng.normal(size=donors)[donor] for _ in range(4)]
-    X = sp.hstack(
-        [indicator(cls), indicator(cls, treated), sp.csr_array(np.column_stack([*of_donors, rng.normal(size=n)]))]
-    )
+    covariates = sp.csr_array(np.column_stack([*of_donors, rng.normal(size=n)]))
+    X = sp.hstack([indicator(cls), indicator(cls, (donor % 2).astype(float)), covariates])
     Z = [indicator(donor)] + ([indicator(donor % batches)] if batches else [])
     return sp.csr_array(X), Z
 
 
-def study(
-    n: int = 500_000, genes: int = 11_596, donors: int = 259, types: int = 29, batches: int = 0, seed: int = 0
-) -> fsc.SummaryStats:
-    """Statistics of a study, by default of the size of the one in the FLASH-MM paper (p = 63)."""
+def samples_and_types(n: int, samples: int, types: int, seed: int = 0) -> Design:
+    """Cell types, treatment in each of them and a covariate; samples, and cell types within samples."""
     rng = np.random.default_rng(seed)
-    X, Z = designs(n, donors, types, batches, seed)
+    sample, cls = unequal(samples, n, rng), unequal(types, n, rng)
+    X = sp.hstack([indicator(cls), indicator(cls, (sample % 2).astype(float)), sp.csr_array(rng.normal(size=(n, 1)))])
+    return sp.csr_array(X), [indicator(sample), indicator(sample * types + cls)]
+
+
+def one_type(n: int, donors: int, seed: int = 0) -> Design:
+    """Cells of one type: library size, and age, sex, season and treatment of the donors."""
+    rng = np.random.default_rng(seed)
+    donor = unequal(donors, n, rng)
+    of_donors = [rng.normal(size=donors)[donor]] + [rng.integers(2, size=donors)[donor] for _ in range(3)]
+    return sp.csr_array(np.column_stack([np.ones(n), rng.normal(size=n), *of_donors])), [indicator(donor)]
+
+
+def statistics(design: Design, genes: int, seed: int = 0) -> fsc.SummaryStats:
+    """Draw the statistics of genes with normal effects, the variance ratios gamma distributed."""
+    X, Z = design
+    rng = np.random.default_rng(seed)
     W = sp.csr_array(sp.hstack([X, *Z]))
-    p, WW = X.shape[1], (W.T @ W).toarray()
+    n, p, WW = X.shape[0], X.shape[1], (W.T @ W).toarray()
     value, vector = np.linalg.eigh(WW)
     rank = int((value > 1e-9 * value[-1]).sum())
     free = vector[:, -rank:] * np.sqrt(value[-rank:])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from flashmm_sc._structure import Structure, weighted_products
+from flashmm_sc._spectrum import weighted_products
+from flashmm_sc._structure import Structure
 
 # Sizes of the components; the largest, which is diagonalised, comes first, last, in between, or is not the only one.
 SIZES = [(6,), (5, 3), (3, 5), (4, 4), (2, 6, 3), (2, 3, 2, 4)]
@@ -100,13 +101,12 @@ def test_traces(case):
 
 def test_quadratics_of_vectors_shared_by_genes(case):
     A = np.random.default_rng(3).normal(size=(sum(case.d), 3))
-    A1, A2 = (part.T for part in case.structure.rotate(A))
-    quad, parts = case.factor.shared_quadratics(A1, A2)
+    quad, parts = case.factor.shared_quadratics(case.structure.shared(A))
     w = case.inverse @ A
     matrix = A.T @ case.D @ w
     same(quad, np.einsum("gii->gi", matrix))
     same(parts, np.stack([np.einsum("gir,ij,gjr->gr", w, E, w) for E in case.E], axis=2))
-    same(case.factor.shared_matrix(A1, A2), matrix)
+    same(case.factor.shared_matrix(case.structure.shared(A)), matrix)
 
 
 def test_domain_is_told_by_inertia():

@@ -19,7 +19,7 @@ import numpy as np
 
 from flashmm_sc._information import expected_of_theta, inverse_on
 from flashmm_sc._projection import Projection
-from flashmm_sc._structure import Factor
+from flashmm_sc._structure import Factor, Shared
 
 DDF = ("satterthwaite", "kenward-roger", "residual")
 
@@ -32,21 +32,19 @@ class Combinations:
     ----------
     cXXic
         c_i'(X'X)⁻¹c_j, r × r.
-    A1, A2
-        Columns A c: q_1 × r in the eigenbasis, and R × r.
+    random
+        Columns A c.
     """
 
     projection: Projection
     L: np.ndarray
     cXXic: np.ndarray
-    A1: np.ndarray
-    A2: np.ndarray
+    random: Shared
 
     @classmethod
     def of(cls, projection: Projection, L: np.ndarray) -> Combinations:
         """The columns of L (p × r)."""
-        A1, A2 = projection.S.rotate(projection.A @ L)
-        return cls(projection, L, L.T @ projection.XXi @ L, A1.T, A2.T)
+        return cls(projection, L, L.T @ projection.XXi @ L, projection.S.shared(projection.A @ L))
 
     @cached_property
     def cap(self) -> np.ndarray:
@@ -58,7 +56,7 @@ def variances(projection: Projection, theta: np.ndarray, combos: Combinations) -
     """The factor at θ, f = c'cov(β)c (m × r) and its gradient in θ (m × r × (K+1))."""
     s0 = theta[:, -1:]
     factor = projection.S.factor(theta[:, :-1] / s0)
-    quad, parts = factor.shared_quadratics(combos.A1, combos.A2)
+    quad, parts = factor.shared_quadratics(combos.random)
     f = s0 * (np.diag(combos.cXXic) + quad)
     return factor, f, with_scale(f, parts, theta)
 
@@ -75,7 +73,7 @@ def kenward_roger_variance(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Adjusted variance of each combination (m × r), and the inverse expected information for θ."""
     theta_cov = inverse_expected(projection, theta, factor)
-    w1, w2, _ = factor.solve(combos.A1.T[None], combos.A2.T[None])
+    w1, w2, _ = factor.solve(combos.random.A1.T[None], combos.random.A2.T[None])
     inner = factor.products(w1, np.broadcast_to(w2, (*w1.shape[:2], w2.shape[2])))
     return f + 2 * np.einsum("ikl,ijkl->ij", contracted(theta, theta_cov), inner) / theta[:, -1:], theta_cov
 

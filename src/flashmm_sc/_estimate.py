@@ -132,8 +132,7 @@ def _results(objective: Objective, genes: Genes, point: Point, nonnegative: bool
     """Coefficients, variance components, their information and the log-likelihood at a point."""
     projection, nu, gamma = objective.projection, objective.nu, point.gamma
     s0 = point.Q / nu
-    v1, v2, _ = projection.S.factor(gamma).solve(genes.a, genes.r2)
-    A1, A2 = projection.random_part
+    A = projection.random_part
     g1, D = gamma[:, projection.S.largest, None], gamma @ projection.S.member.T
     fisher = expected_information(point, nu)
     everything = np.ones(fisher.shape[:2], bool)
@@ -142,7 +141,7 @@ def _results(objective: Objective, genes: Genes, point: Point, nonnegative: bool
     logdet = point.f - nu * np.log(point.Q / genes.yRy)
     constant = projection.logdet_XX if objective.method == "REML" else 0.0
     return {
-        "coef": genes.b - (g1 * v1) @ A1 - (D * v2) @ A2,
+        "coef": genes.b - (g1 * point.v1) @ A.A1 - (D * point.v2) @ A.A2,
         "theta": np.column_stack([gamma * s0[:, None], s0]),
         "theta_se": np.sqrt(np.maximum(np.einsum("ijj->ij", inverse_on(fisher, everything)), 0.0)),
         "theta_cov": inverse_on(observed_information(point, nu), free),

@@ -81,7 +81,7 @@ def _f_test(
         genes = fitted[part]
         theta = estimates.theta[genes]
         factor = projection.S.factor(theta[:, :-1] / theta[:, -1:])
-        V = theta[:, -1, None, None] * (combos.cXXic + factor.shared_matrix(combos.A1, combos.A2))
+        V = theta[:, -1, None, None] * (combos.cXXic + factor.shared_matrix(combos.random))
         if ddf == "residual":
             F, df = _wald(effect[genes], V), np.full(len(genes), float(projection.n - projection.p))
         elif ddf == "satterthwaite":
@@ -107,7 +107,7 @@ def _wald(effect: np.ndarray, V: np.ndarray) -> np.ndarray:
 
 def _parts(factor: Factor, combos: Combinations) -> tuple[np.ndarray, np.ndarray]:
     """W = (I + S D)⁻¹ A L of every gene: m × r × q_1 and m × r × R."""
-    w1, w2, _ = factor.solve(combos.A1.T[None], combos.A2.T[None])
+    w1, w2, _ = factor.solve(combos.random.A1.T[None], combos.random.A2.T[None])
     return w1, np.broadcast_to(w2, (*w1.shape[:2], w2.shape[2]))
 
 

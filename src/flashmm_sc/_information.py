@@ -8,29 +8,33 @@ The terms of the residual follow from V_0 = (V - Σ s_k V_k) / s_0 and P V P = P
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from flashmm_sc._solver import Point
 from flashmm_sc._structure import Factor
+
+if TYPE_CHECKING:
+    from flashmm_sc._solver import Point
 
 
 def expected_information(point: Point, nu: int) -> np.ndarray:
     """At a point of the likelihood: m × (K+1) × (K+1)."""
     s0 = point.Q / nu
-    return _with_residual(point.norm, point.trace, np.full_like(s0, nu), point.gamma) / (2 * s0[:, None, None] ** 2)
+    return with_residual(point.norm, point.trace, np.full_like(s0, nu), point.gamma) / (2 * s0[:, None, None] ** 2)
 
 
 def expected_of_theta(factor: Factor, theta: np.ndarray, nu: int) -> np.ndarray:
     """The same from θ and its factor, without the data."""
     trace, norm = factor.traces()
     s0 = theta[:, -1]
-    return _with_residual(norm, trace, np.full_like(s0, nu), factor.gamma) / (2 * s0[:, None, None] ** 2)
+    return with_residual(norm, trace, np.full_like(s0, nu), factor.gamma) / (2 * s0[:, None, None] ** 2)
 
 
 def observed_information(point: Point, nu: int) -> np.ndarray:
     """At a point of the likelihood: m × (K+1) × (K+1)."""
     s0 = point.Q / nu
-    quadratic = _with_residual(point.quad, point.v_sq, point.Q, point.gamma) / s0[:, None, None] ** 3
+    quadratic = with_residual(point.quad, point.v_sq, point.Q, point.gamma) / s0[:, None, None] ** 3
     return quadratic - expected_information(point, nu)
 
 
@@ -46,7 +50,7 @@ def inverse_on(matrix: np.ndarray, keep: np.ndarray) -> np.ndarray:
     return np.where(both, (vector / value[:, None, :]) @ vector.swapaxes(1, 2) / outer, 0.0)
 
 
-def _with_residual(kl: np.ndarray, k: np.ndarray, whole: np.ndarray, gamma: np.ndarray) -> np.ndarray:
+def with_residual(kl: np.ndarray, k: np.ndarray, whole: np.ndarray, gamma: np.ndarray) -> np.ndarray:
     """Border a K × K form by the residual's terms: k - Σ_l γ_l kl, and whole - 2 Σ γ_k k + γ' kl γ."""
     inner = np.einsum("ijk,ik->ij", kl, gamma)
     border = k - inner

@@ -91,11 +91,10 @@ class LMMFit:
 
     def cov(self) -> np.ndarray:
         """Covariance of the coefficients, genes × p × p: s_0 [(X'X)⁻¹ + A' D (I + S D)⁻¹ A]."""
-        A1, A2 = self.projection.random_part
 
         def block(theta: np.ndarray, genes: slice) -> np.ndarray:
             factor = self.projection.S.factor(theta[:, :-1] / theta[:, -1:])
-            return theta[:, -1, None, None] * (self.projection.XXi + factor.shared_matrix(A1, A2))
+            return theta[:, -1, None, None] * (self.projection.XXi + factor.shared_matrix(self.projection.random_part))
 
         return self._by_blocks(block, (self.projection.p, self.projection.p))
 

@@ -196,7 +196,7 @@ def _points(projection: Projection, gamma: np.ndarray, L: np.ndarray) -> list[_P
     points = []
     for ratios in gamma:
         factor = projection.S.factor(ratios[None])
-        w1, w2, quad = factor.solve(combos.A1.T[None], combos.A2.T[None])
+        w1, w2, quad = factor.solve(combos.random.A1.T[None], combos.random.A2.T[None])
         P1 = ratios[projection.S.largest] * w1[0].T
         P2 = (w2[0] * (projection.S.member @ ratios)).T
         form = lambda genes, factor=factor: factor.shared_forms(genes.a, genes.r2)[:, 0]

@@ -11,7 +11,7 @@ import scipy.sparse as sp
 
 from flashmm_sc._errors import listed
 from flashmm_sc._rank import aliased_columns
-from flashmm_sc._structure import Structure
+from flashmm_sc._structure import Shared, Structure
 from flashmm_sc._summary import SummaryStats, component_slices
 
 
@@ -102,10 +102,9 @@ class Projection:
         return Structure.of(self.ZZ.toarray(), self.d)
 
     @cached_property
-    def random_part(self) -> tuple[np.ndarray, np.ndarray]:
-        """A, split and rotated by the structure: q_1 × p and R × p."""
-        A1, A2 = self.S.rotate(self.A)
-        return A1.T, A2.T
+    def random_part(self) -> Shared:
+        """A, split and rotated by the structure."""
+        return self.S.shared(self.A)
 
     @cached_property
     def spectra(self) -> list[tuple[np.ndarray, np.ndarray]]:

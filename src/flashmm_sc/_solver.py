@@ -13,11 +13,14 @@ traces from Z'Z instead of S = Z'RZ. A step that leaves the domain or raises f i
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cached_property
 from itertools import product
 
 import numpy as np
 
+from flashmm_sc._information import with_residual
 from flashmm_sc._projection import Genes, Projection
+from flashmm_sc._structure import Factor
 
 _POLISH = 1e-9  # below this Newton decrement one more full step is exact to rounding
 _ROUNDING = 1e-6  # f of large ratios is known no better; a Newton step may seem to raise it by as much
@@ -41,6 +44,8 @@ class Point:
     quad: np.ndarray
     trace: np.ndarray
     norm: np.ndarray
+    v1: np.ndarray
+    v2: np.ndarray
 
     def put(self, index: np.ndarray, other: Point) -> None:
         """Overwrite these genes."""
@@ -60,6 +65,24 @@ class Point:
 
 
 @dataclass(frozen=True, eq=False)
+class Determinant:
+    """log det(I + S D), its gradient tr T_kk and, with the sign changed, its Hessian |T_kl|²."""
+
+    ok: np.ndarray
+    logdet: np.ndarray
+    trace: np.ndarray
+    norm: np.ndarray
+
+    @classmethod
+    def of(cls, factor: Factor) -> Determinant:
+        """At the ratios of a factor."""
+        return cls(factor.ok, factor.logdet, *factor.traces())
+
+    def __getitem__(self, index: np.ndarray) -> Determinant:
+        return Determinant(self.ok[index], self.logdet[index], self.trace[index], self.norm[index])
+
+
+@dataclass(frozen=True, eq=False)
 class Objective:
     """The profile likelihood of one model; `nu` as in the formulas."""
 
@@ -73,28 +96,73 @@ class Objective:
 
     def __call__(self, genes: Genes, gamma: np.ndarray) -> Point:
         """Evaluate f and its derivatives."""
-        nu = self.nu
         factor = self.projection.S.factor(gamma)
+        return self._point(genes, factor, Determinant.of(self._determinant(factor)))
+
+    def _determinant(self, factor: Factor) -> Factor:
+        """What the determinant and the traces come from."""
+        return factor if self.method == "REML" else self.projection.Z.factor(factor.gamma)
+
+    def _point(self, genes: Genes, factor: Factor, det: Determinant) -> Point:
+        nu = self.nu
         v1, v2, form = factor.solve(genes.a, genes.r2)
-        det = factor if self.method == "REML" else self.projection.Z.factor(gamma)
         Q = genes.yRy - form
         ok = factor.ok & det.ok & (1e-13 * genes.yRy < Q)
         Q = np.where(ok, Q, genes.yRy)
         f = np.where(ok, nu * np.log(Q / genes.yRy) + det.logdet, np.inf)
-        trace, norm = det.traces()
         v_sq = factor.by_component(v1**2, v2**2)
         quad = factor.products(v1, v2)
         u = v_sq / Q[:, None]
-        observed = nu * (2 * quad / Q[:, None, None] - u[:, :, None] * u[:, None, :]) - norm
-        expected = norm - trace[:, :, None] * trace[:, None, :] / nu
-        return Point(gamma, f, Q, trace - nu * u, observed, expected, v_sq, quad, trace, norm)
+        observed = nu * (2 * quad / Q[:, None, None] - u[:, :, None] * u[:, None, :]) - det.norm
+        expected = det.norm - det.trace[:, :, None] * det.trace[:, None, :] / nu
+        return Point(
+            factor.gamma, f, Q, det.trace - nu * u, observed, expected, v_sq, quad, det.trace, det.norm, v1, v2
+        )
 
     def values(self, genes: Genes, gamma: np.ndarray) -> np.ndarray:
         """f alone, at γ (G × K) that all genes share: m × G."""
         factor = self.projection.S.factor(gamma)
-        det = factor if self.method == "REML" else self.projection.Z.factor(gamma)
+        return self._values(genes, factor, self._determinant(factor))
+
+    def _values(self, genes: Genes, factor: Factor, det: Factor | Determinant) -> np.ndarray:
         left = np.maximum(1 - factor.shared_forms(genes.a, genes.r2) / genes.yRy[:, None], 1e-300)
         return np.where(factor.ok & det.ok, self.nu * np.log(left) + det.logdet, np.inf)
+
+    @cached_property
+    def _grid(self) -> tuple[Factor, Determinant, np.ndarray]:
+        """Ratios to start from, multiples of q_k / tr S_kk, and there the inverse of tr(P V_k P V_l).
+
+        From three components on they are multiples of all together.
+        """
+        projection = self.projection
+        trace = projection.S.factor(np.zeros((1, len(projection.d)))).traces()[0][0]
+        unit = np.array(projection.d) / trace
+        if len(unit) == 1:
+            shares = np.append(0.0, np.geomspace(1e-3, 1e3, 40))[:, None]
+        else:
+            few = np.append(0.0, 10.0 ** np.arange(-1, 4))
+            shares = np.array(list(product(few, few))) if len(unit) == 2 else np.repeat(few[:, None], len(unit), axis=1)
+        factor = projection.S.factor(shares * unit)
+        det = Determinant.of(self._determinant(factor))
+        information = with_residual(det.norm, det.trace, np.full(len(det.ok), self.nu), factor.gamma)
+        return factor, det, np.linalg.pinv(information, hermitian=True)
+
+    def start(self, genes: Genes, nonnegative: bool) -> Point:
+        """The best point of the grid for every gene, or a step of Fisher scoring in θ from there where that is better.
+
+        At the grid no gene needs a factorisation of its own. The step from γ = 0 is the quadratic estimate MINQUE-0.
+        """
+        factor, det, inverse = self._grid
+        f = self._values(genes, factor, det)
+        best = (_between(f) if len(self.projection.d) == 1 else f).argmin(axis=1)
+        point = self._point(genes, factor[best], det[best])
+        right = np.column_stack([point.v_sq, point.Q - np.sum(point.gamma * point.v_sq, axis=1)])
+        theta = np.einsum("ijk,ik->ij", inverse[best], right)
+        residual = np.maximum(theta[:, -1:], 0.01 * genes.yRy[:, None] / self.projection.n)
+        unit = np.array(self.projection.d) / det.trace[0]
+        low = 0.0 if nonnegative else -0.3 / (len(unit) * np.sqrt(np.diag(det.norm[0])))
+        ahead = self(genes, np.clip(theta[:, :-1] / residual, low, 1e4 * unit))
+        return point.replaced(ahead.f < point.f, ahead)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +182,7 @@ def optimise(
     Genes leave the iteration as they converge. `start` holds ratios γ (m × K) to begin with.
     """
     m = len(genes.yRy)
-    point = _start(objective, genes, nonnegative) if start is None else objective(genes, start)
+    point = objective.start(genes, nonnegative) if start is None else objective(genes, start)
     converged, n_iter, scale, escape = np.zeros(m, bool), np.zeros(m, int), np.ones(m), np.ones(m, bool)
     active, subset, here = np.arange(m), genes, point
     for _ in range(max_iter):
@@ -129,10 +197,11 @@ def optimise(
         here = here.replaced(accepted, trial)
         done = (decrement <= tol) | (newton & accepted & (decrement <= _POLISH))
         converged[active[done]] = True
-        point.put(active, here)
-        if done.all():
-            break
+        point.put(active[done], here[done])
         active, subset, here = active[~done], subset[~done], here[~done]
+        if not active.size:
+            break
+    point.put(active, here)
     return Optimum(point, converged, n_iter)
 
 
@@ -177,35 +246,6 @@ def _step(point: Point, nonnegative: bool, escape: np.ndarray) -> tuple[np.ndarr
         length = np.sqrt(np.maximum(np.einsum("ij,ijk,ik->i", step, point.norm, step), 0.0))
         step /= np.maximum(1.0, length)[:, None]
     return np.where(held, -point.gamma, step), decrement, newton, saddle
-
-
-def _start(objective: Objective, genes: Genes, nonnegative: bool) -> Point:
-    """Begin from the quadratic (MINQUE-0) estimate or, where that is better, from a point of a coarse grid of ratios.
-
-    MINQUE-0 solves [|S_kl|², tr S_kk; tr S_ll, ν] (s, s_0) = (|r_k|², y'Ry), one matrix for all genes. The grid,
-    multiples of q_k / tr S_kk (of all together from three components on), guards against a lesser optimum.
-    """
-    projection = objective.projection
-    factor = projection.S.factor(np.zeros((1, len(projection.d))))
-    trace, norm = (x[0] for x in factor.traces())
-    system = np.block([[norm, trace[:, None]], [np.append(trace, projection.n - projection.p)]])
-    right = np.column_stack([factor.by_component(genes.a**2, genes.r2**2), genes.yRy])
-    theta = np.linalg.lstsq(system, right.T, rcond=None)[0].T
-    unit = np.array(projection.d) / trace
-    low = 0.0 if nonnegative else -0.3 / (len(unit) * np.sqrt(np.diag(norm)))
-    residual = np.maximum(theta[:, -1:], 0.01 * genes.yRy[:, None] / projection.n)
-    point = objective(genes, np.clip(theta[:, :-1] / residual, low, 1e4 * unit))
-    if len(unit) == 1:
-        shares = np.append(0.0, np.geomspace(1e-3, 1e3, 40))[:, None]
-    else:
-        few = np.array([0.0, 0.1, 1.0, 10.0])
-        shares = np.array(list(product(few, few))) if len(unit) == 2 else np.repeat(few[:, None], len(unit), axis=1)
-    ratios = shares * unit
-    f = objective.values(genes, ratios)
-    f = _between(f) if len(unit) == 1 else f
-    better = np.flatnonzero(f.min(axis=1) < point.f)
-    point.put(better, objective(genes[better], ratios[f.argmin(axis=1)[better]]))
-    return point
 
 
 def _between(f: np.ndarray) -> np.ndarray:

@@ -11,11 +11,14 @@ Arrays run over genes first: a is genes × q_1 (eigenbasis of the largest compon
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 
-import numba
 import numpy as np
+
+from flashmm_sc._elimination import invert_signed
+from flashmm_sc._spectrum import Products, Resolvent, Spectrum
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,21 @@ class Structure:
         C = U.T @ S[np.ix_(first, rest)]
         return cls(largest, lam, U, C, S[np.ix_(rest, rest)], member, np.concatenate([first, rest]))
 
+    @cached_property
+    def spectrum(self) -> Spectrum:
+        """The eigenvalues, for sums over them."""
+        return Spectrum.of(self.lam)
+
+    @cached_property
+    def count(self) -> Products:
+        """For plain sums over the eigenvalues."""
+        return Products(self.spectrum, None, np.ones(self.lam.size))
+
+    @cached_property
+    def pairs(self) -> Products:
+        """C' · C."""
+        return Products(self.spectrum, self.C, self.C)
+
     @property
     def n_rest(self) -> int:
         """Columns outside the largest component, R."""
@@ -74,6 +92,11 @@ class Structure:
         out[:, self.order] = np.concatenate([v1 @ self.U.T, v2], axis=1)
         return out
 
+    def shared(self, vectors: np.ndarray) -> Shared:
+        """Split the columns of q × r vectors that all genes share."""
+        A1, A2 = self.rotate(vectors)
+        return Shared(self, A1.T, A2.T)
+
     def times(self, u1: np.ndarray, u2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """S u, for one u a gene."""
         return self.lam * u1 + u2 @ self.C.T, u1 @ self.C + u2 @ self.S22
@@ -89,49 +112,56 @@ class Factor:
     def __init__(self, structure: Structure, gamma: np.ndarray):
         s = self.structure = structure
         self.gamma = gamma
-        g1 = gamma[:, s.largest, None]
-        edge = 1.0 + g1 * s.lam
-        negative = (edge < 0).sum(axis=1)
-        self.ok = (edge != 0).all(axis=1) & np.isfinite(gamma).all(axis=1) & ((negative == 0) | (s.n_rest > 0))
-        edge[~self.ok] = 1.0
-        self.d = 1.0 / edge
-        self.h = g1 * self.d
-        self.logdet = np.log(np.abs(edge)).sum(axis=1)
+        first = self.first = Resolvent(s.spectrum, gamma[:, s.largest])
+        self.ok = first.regular & np.isfinite(gamma).all(axis=1) & ((first.negative == 0) | (s.n_rest > 0))
+        self.logdet = -first.sums(lambda d, lam: np.log(np.abs(d)), s.count)
         if s.n_rest:
             self.D = gamma @ s.member.T
-            self.G = s.S22 - weighted_products(self.h, s.C, s.C)
+            self.G = s.S22 - first.g[:, None, None] * first.sums(lambda d, lam: d, s.pairs)
             self.K2 = np.empty_like(self.G)
             logdet2, ok2 = np.empty(len(gamma)), np.empty(len(gamma), dtype=bool)
-            _invert_signed(self.G, self.D, negative, self.K2, logdet2, ok2)
+            invert_signed(self.G, self.D, first.negative, self.K2, logdet2, ok2)
             self.logdet = self.logdet + logdet2
             self.ok &= ok2
+
+    def __getitem__(self, index: np.ndarray) -> Factor:
+        """The factors of these genes, for `solve` and `products`."""
+        new = copy(self)
+        new.gamma, new.ok, new.first = self.gamma[index], self.ok[index], self.first[index]
+        if self.structure.n_rest:
+            new.G, new.K2 = self.G[index], self.K2[index]
+        return new
 
     @cached_property
     def M(self) -> np.ndarray:
         """C' diag(d²) C."""
-        return weighted_products(self.d**2, self.structure.C, self.structure.C)
+        return self.first.sums(lambda d, lam: d**2, self.structure.pairs)
 
     def solve(self, a: np.ndarray, r2: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """v = (I + S D)⁻¹ r and the quadratic form r' D v, for one r a gene (m × q) or several (m × r × q)."""
-        h, d = (self.h, self.d) if a.ndim == 2 else (self.h[:, None], self.d[:, None])
-        ha = h * a
-        quad = np.einsum("...j,...j->...", ha, a)
+        several = (slice(None), None) if a.ndim == 3 else slice(None)
+        g, d = self.first.g[several][..., None], self.first.d[several]
+        da = d * a
+        quad = g[..., 0] * np.einsum("...j,...j->...", da, a)
         if not self.structure.n_rest:
-            return d * a, r2, quad
-        bt = r2 - ha @ self.structure.C
+            return da, r2, quad
+        bt = r2 - g * (da @ self.structure.C)
         rows = bt if bt.ndim == 3 else bt[:, None]
         t = rows @ self.K2
         v2 = (rows - t @ self.G).reshape(bt.shape)
         t = t.reshape(bt.shape)
-        return d * (a - t @ self.structure.C.T), v2, quad + np.einsum("...j,...j->...", bt, t)
+        return da - d * (t @ self.structure.C.T), v2, quad + np.einsum("...j,...j->...", bt, t)
 
     def shared_forms(self, a: np.ndarray, r2: np.ndarray) -> np.ndarray:
         """r' D (I + S D)⁻¹ r for one r a gene, at the ratios of every row of the factor: genes × rows."""
-        forms = a**2 @ self.h.T
+        h = self.first.g[:, None] * self.first.d
+        forms = a**2 @ h.T
         if self.structure.n_rest:
-            for k, (h, K2) in enumerate(zip(self.h, self.K2, strict=True)):
-                bt = r2 - a @ (h[:, None] * self.structure.C)
-                forms[:, k] += np.einsum("ij,ij->i", bt @ K2, bt)
+            for g in np.unique(self.first.g):
+                alike = np.flatnonzero(self.first.g == g)
+                bt = r2 - a @ (h[alike[0], :, None] * self.structure.C)
+                for k in alike:
+                    forms[:, k] += np.einsum("ij,ij->i", bt @ self.K2[k], bt)
         return forms
 
     def by_component(self, x1: np.ndarray, x2: np.ndarray) -> np.ndarray:
@@ -143,23 +173,33 @@ class Factor:
     def products(self, v1: np.ndarray, v2: np.ndarray) -> np.ndarray:
         """v_k' T_kl v_l with T = (I + S D)⁻¹ S: m × K × K, or m × r × K × K for several v a gene."""
         s, K = self.structure, self.gamma.shape[1]
-        out = np.empty((*v1.shape[:-1], K, K))
-        for k in range(K):
-            u1 = v1 if k == s.largest else np.zeros_like(v1)
-            Tu1, Tu2, _ = self.solve(*s.times(u1, v2 * s.member[:, k]))
-            out[..., k] = self.by_component(v1 * Tu1, v2 * Tu2)
-        return (out + out.swapaxes(-1, -2)) / 2
+        several = (slice(None), None) if v1.ndim == 3 else slice(None)
+        out = np.zeros((*v1.shape[:-1], K, K))
+        dv = self.first.d[several] * v1
+        out[..., s.largest, s.largest] = np.einsum("...j,...j->...", dv * s.lam, v1)
+        if not s.n_rest:
+            return out
+        G, K2 = self.G[several], self.K2[several]
+        parts = v2[..., None, :] * s.member.T
+        z = (dv @ s.C)[..., None, :]
+        Gv = parts @ G
+        Wv = parts - Gv @ K2
+        out += Wv @ Gv.swapaxes(-1, -2)
+        cross = np.einsum("...kj,...ij->...k", Wv, z)
+        cross[..., s.largest] = -0.5 * np.einsum("...ij,...ij->...", z @ K2, z)
+        out[..., s.largest, :] += cross
+        out[..., :, s.largest] += cross
+        return out
 
     def traces(self) -> tuple[np.ndarray, np.ndarray]:
         """tr T_kk (m × K) and |T_kl|² in Frobenius norm (m × K × K), T = (I + S D)⁻¹ S."""
-        s, K = self.structure, self.gamma.shape[1]
-        e = s.lam * self.d
-        trace, norm = np.zeros((len(e), K)), np.zeros((len(e), K, K))
-        j = s.largest
-        trace[:, j], norm[:, j, j] = e.sum(axis=1), np.einsum("ij,ij->i", e, e)
+        s, K, j = self.structure, self.gamma.shape[1], self.structure.largest
+        trace, norm = np.zeros((len(self.gamma), K)), np.zeros((len(self.gamma), K, K))
+        trace[:, j] = self.first.sums(lambda d, lam: lam * d, s.count)
+        norm[:, j, j] = self.first.sums(lambda d, lam: (lam * d) ** 2, s.count)
         if not s.n_rest:
             return trace, norm
-        N = weighted_products(e * self.d**2, s.C, s.C)
+        N = self.first.sums(lambda d, lam: lam * d**3, s.pairs)
         W = np.eye(s.n_rest) - self.K2 @ self.G
         K2M, T22, MW = self.K2 @ self.M, self.G @ W, self.M @ W
         trace += np.einsum("ijj->ij", T22) @ s.member
@@ -171,86 +211,51 @@ class Factor:
         norm[:, j, :] = norm[:, :, j] = cross
         return trace, norm
 
-    def shared_quadratics(self, A1: np.ndarray, A2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """x' D (I + S D)⁻¹ x (m × r) and |component k of (I + S D)⁻¹ x|² (m × r × K) for r vectors x all genes share.
-
-        A1 (q_1 × r, in the eigenbasis) and A2 (R × r) hold the vectors as columns.
-        """
-        s, K = self.structure, self.gamma.shape[1]
-        d2 = self.d**2
-        quad, parts = self.h @ A1**2, np.zeros((len(d2), A1.shape[1], K))
-        parts[:, :, s.largest] = d2 @ A1**2
+    def shared_quadratics(self, x: Shared) -> tuple[np.ndarray, np.ndarray]:
+        """x' D (I + S D)⁻¹ x (m × r) and |component k of (I + S D)⁻¹ x|² (m × r × K) for r vectors x all genes share."""
+        s, K, first = self.structure, self.gamma.shape[1], self.first
+        quad = first.g[:, None] * first.sums(lambda d, lam: d, x.squares)
+        parts = np.zeros((*quad.shape, K))
+        parts[:, :, s.largest] = first.sums(lambda d, lam: d**2, x.squares)
         if s.n_rest:
-            bt = A2 - weighted_products(self.h, s.C, A1)
+            bt = x.A2 - first.g[:, None, None] * first.sums(lambda d, lam: d, x.crossed)
             t = self.K2 @ bt
             v2 = bt - self.G @ t
             quad += np.einsum("ijk,ijk->ik", bt, t)
             parts += (v2**2).swapaxes(1, 2) @ s.member
-            cross = self.M @ t - 2 * weighted_products(d2, s.C, A1)
+            cross = self.M @ t - 2 * first.sums(lambda d, lam: d**2, x.crossed)
             parts[:, :, s.largest] += np.einsum("ijk,ijk->ik", t, cross)
         return quad, parts
 
-    def shared_matrix(self, A1: np.ndarray, A2: np.ndarray) -> np.ndarray:
-        """A' D (I + S D)⁻¹ A, m × r × r."""
-        out = weighted_products(self.h, A1, A1)
+    def shared_matrix(self, x: Shared) -> np.ndarray:
+        """x_i' D (I + S D)⁻¹ x_j for r vectors all genes share, m × r × r."""
+        first = self.first
+        out = first.g[:, None, None] * first.sums(lambda d, lam: d, x.pairs)
         if self.structure.n_rest:
-            bt = A2 - weighted_products(self.h, self.structure.C, A1)
+            bt = x.A2 - first.g[:, None, None] * first.sums(lambda d, lam: d, x.crossed)
             out += bt.swapaxes(1, 2) @ (self.K2 @ bt)
         return out
 
 
-def weighted_products(weights: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """left' diag(w_g) right for the weights w_g of every gene g: one matrix product a column of `left`."""
-    out = np.empty((len(weights), left.shape[1], right.shape[1]))
-    for i in range(left.shape[1]):
-        if left is right:
-            out[:, i, i:] = weights @ (left[:, i, None] * right[:, i:])
-            out[:, i:, i] = out[:, i, i:]
-        else:
-            out[:, i] = weights @ (left[:, i, None] * right)
-    return out
+@dataclass(frozen=True, eq=False)
+class Shared:
+    """Vectors that all genes share, as columns: A1 (q_1 × r, in the eigenbasis) and A2 (R × r)."""
 
+    structure: Structure
+    A1: np.ndarray
+    A2: np.ndarray
 
-@numba.njit(nogil=True, cache=True)
-def _invert_signed(G, D, negative, K2, logdet, ok):  # type: ignore[no-untyped-def]
-    """K2 = D (I + G D)⁻¹ and log |det(I + G D)| for a stack of genes, and whether I + S D is positive definite.
+    @cached_property
+    def squares(self) -> Products:
+        """Squares of A1, to be summed."""
+        return Products(self.structure.spectrum, None, self.A1**2)
 
-    With B = |D|^½ and E = sign(D), K2 = B (E + B G B)⁻¹ B. By inertia I + S D has only positive eigenvalues exactly when
-    E + B G B has as many negative pivots as E, and one more for each `negative` eigenvalue of the block eliminated.
-    """
-    R = G.shape[1]
-    left = np.empty(R, dtype=np.bool_)
-    for g in range(G.shape[0]):
-        A = K2[g]
-        B = np.sqrt(np.abs(D[g]))
-        for i in range(R):
-            for j in range(R):
-                A[i, j] = B[i] * G[g, i, j] * B[j]
-            A[i, i] += 1.0 if D[g, i] >= 0 else -1.0
-        expected, found = negative[g] + (D[g] < 0).sum(), 0
-        logdet[g], ok[g], left[:] = 0.0, True, True
-        for _ in range(R):
-            k, largest = -1, 0.0
-            for i in range(R):
-                if left[i] and np.abs(A[i, i]) > largest:
-                    k, largest = i, np.abs(A[i, i])
-            if k < 0 or not np.isfinite(largest):
-                ok[g] = False
-                break
-            left[k] = False
-            pivot = A[k, k]
-            found += pivot < 0
-            logdet[g] += np.log(largest)
-            A[k, k] = 1.0
-            for j in range(R):
-                A[k, j] /= pivot
-            for i in range(R):
-                if i != k:
-                    f = A[i, k]
-                    A[i, k] = 0.0
-                    for j in range(R):
-                        A[i, j] -= f * A[k, j]
-        ok[g] = ok[g] and found == expected
-        for i in range(R):
-            for j in range(R):
-                A[i, j] = B[i] * A[i, j] * B[j] if ok[g] else 0.0
+    @cached_property
+    def pairs(self) -> Products:
+        """A1' · A1."""
+        return Products(self.structure.spectrum, self.A1, self.A1)
+
+    @cached_property
+    def crossed(self) -> Products:
+        """C' · A1."""
+        return Products(self.structure.spectrum, self.structure.C, self.A1)
