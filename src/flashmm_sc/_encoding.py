@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import warnings
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,7 +40,7 @@ class Encoding:
         Factors whose value in a cell depends on other cells, such as ``I(x - np.mean(x))``. They are evaluated over all
         cells at once, see `table`, and then looked up.
     example
-        One row like those of the data, of no cell in particular: levels and means.
+        One row like those of the data, of no cell in particular: levels and medians.
     """
 
     text: str
@@ -65,14 +66,13 @@ class Encoding:
         transforms: dict[str, Any] = {}
         encoders: dict[str, Any] = {}
         across = []
-        some = np.sort(np.random.default_rng(0).choice(len(data), min(500, len(data) // 2 + 1), replace=False))
         for factor in dict.fromkeys(factor for term in formula for factor in term.factors):
             if factor.eval_method is Factor.EvalMethod.LITERAL:
                 continue
             alone = encode(_spec([Term([factor])], ensure_full_rank=False), data, where)
             transforms |= alone.model_spec.transform_state
             encoders |= alone.model_spec.encoder_state
-            if factor.eval_method is Factor.EvalMethod.PYTHON and _depends(alone, data.iloc[some], some, where):
+            if factor.eval_method is Factor.EvalMethod.PYTHON and _depends(alone, data, where):
                 if len(alone.model_spec.column_names) > 1:
                     msg = (
                         f"{factor.expr!r} in {where} depends in each cell on the values of other cells; compute it "
@@ -94,9 +94,9 @@ class Encoding:
     ) -> Encoding:
         """Complete the encoding of a formula: which columns there are follows from any one row."""
         terms = [Term([_looked_up(factor, across) for factor in term.factors]) for term in formula]
-        spec = _spec(terms, transform_state=transforms, encoder_state=encoders)
+        spec = _spec(terms, transform_state=transforms, encoder_state=encoders).update(na_action="ignore")
         complete = encode(spec, example.assign(**dict.fromkeys(across, 0.0)), words(text)).model_spec
-        return cls(text, complete, tuple(across), example)
+        return cls(text, complete.update(na_action="raise"), tuple(across), example)
 
     def table(self, data: pd.DataFrame) -> pd.DataFrame:
         """The columns that `rows` needs of all cells, among them the factors over several cells."""
@@ -140,7 +140,8 @@ def _example(data: pd.DataFrame) -> pd.DataFrame:
             return pd.Categorical(values.cat.categories[:1], categories=values.cat.categories)
         if values.dtype == object or values.dtype == bool:
             return values.iloc[:1].to_numpy()
-        return np.array([values.mean()]).astype(values.dtype)
+        middle = len(values) // 2  # a median that occurs: where no cell is, the formula may have no value
+        return np.partition(values.to_numpy(), middle)[[middle]]
 
     return pd.DataFrame({name: typical(values) for name, values in data.items()}, index=[0])
 
@@ -149,15 +150,27 @@ def _spec(terms: list[Term], **options: Any) -> ModelSpec:
     return ModelSpec(formula=SimpleFormula(terms), na_action="raise", output="sparse", **options)
 
 
-def _depends(alone: ModelMatrix, part: pd.DataFrame, rows: np.ndarray, where: str) -> bool:
-    """Whether a factor has other values when it is evaluated over some cells only."""
-    whole = alone.__wrapped__.tocsr()[rows].toarray()
-    try:
-        again = encode(alone.model_spec, part, where).__wrapped__.toarray()
-    except ValueError:  # such as a level that only some cells give
-        return True
-    size = np.abs(whole[np.isfinite(whole)]).max(initial=0.0)
-    return not np.allclose(whole, again, rtol=1e-9, atol=1e-9 * size, equal_nan=True)
+def _depends(alone: ModelMatrix, data: pd.DataFrame, where: str) -> bool:
+    """Whether a factor has other values when it is evaluated over some cells only.
+
+    Tried are a random half of them, and single cells at the extremes of the factor and of what it may use: a maximum or
+    a median is mostly the same in any large part of the data.
+    """
+    whole = alone.__wrapped__.tocsr()
+    size = np.abs(whole.data[np.isfinite(whole.data)]).max(initial=0.0)
+    own = (whole[:, [j]].toarray()[:, 0] for j in range(min(8, whole.shape[1])))
+    used = (values.to_numpy() for _, values in data.select_dtypes([np.number, bool]).items())
+    extremes = {find(values) for values in chain(own, used) for find in (np.argmin, np.argmax)}
+    half = np.random.default_rng(0).choice(len(data), min(500, len(data) // 2 + 1), replace=False)
+
+    def differs(cells: np.ndarray) -> bool:
+        try:
+            again = encode(alone.model_spec, data.iloc[cells], where).__wrapped__.toarray()
+        except ValueError:  # such as a level that only some cells give
+            return True
+        return not np.allclose(whole[cells].toarray(), again, rtol=1e-9, atol=1e-9 * size, equal_nan=True)
+
+    return any(differs(cells) for cells in [np.sort(half), *(np.array([cell]) for cell in extremes)])
 
 
 def _looked_up(factor: Factor, across: list[str]) -> Factor:
