@@ -91,18 +91,14 @@ def _(X: Any, block_bytes: int = BLOCK_BYTES, threads: int = 1) -> Iterator[Bloc
 @blocks.register(sp.csr_matrix)
 @blocks.register(sp.csr_array)
 def _(X: Any, block_bytes: int = BLOCK_BYTES, threads: int = 1) -> Iterator[Block]:
-    def rows(a: int, b: int) -> sp.csr_array:
-        return sp.csr_array(_major(X, a, b), shape=(b - a, X.shape[1]))
-
+    rows = lambda a, b: _part(sp.csr_array, *_major(X, a, b), (b - a, X.shape[1]))
     return _cut(X.shape[0], _stored_bytes(X.nnz, X.shape[0]), block_bytes, rows)
 
 
 @blocks.register(sp.csc_matrix)
 @blocks.register(sp.csc_array)
 def _(X: Any, block_bytes: int = BLOCK_BYTES, threads: int = 1) -> Iterator[Block]:
-    def columns(a: int, b: int) -> sp.csc_array:
-        return sp.csc_array(_major(X, a, b), shape=(X.shape[0], b - a))
-
+    columns = lambda a, b: _part(sp.csc_array, *_major(X, a, b), (X.shape[0], b - a))
     return _cut(X.shape[1], _stored_bytes(X.nnz, X.shape[1]), block_bytes, columns)
 
 
@@ -123,7 +119,7 @@ def _(X: Any, block_bytes: int = BLOCK_BYTES, threads: int = 1) -> Iterator[Bloc
                 msg = "the index pointers don't ascend"
                 raise ValueError(msg)
             values, inner = (_stored(array, start, stop, pool, threads) for array in (data, indices))
-            return kind((_native(values), inner, edges - start), shape=(b - a, across) if by_rows else (across, b - a))
+            return _part(kind, _native(values), inner, edges - start, (b - a, across) if by_rows else (across, b - a))
 
         step = max(block_bytes, chunk if chunk > _CACHED else 0)
         yield from _cut(length, _stored_bytes(data.shape[0], length), step, slices)
@@ -205,6 +201,16 @@ def _major(X: Any, a: int, b: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Views on rows a to b of a CSR matrix, or columns a to b of a CSC matrix."""
     start, stop = X.indptr[a], X.indptr[b]
     return X.data[start:stop], X.indices[start:stop], X.indptr[a : b + 1] - start
+
+
+def _part(
+    kind: type, data: np.ndarray, indices: np.ndarray, indptr: np.ndarray, shape: tuple[int, int]
+) -> sp.csr_array | sp.csc_array:
+    """A sparse matrix of these arrays as they are; its constructor would copy what is a small part of a larger one."""
+    indices = indices if indices.dtype in (np.int32, np.int64) else indices.astype(np.int64)
+    part = kind(shape, dtype=data.dtype)
+    part.data, part.indices, part.indptr = data, indices, indptr.astype(indices.dtype)
+    return part
 
 
 def _cut(size: int, slice_bytes: int, block_bytes: int, read: Callable[[int, int], Any]) -> Iterator[Block]:
