@@ -194,8 +194,8 @@ def test_matrices_stay_on_disk(source):
         (["text.h5ad", *MODEL, "--table", "out.csv"], "is not an h5ad file"),
         (["other.h5ad", *MODEL, "--table", "out.csv"], "holds no AnnData"),
         (["in.h5ad", *MODEL], "--out OUT.h5ad, --table OUT.csv or both"),
-        (["in.h5ad", *MODEL, "--out", "in.h5ad"], "is the input"),
-        (["in.h5ad", *MODEL, "--out", "link.h5ad"], "is the input"),
+        (["in.h5ad", *MODEL, "--out", "in.h5ad"], "is an input"),
+        (["in.h5ad", *MODEL, "--out", "link.h5ad"], "is an input"),
         (["in.h5ad", *MODEL, "--table", "in.h5ad"], "ends in .csv or .csv.gz"),
         (["in.h5ad", *MODEL, "--out", "out.zarr"], "ends in .h5ad"),
         (["in.h5ad", *MODEL, "--out", "folder.h5ad"], "must be the name of a file"),
@@ -293,3 +293,18 @@ def test_as_a_program():
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "flashmm-sc: error: There is no file 'missing.h5ad'.\n"
+
+
+def test_several_files_are_analysed_together(adata, source, tmp_path, capsys):
+    first, second = tmp_path / "a.h5ad", tmp_path / "b.zarr"
+    whole = ad.read_h5ad(source)
+    whole[:70].copy().write_h5ad(first)
+    whole[70:].copy().write_zarr(second)
+    out = tmp_path / "both.h5ad"
+    arguments = ["--fixed", "~ trt", "--random", "sam", "--transform", "log1p", "--out", str(out)]
+    assert main(["de", str(first), str(second), *arguments]) == 0
+    assert f"{first}, {second}: 160 cells, 12 genes" in capsys.readouterr().out
+    fsc.tl.lmm_de(whole, "~ trt", "sam", transform="log1p")
+    both = ad.read_h5ad(out)
+    assert both.shape == (0, 12)
+    np.testing.assert_allclose(both.varm["lmm_de_t"], whole.varm["lmm_de_t"], rtol=1e-9)

@@ -81,7 +81,8 @@ def _add_de_options(de: argparse.ArgumentParser) -> None:
     de.set_defaults(run=_de)
     de.argument_default = argparse.SUPPRESS
     add = de.add_argument
-    add("source", type=Path, metavar="IN.h5ad", help="file to analyse; it is only read")
+    several = "file to analyse, or several, analysed together (h5ad, zarr); only read"
+    add("sources", type=Path, nargs="+", metavar="IN.h5ad", help=several)
     add(
         "--fixed",
         required=True,
@@ -89,7 +90,13 @@ def _add_de_options(de: argparse.ArgumentParser) -> None:
         help="of columns of obs, as '~ 0 + cls + cls:trt'; a formula is code",
     )
     add("--random", required=True, action="append", metavar="TERM", help="sam or '(1|sam/cls)'; repeatable")
-    add("--out", type=Path, default=None, metavar="OUT.h5ad", help="write a copy of IN with the results in it")
+    add(
+        "--out",
+        type=Path,
+        default=None,
+        metavar="OUT.h5ad",
+        help="write a copy of IN, of several their genes, with the results",
+    )
     add("--table", type=Path, default=None, metavar="OUT.csv", help="write the results as csv, or csv.gz")
     add("--transform", choices=[name or "none" for name in TRANSFORMS], help="of the values as they are read")
     add("--layer", help="use this layer instead of X")
@@ -139,10 +146,11 @@ def _de(args: argparse.Namespace) -> None:
     from flashmm_sc._h5ad import appearing_whole, write_results
     from flashmm_sc._report import summary
     from flashmm_sc.get import lmm_de_df
+    from flashmm_sc.tl import lmm_de
 
     options = {name: value for name, value in vars(args).items() if name not in ("run", "traceback")}
-    source, out, table = (options.pop(name) for name in ("source", "out", "table"))
-    _check_files(source, out, table)
+    sources, out, table = (options.pop(name) for name in ("sources", "out", "table"))
+    _check_files(sources, out, table)
     if options.get("transform") == "none":
         options["transform"] = None
     if named := options.get("contrasts"):
@@ -152,21 +160,26 @@ def _de(args: argparse.Namespace) -> None:
             raise ValueError(msg)
     with ExitStack() as targets:
         new, new_table = (path and targets.enter_context(appearing_whole(path)) for path in (out, table))
-        adata = _fitted(source, **options)
-        print(f"{source}: {adata.n_obs:,} cells, {adata.n_vars:,} genes", *summary(adata), sep="\n")
-        if new:
-            shutil.copyfile(source, new)
+        single = len(sources) == 1 and sources[0].is_file()
+        adata = _fitted(sources[0], **options) if single else lmm_de(sources, **options)
+        n_obs = adata.uns[args.key_added]["params"]["n_obs"]
+        print(f"{', '.join(map(str, sources))}: {n_obs:,} cells, {adata.n_vars:,} genes", *summary(adata), sep="\n")
+        if new and single:
+            shutil.copyfile(sources[0], new)
             write_results(new, adata, args.key_added)
+        elif new:
+            adata.write_h5ad(new)
         if new_table:
             pd.concat([lmm_de_df(adata, key=key) for key in adata.uns]).to_csv(new_table, index=False)
     print("", *(f"Written: {path}" for path in (out, table) if path), sep="\n")
 
 
-def _check_files(source: Path | None, out: Path | None, table: Path | None = None) -> None:
+def _check_files(sources: Sequence[Path], out: Path | None, table: Path | None = None) -> None:
     """Refuse files that can't be read or written, before anything is computed."""
-    if source and not source.is_file():
-        msg = f"There is no file {str(source)!r}."
-        raise FileNotFoundError(msg)
+    for source in sources:
+        if not source.exists():
+            msg = f"There is no file {str(source)!r}."
+            raise FileNotFoundError(msg)
     if not (out or table):
         msg = "The results would go nowhere; give --out OUT.h5ad, --table OUT.csv or both."
         raise ValueError(msg)
@@ -179,8 +192,8 @@ def _check_files(source: Path | None, out: Path | None, table: Path | None = Non
         if not path.absolute().parent.is_dir():
             msg = f"{option} {str(path)!r}: there is no such folder. Create it first."
             raise FileNotFoundError(msg)
-        if source and path.exists() and path.samefile(source):
-            msg = f"{option} {str(path)!r} is the input, which is only read; give another name."
+        if path.exists() and any(path.samefile(source) for source in sources):
+            msg = f"{option} {str(path)!r} is an input, which is only read; give another name."
             raise ValueError(msg)
 
 
@@ -200,7 +213,7 @@ def _demo(args: argparse.Namespace) -> None:
     from flashmm_sc._report import compared, next_steps, simulated
     from flashmm_sc.datasets import simu_rnaseq
 
-    _check_files(None, args.out)
+    _check_files([], args.out)
     with appearing_whole(args.out) as part:
         simu_rnaseq(filename=part, **DEMO_STUDY, **DEMO_EFFECTS).file.close()
         adata = _fitted(part, **DEMO_MODEL, show_progress=False)
