@@ -79,9 +79,9 @@ def by_turns(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, 
     return {name: min(seconds) for name, seconds in times.items()}
 
 
-def read_blocks(X: Any) -> None:
+def read_blocks(X: Any, threads: int) -> None:
     """The blocks that `lmm_de` reads."""
-    for _ in blocks(X):
+    for _ in blocks(X, threads=threads):
         pass
 
 
@@ -96,16 +96,18 @@ def times(path: Path, storage: str, args: argparse.Namespace) -> Iterator[dict[s
     """Rows of the table: reading alone, `lmm_de` by threads, and what of it doesn't grow with the cells."""
     adata = ad.read_h5ad(path, backed=None if storage == "memory" else "r")
     few = adata[:FEW].to_memory()
-    calls: dict[tuple[str, int], Callable[[], object]] = {("blocks", 1): lambda: read_blocks(adata.X)}
+    calls: dict[tuple[str, int], Callable[[], object]] = {}
     if storage != "memory":
         calls["anndata", 1] = lambda: read_anndata(adata.X, args.per_cell)
     for n in args.threads:
+        calls["blocks", n] = lambda n=n: read_blocks(adata.X, n)
         calls["lmm_de", n] = lambda n=n: fsc.tl.lmm_de(adata, **MODEL, n_jobs=n, show_progress=False)
         calls[f"lmm_de, {FEW} cells", n] = lambda n=n: fsc.tl.lmm_de(few, **MODEL, n_jobs=n, show_progress=False)
     best = by_turns(calls, args.repeats)
     for (what, threads), seconds in best.items():
-        reading = {f"over {other}": seconds / best[other, 1] for other in ("blocks", "anndata") if (other, 1) in best}
-        yield row(adata, storage, what, threads, seconds) | reading
+        others = {"blocks": best["blocks", threads], "anndata": best.get(("anndata", 1), np.nan)}
+        ratios = {f"over {other}": seconds / reading for other, reading in others.items() if what == "lmm_de"}
+        yield row(adata, storage, what, threads, seconds) | ratios
     if adata.isbacked:
         adata.file.close()
 
