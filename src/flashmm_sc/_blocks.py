@@ -115,8 +115,8 @@ def _(X: Any, block_bytes: int = BLOCK_BYTES, threads: int = 1) -> Iterator[Bloc
         def slices(a: int, b: int) -> sp.csr_array | sp.csc_array:
             edges = np.asarray(indptr[a : b + 1], dtype=np.int64)
             start, stop = int(edges[0]), int(edges[-1])
-            if not 0 <= start <= stop <= data.shape[0] or (np.diff(edges) < 0).any():
-                msg = "the index pointers don't ascend"
+            if not 0 <= start <= stop <= data.shape[0] or (a == 0 and start > 0):
+                msg = f"the index pointers {start} and {stop} don't fit the {data.shape[0]} values"
                 raise ValueError(msg)
             values, inner = (_stored(array, start, stop, pool, threads) for array in (data, indices))
             return _part(kind, _native(values), inner, edges - start, (b - a, across) if by_rows else (across, b - a))
@@ -206,7 +206,14 @@ def _major(X: Any, a: int, b: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _part(
     kind: type, data: np.ndarray, indices: np.ndarray, indptr: np.ndarray, shape: tuple[int, int]
 ) -> sp.csr_array | sp.csc_array:
-    """A sparse matrix of these arrays as they are; its constructor would copy what is a small part of a larger one."""
+    """A sparse matrix of these arrays as they are; its constructor would copy what is a small part of a larger one.
+
+    It would check them too: SciPy's and our compiled loops trust the index pointers.
+    """
+    fit = len(indptr) == shape[0 if kind is sp.csr_array else 1] + 1 and len(indices) == len(data) == indptr[-1]
+    if not fit or (np.diff(indptr) < 0).any():
+        msg = "its values, indices and index pointers don't fit together"
+        raise ValueError(msg)
     indices = indices if indices.dtype in (np.int32, np.int64) else indices.astype(np.int64)
     part = kind(shape, dtype=data.dtype)
     part.data, part.indices, part.indptr = data, indices, indptr.astype(indices.dtype)
