@@ -30,11 +30,14 @@ class Part:
         Position of each column of X in the result; columns with -1 are left out.
     start
         Number of the first cell.
+    name
+        What messages call it, where there are several.
     """
 
     X: Any
     gene: np.ndarray
     start: int = 0
+    name: str = ""
 
     @classmethod
     def of(cls, X: Any) -> Part:
@@ -109,6 +112,11 @@ def accumulate(
                     bar.update(_add(block, part, rows, transform, sums, pool, threads))
             except UnusableValueError as error:
                 raise ValueError(_complaint(part, error, transform, describe)) from None
+            except OSError as error:
+                if not part.name:
+                    raise
+                msg = f"{part.name}: {error}"
+                raise OSError(msg) from error
     return sums
 
 

@@ -121,8 +121,8 @@ def _joint(
     found = [find_expression(one, layer, use_raw, None) for one in several]
     starts = np.cumsum([0, *(one.n_obs for one in several)]).tolist()
     parts = [
-        Part(part.X, _renumbered(part, one.var_names, target.var_names[kept]), start)
-        for part, one, start in zip(found, several, starts[:-1], strict=True)
+        Part(part.X, _renumbered(part, one.var_names, target.var_names[kept]), start, name)
+        for part, one, start, name in zip(found, several, starts[:-1], names, strict=True)
     ]
     where = [(f" of {name}", one.obs_names, _columns(one, use_raw)) for name, one in zip(names, several, strict=True)]
     sources = list(zip(several, found, strict=True))
@@ -132,11 +132,18 @@ def _joint(
 @contextmanager
 def _opened(sources: Sequence[Source]) -> Iterator[tuple[list[AnnData], list[str]]]:
     """Open those of several sources that are files, their matrices left on disk; and name them all."""
-    if isinstance(sources, str | PathLike) or not isinstance(sources, Sequence) or not sources:
+    if isinstance(sources, str | PathLike) or not isinstance(sources, Sequence):
         msg = (
             f"adata must be an AnnData, not {type(sources).__name__}; a list of AnnData and files is analysed together."
         )
         raise TypeError(msg)
+    if not sources:
+        msg = "adata is an empty list; give an AnnData, or a list of AnnData and files."
+        raise ValueError(msg)
+    for i, source in enumerate(sources):
+        if not isinstance(source, AnnData | str | PathLike):
+            msg = f"adata[{i}] must be an AnnData or the path of a file, not {type(source).__name__}."
+            raise TypeError(msg)
     with ExitStack() as files:
         several, names = [], []
         for i, source in enumerate(sources):
@@ -172,17 +179,37 @@ def _in_memory(table: Any, columns: list[str]) -> pd.DataFrame:
 
 
 def _joint_obs(several: Sequence[AnnData], names: Sequence[str], needed: Needed) -> pd.DataFrame:
-    """Columns of all cells; the categories of a column are united, in the order in which they come."""
+    """Columns of all cells; categories are united in the order in which they come, or sorted if they are in each part.
+
+    Sorted they are in most files, as strings become categories when they are written: the reference level should not
+    depend on which file is first.
+    """
     pairs = zip(several, names, strict=True)
     tables = [_in_memory(one.obs, needed(one.obs, f" for {name}")) for one, name in pairs]
     columns = {}
     for name in tables[0].columns:
         each = [table[name] for table in tables]
+        _check_kinds(name, each, names)
         if all(isinstance(values.dtype, pd.CategoricalDtype) for values in each):
-            columns[name] = union_categoricals(each, ignore_order=True)
+            in_order = all(values.cat.categories.is_monotonic_increasing for values in each)
+            columns[name] = union_categoricals(each, ignore_order=True, sort_categories=in_order)
         else:
             columns[name] = pd.concat(each, ignore_index=True).array
     return pd.DataFrame(columns, copy=False)
+
+
+def _check_kinds(name: str, each: list[pd.Series], names: Sequence[str]) -> None:
+    """Refuse a column that holds numbers in one part and words, or categories, in another."""
+    kinds: dict[str, str] = {}
+    for values, where in zip(each, names, strict=True):
+        levels = values.cat.categories if isinstance(values.dtype, pd.CategoricalDtype) else None
+        numeric = pd.api.types.is_numeric_dtype(values.dtype if levels is None else levels.dtype)
+        kind = "words" if not numeric else "numbers" if levels is None else "categories that are numbers"
+        kinds.setdefault(kind, where)
+    if len(kinds) > 1:
+        (a, one), (b, other) = list(kinds.items())[:2]
+        msg = f"obs[{name!r}] holds {a} in {one} but {b} in {other}; bring it to one type first."
+        raise ValueError(msg)
 
 
 def _columns(adata: AnnData, use_raw: bool) -> pd.Index:
