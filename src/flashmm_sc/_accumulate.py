@@ -105,8 +105,8 @@ def accumulate(
                 if is_lazy(part.X):
                     from flashmm_sc._distributed import add_lazy  # dask is optional
 
-                    add_lazy(part, rows, transform, sums)
-                    bar.update(part.X.shape[0])
+                    add_lazy(part, rows, transform, sums, bar.update)
+                    bar.update(part.start + part.X.shape[0] - bar.n)
                     continue
                 for block in read_ahead(blocks(part.X, block_bytes, threads)):
                     bar.update(_add(block, part, rows, transform, sums, pool, threads))

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -161,7 +161,7 @@ def _de(args: argparse.Namespace) -> None:
     with ExitStack() as targets:
         new, new_table = (path and targets.enter_context(appearing_whole(path)) for path in (out, table))
         single = len(sources) == 1 and sources[0].is_file()
-        adata = _fitted(sources[0], **options) if single else lmm_de(sources, **options)
+        adata = _fitted(sources[0], **options) if single else cast("AnnData", lmm_de(sources, **options))
         n_obs = adata.uns[args.key_added]["params"]["n_obs"]
         print(f"{', '.join(map(str, sources))}: {n_obs:,} cells, {adata.n_vars:,} genes", *summary(adata), sep="\n")
         if new and single:

@@ -7,6 +7,7 @@ dies are done again elsewhere.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -14,24 +15,28 @@ from typing import Any
 import dask
 import numpy as np
 import scipy.sparse as sp
+from dask.callbacks import Callback
 
 from flashmm_sc._accumulate import Part, Sums, add_block
 from flashmm_sc._blocks import chunk_blocks, lazy_chunks
 from flashmm_sc._rows import Encoder, Piece, Rows
 
 _TASK_BYTES = 2**26
+_TASKS = 16
+"""Least number of tasks, if there are as many chunks."""
 _AT_ONCE = 8
 """Sums that are added up at a time."""
 
 
 @dataclass(frozen=True, eq=False)
 class PartialSums:
-    """Sums over some cells and genes: those of these columns of W, models and genes."""
+    """Sums over some cells and genes: those of these columns of W, models and genes; `done` cells are new in them."""
 
     columns: np.ndarray
     models: np.ndarray
     genes: np.ndarray
     sums: Sums
+    done: float
 
     def add_to(self, sums: Sums, columns: np.ndarray, models: np.ndarray, genes: np.ndarray) -> None:
         """Add to sums of these columns, models and genes, among which are all of this."""
@@ -40,8 +45,8 @@ class PartialSums:
         sums.yy[np.ix_(np.searchsorted(models, self.models), at)] += self.sums.yy
 
 
-def add_lazy(part: Part, rows: Rows, transform: str | None, sums: Sums) -> None:
-    """Add the sums over a matrix that is a dask array.
+def add_lazy(part: Part, rows: Rows, transform: str | None, sums: Sums, progress: Callable[[float], object]) -> None:
+    """Add the sums over a matrix that is a dask array; `progress` is told of cells done, by dask's local schedulers.
 
     Raises
     ------
@@ -62,9 +67,16 @@ def add_lazy(part: Part, rows: Rows, transform: str | None, sums: Sums) -> None:
         a, b = starts[few.start], stops[few.stop - 1]
         design = whole if whole is not None else encoded(part.start + a, part.start + b)
         gene = part.gene if by_rows else part.gene[a:b]
-        tasks.append(dask.delayed(_partial)(list(chunks[few]), starts[few], design, gene, transform, by_rows))
-    total = _computed(_tree(tasks))
+        cells = b - a if by_rows else n * (b - a) / X.shape[1]
+        tasks.append(dask.delayed(_partial)(list(chunks[few]), starts[few], design, gene, transform, by_rows, cells))
+    with Callback(posttask=lambda key, result, *_: _told(result, progress)):
+        total = _computed(_tree(tasks))
     total.add_to(sums, *(np.arange(size) for size in (*sums.WY.shape[:1], *sums.yy.shape)))
+
+
+def _told(result: Any, progress: Callable[[float], object]) -> None:
+    if isinstance(result, PartialSums) and result.done:
+        progress(result.done)
 
 
 def _slice_bytes(X: Any, by_rows: bool) -> int:
@@ -75,7 +87,7 @@ def _slice_bytes(X: Any, by_rows: bool) -> int:
 
 def _few(starts: list[int], stops: list[int], slice_bytes: int) -> list[slice]:
     """Consecutive chunks of about as many bytes as a task should have."""
-    task = np.asarray(starts) // max(1, _TASK_BYTES // max(slice_bytes, 1))
+    task = np.asarray(starts) // max(1, min(_TASK_BYTES // max(slice_bytes, 1), stops[-1] // _TASKS))
     edges = [0, *(np.flatnonzero(np.diff(task)) + 1).tolist(), len(stops)]
     return [slice(a, b) for a, b in pairwise(edges) if b > a]
 
@@ -111,6 +123,7 @@ def _partial(
     gene: np.ndarray,
     transform: str | None,
     by_rows: bool,
+    cells: float,
 ) -> PartialSums:
     """Sum over consecutive chunks; `design` and `gene` are of their cells and columns."""
     W, number = design
@@ -127,7 +140,7 @@ def _partial(
             first = block.start - starts[0] if by_rows else 0
             own = slice(first, first + block.values.shape[0])
             add_block(block, (W[own], number[own]), local, transform, sums)
-    return PartialSums(columns, models, genes, sums)
+    return PartialSums(columns, models, genes, sums, cells)
 
 
 def _added(several: list[PartialSums]) -> PartialSums:
@@ -136,4 +149,4 @@ def _added(several: list[PartialSums]) -> PartialSums:
     sums = Sums.zeros(len(columns), len(models), len(genes))
     for one in several:
         one.add_to(sums, columns, models, genes)
-    return PartialSums(columns, models, genes, sums)
+    return PartialSums(columns, models, genes, sums, 0.0)
