@@ -118,7 +118,10 @@ def _joint(
         raise ValueError(msg)
     target = AnnData(var=_in_memory(several[0].var, list(several[0].var.columns)).loc[shared])
     kept = np.flatnonzero(gene_mask(target, mask_var))
-    found = [find_expression(one, layer, use_raw, None) for one in several]
+    found = []
+    for name, one in zip(names, several, strict=True):
+        with _named(name):
+            found.append(find_expression(one, layer, use_raw, None))
     starts = np.cumsum([0, *(one.n_obs for one in several)]).tolist()
     parts = [
         Part(part.X, _renumbered(part, one.var_names, target.var_names[kept]), start, name)
@@ -150,8 +153,20 @@ def _opened(sources: Sequence[Source]) -> Iterator[tuple[list[AnnData], list[str
             in_memory = isinstance(source, AnnData)
             names.append(f"adata[{i}]" if in_memory else repr(str(source)))
             several.append(source if in_memory else files.enter_context(streamed(Path(source), results=False)))
-            check_anndata(several[-1], copy=False)
+            with _named(names[-1]):
+                check_anndata(several[-1], copy=False)
         yield several, names
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Put the name of a part before what is wrong with it."""
+    try:
+        yield
+    except (KeyError, ValueError) as error:
+        kind = KeyError if isinstance(error, KeyError) else ValueError
+        msg = f"{name}: {error.args[0]}"
+        raise kind(msg) from error
 
 
 def needed_columns(obs: Any, fixed: str, random: Random, groupby: str | None, where: str) -> list[str]:
