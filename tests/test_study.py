@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import anndata as ad
 import numpy as np
 import pytest
@@ -43,7 +45,7 @@ def assert_equal_results(a, b, *, genes=None):
 @pytest.fixture
 def parts(adata):
     """The cells in three parts, the second of a single cell."""
-    return [adata[a:b].copy() for a, b in zip(CUTS, CUTS[1:], strict=False)]
+    return [adata[a:b].copy() for a, b in pairwise(CUTS)]
 
 
 KINDS = {"csr": sp.csr_matrix, "csc": sp.csc_matrix, "dense": lambda X: X.toarray()}
@@ -94,7 +96,7 @@ def test_a_list_is_analysed_as_the_pooled_cells(adata, parts, tmp_path, how, kin
 def test_with_the_options_of_one_anndata(adata, tmp_path, options):
     adata.layers["twice"] = sp.csc_matrix(2 * adata.X)
     adata.raw = ad.AnnData(adata.X[:, ::-1].copy(), var=adata.var.iloc[::-1])
-    parts = [adata[a:b].copy() for a, b in zip(CUTS, CUTS[1:], strict=False)]
+    parts = [adata[a:b].copy() for a, b in pairwise(CUTS)]
     parts[2].write_h5ad(tmp_path / "last.h5ad")
     joint = run([*parts[:2], tmp_path / "last.h5ad"], **options)
     assert_equal_results(joint, run(adata, **options))
