@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 from formulaic.parser.types import Factor
 
-from flashmm_sc._design import FixedDesign, fixed_design
-from flashmm_sc._formula import factor_names
+from flashmm_sc._design import FixedDesign
+from flashmm_sc._encoding import Encoding
+from flashmm_sc._formula import factor_names, parse_formula
 from flashmm_sc._rank import aliased_columns
 
 _ENOUGH = 20_000
@@ -21,12 +22,13 @@ def type3(design: FixedDesign, obs: pd.DataFrame) -> dict[str, np.ndarray]:
     say when factors are coded to sum to zero: with that design X_s = X B, its coefficients are B⁻¹ β, and those of the
     term are to be zero. B is the same for the cells of any study, but is got from these, by regression.
     """
-    coded = fixed_design(_sum_to_zero(design), obs)
-    tables = design.table(obs), coded.table(obs)
+    coded = _sum_to_zero(design)
+    table = design.table(obs)
     p, step = len(design.names), -(-len(obs) // _ENOUGH)
     left, right = np.zeros((p, p)), np.zeros((p, p))
     for first in range(step):
-        X, Xs = (one.rows(table.iloc[first::step]) for one, table in zip((design, coded), tables, strict=True))
+        some = table.iloc[first::step]
+        X, Xs = design.rows(some), coded.rows(some)
         left += Xs.T @ Xs
         right += Xs.T @ X
         if not aliased_columns(left):
@@ -37,10 +39,18 @@ def type3(design: FixedDesign, obs: pd.DataFrame) -> dict[str, np.ndarray]:
     return {name: B[columns].T for name, columns in pairs if name != "Intercept"}
 
 
-def _sum_to_zero(design: FixedDesign) -> str:
-    """The formula with every factor that is a column of obs coded to sum to zero."""
+def _sum_to_zero(design: FixedDesign) -> FixedDesign:
+    """The design with every factor that is a column of obs coded to sum to zero; what it was learned from serves again."""
+    encoding, spec = design.encoding, design.encoding.spec
     terms = [":".join(_coded(factor, design) for factor in term.factors) for term in design.formula]
-    return "~ " + " + ".join(terms if "1" in terms else ["0", *terms])
+    text = "~ " + " + ".join(terms if "1" in terms else ["0", *terms])
+    formula = parse_formula(text, text)
+    pairs = zip(formula, design.formula, strict=True)
+    old = {new.expr: old.expr for a, b in pairs for new, old in zip(a.factors, b.factors, strict=True)}
+    states = {expr: spec.encoder_state[old[expr]] for expr in old if old[expr] in spec.encoder_state}
+    across = list(encoding.across)
+    coded = Encoding.from_states(text, formula, spec.transform_state, states, across, encoding.example)
+    return FixedDesign.of(coded, design.columns)
 
 
 def _coded(factor: Factor, design: FixedDesign) -> str:
