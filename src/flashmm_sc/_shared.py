@@ -21,7 +21,7 @@ from flashmm_sc._errors import listed, one_of
 from flashmm_sc._h5ad import appearing_whole
 from flashmm_sc._kernel import TRANSFORMS
 from flashmm_sc._model import CellDesign
-from flashmm_sc._obs import as_factor
+from flashmm_sc._obs import as_factor, complete_column
 from flashmm_sc._random import Component, RandomDesign
 from flashmm_sc._random_terms import RandomTerm, parse_random
 from flashmm_sc._study import Source, needed_columns, study_of
@@ -116,7 +116,7 @@ class Design:
 
     def origin(self, transform: str | None) -> str:
         """Words that differ for statistics that can't be added up."""
-        content = json.dumps(to_json(self.fixed, self.random), sort_keys=True).encode()
+        content = json.dumps(to_json(self.fixed, self.random) | {"version": ""}, sort_keys=True).encode()
         return f"{transform or 'values as they are'}, design {hashlib.sha256(content).hexdigest()[:12]}"
 
 
@@ -197,7 +197,11 @@ def _check_levels(design: FixedDesign, obs: pd.DataFrame) -> None:
     """Refuse levels that the design was not learned from; without a column, they would count as the reference."""
     for factor, levels in design.levels.items():
         if factor in design.columns:
-            unknown = sorted(set(map(str, as_factor(obs[factor]).categories)) - set(levels))
+            values = complete_column(obs, factor, design.encoding.where)
+            if pd.api.types.is_numeric_dtype(values.dtype):
+                msg = f"obs[{factor!r}] holds numbers, of which the design has levels; use .astype('category')."
+                raise ValueError(msg)
+            unknown = sorted(set(map(str, as_factor(values).categories)) - set(levels))
             if unknown:
                 msg = (
                     f"obs[{factor!r}] has levels that the design doesn't know: {listed(unknown)}. Make the design from "
