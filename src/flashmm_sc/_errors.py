@@ -17,10 +17,10 @@ def listed(names: Iterable[object], most: int = 8) -> str:
     return ", ".join(quoted[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def did_you_mean(name: str, options: Iterable[object]) -> str:
+def did_you_mean(name: object, options: Iterable[object]) -> str:
     """Say which of the options `name` resembles, or what the options are."""
     known = [str(option) for option in options]
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    close = difflib.get_close_matches(str(name), known, n=3, cutoff=0.5)
     if close:
         return f"Did you mean {' or '.join(repr(c) for c in close)}?"
     return f"There are: {listed(known)}." if known else "There are none."

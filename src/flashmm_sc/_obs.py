@@ -19,7 +19,7 @@ def check_columns(names: Iterable[str], columns: Iterable[object], where: str) -
     for name in names:
         if name not in known:
             hint = did_you_mean(name, known)
-            if any(column.startswith(name) and not column.isidentifier() for column in known):
+            if any(column.startswith(str(name)) and not column.isidentifier() for column in known):
                 hint += " Quote a name that is not a plain word with backticks."
             msg = f"{where} uses {name!r}, which is not a column of obs. {hint}"
             raise KeyError(msg)

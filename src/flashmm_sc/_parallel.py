@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
+import numbers
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from functools import cache
 
-from threadpoolctl import threadpool_limits
+import scipy.linalg  # noqa: F401, so that its BLAS is found too
+from threadpoolctl import ThreadpoolController
 
 _BLOCK_BYTES = 2**24
 
 
 def n_threads(n_jobs: int | None) -> int:
     """Number of threads: `n_jobs`, by default all cores this process may use; negative as in joblib."""
+    if n_jobs is not None and not isinstance(n_jobs, numbers.Integral):
+        msg = f"n_jobs={n_jobs!r} must be a whole number of threads, or None for all cores."
+        raise TypeError(msg)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if n_jobs is None:
         return cores
     if n_jobs == 0:
         msg = "n_jobs=0 is no number of threads; give a positive number, or None for all cores."
         raise ValueError(msg)
-    return n_jobs if n_jobs > 0 else max(1, cores + 1 + n_jobs)
+    return int(n_jobs) if n_jobs > 0 else max(1, cores + 1 + int(n_jobs))
+
+
+def one_blas_thread() -> AbstractContextManager[object]:
+    """Keep BLAS to one thread: its own wait for each other, which takes long where cores are busy and matrices small."""
+    return _blas().limit(limits=1, user_api="blas")
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()
 
 
 def for_gene_blocks(work: Callable[[slice], None], n_genes: int, gene_bytes: int, n_jobs: int | None) -> None:
@@ -27,6 +44,6 @@ def for_gene_blocks(work: Callable[[slice], None], n_genes: int, gene_bytes: int
     threads = n_threads(n_jobs)
     size = max(1, min(_BLOCK_BYTES // gene_bytes, -(-n_genes // threads)))
     slices = [slice(start, min(start + size, n_genes)) for start in range(0, n_genes, size)]
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
+    with one_blas_thread(), ThreadPoolExecutor(threads) as pool:
         for done in [pool.submit(work, part) for part in slices]:
             done.result()

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import xlogy
-from threadpoolctl import threadpool_limits
 
+from flashmm_sc._parallel import one_blas_thread
 from flashmm_sc._projection import Projection
 
 N_BINS = 6
@@ -64,7 +64,7 @@ def grid(projection: Projection) -> np.ndarray:
 
 def learn(gamma: np.ndarray, log_lik: np.ndarray, covariate: np.ndarray) -> Prior:
     """Estimate the prior from log L (m × G) and the covariate of the genes (m)."""
-    with threadpool_limits(1, "blas"):  # on vectors, threads cost more than they bring
+    with one_blas_thread():
         return _learn(gamma, np.exp(log_lik - log_lik.max(axis=1, keepdims=True)), covariate)
 
 

@@ -11,6 +11,7 @@ Arrays run over genes first: a is genes × q_1 (eigenbasis of the largest compon
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +19,11 @@ from functools import cached_property
 import numpy as np
 
 from flashmm_sc._elimination import invert_signed
+from flashmm_sc._parallel import one_blas_thread
 from flashmm_sc._spectrum import Products, Resolvent, Spectrum
+
+_LARGE = 1000
+"""Columns from which on several threads diagonalise a matrix faster than one."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,8 @@ class Structure:
         largest = int(np.argmax(d))
         component = np.repeat(np.arange(len(d)), d)
         first, rest = np.flatnonzero(component == largest), np.flatnonzero(component != largest)
-        lam, U = np.linalg.eigh(S[np.ix_(first, first)])
+        with one_blas_thread() if len(first) < _LARGE else nullcontext():
+            lam, U = np.linalg.eigh(S[np.ix_(first, first)])
         lam[lam < 1e-12 * max(lam[-1], 0.0)] = 0.0
         member = (component[rest][:, None] == np.arange(len(d))).astype(float)
         C = U.T @ S[np.ix_(first, rest)]
