@@ -23,8 +23,12 @@ def save(stats: SummaryStats, path: Path) -> None:
     adata.uns |= {"format": _FORMAT, "n": stats.n, "d": np.array(stats.d), "origin": stats.origin}
     adata.uns |= {"XX": stats.XX, "ZX": stats.ZX, "ZZ": sp.csr_matrix(stats.ZZ)}
     adata.uns |= {name: np.array(getattr(stats, name), dtype=object) for name in _NAMES}
-    with appearing_whole(path) as part:
-        adata.write_h5ad(part)
+    try:
+        with appearing_whole(path) as part:
+            adata.write_h5ad(part)
+    except RuntimeError as error:  # what h5py makes of a full disk
+        msg = f"{str(path)!r} can't be written: {error}"
+        raise OSError(msg) from error
 
 
 def load(path: Path) -> SummaryStats:
@@ -33,17 +37,21 @@ def load(path: Path) -> SummaryStats:
     if adata.uns.get("format") != _FORMAT:
         msg = f"{str(path)!r} holds no summary statistics of flashmm-sc."
         raise ValueError(msg)
-    stored = adata.uns
-    return SummaryStats(
-        XX=stored["XX"],
-        XY=adata.varm["XY"].T,
-        ZX=stored["ZX"],
-        ZY=adata.varm["ZY"].T,
-        ZZ=stored["ZZ"],
-        yy=adata.varm["yy"],
-        n=int(stored["n"]),
-        d=tuple(stored["d"]),
-        gene_names=list(adata.var_names),
-        origin=str(stored["origin"]),
-        **{name: [str(text) for text in stored[name]] for name in _NAMES},
-    )
+    stored, varm = adata.uns, adata.varm
+    try:
+        return SummaryStats(
+            XX=stored["XX"],
+            XY=varm["XY"].T,
+            ZX=stored["ZX"],
+            ZY=varm["ZY"].T,
+            ZZ=stored["ZZ"],
+            yy=varm["yy"],
+            n=int(stored["n"]),
+            d=tuple(stored["d"]),
+            gene_names=list(adata.var_names),
+            origin=str(stored["origin"]),
+            **{name: [str(text) for text in stored[name]] for name in _NAMES},
+        )
+    except KeyError as error:
+        msg = f"{str(path)!r} lacks {error} of the summary statistics; write it anew."
+        raise ValueError(msg) from error
