@@ -6,8 +6,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_array, csr_matrix
+
+from flashmm_sc._model import Model
 
 HERE = Path(__file__).parent / "reference"
 
@@ -52,6 +55,18 @@ def genes() -> pd.Index:
 def obs() -> pd.DataFrame:
     """The cells: sam, cls, trt, libsize, batch, score."""
     return _read("obs", index_col=0, dtype={"cls": str})
+
+
+def log_counts() -> pd.DataFrame:
+    """log2(1 + counts), what FLASHMM fitted."""
+    return pd.DataFrame(np.log2(1 + counts().toarray()), columns=genes())
+
+
+def designs(fixed: str, random: Any) -> tuple[Model, pd.DataFrame, csr_array]:
+    """A model of the cells, and its designs X and Z."""
+    model, rows = Model.of("", obs(), fixed, random)
+    W, p = rows.cut(0, rows.n)[0], len(model.fixed.names)
+    return model, pd.DataFrame(W[:, :p].toarray(), columns=model.fixed.names), W[:, p:]
 
 
 def load(design: str, method: str = "REML") -> dict[str, pd.DataFrame]:

@@ -8,18 +8,15 @@ import reference_data as rd
 import flashmm_sc as fsc
 from flashmm_sc import _inference
 from flashmm_sc._ddf import Combinations
-from flashmm_sc._model import Model
 
 DESIGNS = ["sam", "sam_batch", "sam_samcls"]
 
 
 def fit(design: str, ddf: str, genes: int = 15, **options: object) -> fsc.LMMFit:
     """Fit the genes that lmerTest was run on, bounded as in lme4."""
-    obs = rd.obs()
-    model = Model.of("", np.arange(len(obs)), obs, rd.FIXED, rd.random_of[design])
-    Y = pd.DataFrame(np.log2(1 + rd.counts().toarray()[:, :genes]), columns=rd.genes()[:genes])
-    X = pd.DataFrame(model.fixed.matrix.toarray(), columns=model.fixed.names)
-    return fsc.lmmfit(Y, X, model.random.matrix, model.random.d, **{"ddf": ddf, "nonnegative": True, **options})
+    model, X, Z = rd.designs(rd.FIXED, rd.random_of[design])
+    Y = rd.log_counts().iloc[:, :genes]
+    return fsc.lmmfit(Y, X, Z, model.random.d, **{"ddf": ddf, "nonnegative": True, **options})
 
 
 def aligned(frame: pd.DataFrame, table: pd.DataFrame) -> np.ndarray:

@@ -11,18 +11,9 @@ from flashmm_sc._model import Model
 from flashmm_sc._terms import type3
 
 
-def model_of(fixed: str, random: object) -> tuple[Model, np.ndarray, np.ndarray]:
-    """A model of the reference data, its rows [X Z] and the expression."""
-    model, rows = Model.of("", rd.obs(), fixed, random)
-    return model, rows.cut(0, rows.n)[0].toarray(), np.log2(1 + rd.counts().toarray())
-
-
 def fitted(fixed: str, random: object, genes: list[str]) -> tuple[fsc.LMMFit, Model]:
-    model, W, Y = model_of(fixed, random)
-    Y = pd.DataFrame(Y, columns=rd.genes())[genes]
-    p = len(model.fixed.names)
-    X = pd.DataFrame(W[:, :p], columns=model.fixed.names)
-    return fsc.lmmfit(Y, X, W[:, p:], model.random.d, nonnegative=True), model
+    model, X, Z = rd.designs(fixed, random)
+    return fsc.lmmfit(rd.log_counts()[genes], X, Z, model.random.d, nonnegative=True), model
 
 
 @pytest.mark.parametrize("ddf", ["satterthwaite", "kenward-roger"])
@@ -84,7 +75,7 @@ def test_dependent_contrasts_are_named():
 
 
 def test_type3_averages_over_the_levels_of_other_factors():
-    model, _, _ = model_of("~ cls * trt", "sam")
+    model, _, _ = rd.designs("~ cls * trt", "sam")
     names = model.fixed.names
     L = type3(model.fixed, rd.obs())["trt"][:, 0]
     ratio = L / L[names.index("trt[T.B]")]
@@ -102,7 +93,7 @@ def test_type3_averages_over_the_levels_of_other_factors():
     ],
 )
 def test_type3_of_any_formula_spans_the_terms(fixed, terms):
-    model, _, _ = model_of(fixed, "sam")
+    model, _, _ = rd.designs(fixed, "sam")
     assert list(model.terms) == terms
     for name, L in model.terms.items():
         assert L.shape == (len(model.fixed.names), len(model.fixed.terms[name]))

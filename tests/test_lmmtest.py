@@ -9,7 +9,6 @@ import pytest
 import reference_data as rd
 
 import flashmm_sc as fsc
-from flashmm_sc._model import Model
 
 ALTERNATIVES = ["two-sided", "less", "greater"]
 
@@ -17,11 +16,8 @@ ALTERNATIVES = ["two-sided", "less", "greater"]
 @pytest.fixture(scope="module")
 def flashmm_fit():
     """All genes of the reference data, the design `sam`."""
-    obs = rd.obs()
-    model = Model.of("", np.arange(len(obs)), obs, rd.FIXED, rd.random_of["sam"])
-    X = pd.DataFrame(model.fixed.matrix.toarray(), columns=model.fixed.names)
-    Y = pd.DataFrame(np.log2(1 + rd.counts().toarray()), columns=rd.genes())
-    return fsc.lmmfit(Y, X, model.random.matrix)
+    _, X, Z = rd.designs(rd.FIXED, rd.random_of["sam"])
+    return fsc.lmmfit(rd.log_counts(), X, Z)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ from scipy.stats import chi2
 
 import flashmm_sc as fsc
 from flashmm_sc._lrt import likelihood_ratio
-from flashmm_sc._model import Model
 
 
 @pytest.fixture(scope="module")
@@ -17,10 +16,8 @@ def reference():
     """Fits of lme4's models by method, and lme4's log-likelihoods."""
     theirs = pd.read_csv(rd.HERE / "lrt.csv.gz", index_col=["method", "gene"])
     genes = theirs.loc["REML"].index
-    model = Model.of("", np.arange(1200), rd.obs(), rd.FIXED, ["sam", "batch"])
-    Y = pd.DataFrame(np.log2(1 + rd.counts().toarray()), columns=rd.genes())[genes]
-    X = pd.DataFrame(model.fixed.matrix.toarray(), columns=model.fixed.names)
-    stats = fsc.sslmm(X, Y, model.random.matrix, model.random.d)
+    model, X, Z = rd.designs(rd.FIXED, ["sam", "batch"])
+    stats = fsc.sslmm(X, rd.log_counts()[genes], Z, model.random.d)
     return {method: fsc.lmm(stats, method=method, nonnegative=True) for method in ("REML", "ML")}, theirs
 
 

@@ -14,10 +14,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import reference_data as rd
-from scipy.sparse import csr_array
 
 import flashmm_sc as fsc
-from flashmm_sc._model import Model
 from flashmm_sc._projection import Genes
 from flashmm_sc._solver import Objective, optimise
 
@@ -25,24 +23,14 @@ METHODS = ["REML", "ML"]
 PAIRS = list(product(rd.random_of, METHODS))
 
 
-@cache
-def model_of(design: str) -> tuple[Model, csr_array]:
-    """A model of the reference data, and its rows [X Z]."""
-    model, rows = Model.of("", rd.obs(), rd.FIXED, rd.random_of[design])
-    return model, rows.cut(0, rows.n)[0]
-
-
-@cache
-def log_counts() -> pd.DataFrame:
-    return pd.DataFrame(np.log2(1 + rd.counts().toarray()), columns=rd.genes())
+designs_of = cache(lambda design: rd.designs(rd.FIXED, rd.random_of[design]))
+log_counts = cache(rd.log_counts)
 
 
 @cache
 def fit_of(design: str, method: str, nonnegative: bool = False) -> fsc.LMMFit:
-    model, W = model_of(design)
-    p = len(model.fixed.names)
-    X = pd.DataFrame(W[:, :p].toarray(), columns=model.fixed.names)
-    return fsc.lmmfit(log_counts(), X, W[:, p:], model.random.d, method=method, nonnegative=nonnegative)
+    model, X, Z = designs_of(design)
+    return fsc.lmmfit(log_counts(), X, Z, model.random.d, method=method, nonnegative=nonnegative)
 
 
 # ---- FLASHMM ---------------------------------------------------------------------------------------------------------
@@ -105,7 +93,7 @@ def test_genes_that_flashmm_left():
 
 @pytest.mark.parametrize(("design", "method", "gene"), LEFT)
 def test_genes_that_flashmm_left_have_an_optimum_here_or_none_at_all(design, method, gene):
-    fit, (model, _) = fit_of(design, method), model_of(design)
+    fit, (model, _, _) = fit_of(design, method), designs_of(design)
     objective = Objective(model.projection, method)
     data = Genes.of(model.projection, fit.stats, slice(*(fit.coef.index.get_loc(gene) + np.array([0, 1]))))
     if fit.status[gene] != "not converged":

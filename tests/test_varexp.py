@@ -7,7 +7,6 @@ import pytest
 import reference_data as rd
 
 import flashmm_sc as fsc
-from flashmm_sc._model import Model
 
 RANDOM = {name: rd.random_of[name] for name in ("sam", "sam_batch", "sam_slope")} | {"intercept": "sam"}
 
@@ -17,11 +16,8 @@ def test_varexp_of_the_paper(design):
     theirs = pd.read_csv(rd.HERE / "varexp.csv.gz").query("design == @design")
     theirs = theirs.pivot_table(index="gene", columns="part", values="fraction")
     fixed = rd.ANOVA_FIXED if design == "intercept" else rd.FIXED
-    model, rows = Model.of("", rd.obs(), fixed, RANDOM[design])
-    p, W = len(model.fixed.names), rows.cut(0, rows.n)[0].toarray()
-    X = pd.DataFrame(W[:, :p], columns=model.fixed.names)
-    Y = pd.DataFrame(np.log2(1 + rd.counts().toarray()), columns=rd.genes())[theirs.index]
-    stats = fsc.sslmm(X, Y, W[:, p:], model.random.d)
+    model, X, Z = rd.designs(fixed, RANDOM[design])
+    stats = fsc.sslmm(X, rd.log_counts()[theirs.index], Z, model.random.d)
     ours = fsc.variance_explained(fsc.lmm(stats)).rename(
         columns=dict(zip(stats.component_names, model.random.names, strict=True))
     )

@@ -9,18 +9,18 @@ from __future__ import annotations
 import itertools
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from importlib import import_module
 from math import prod
+from typing import Any
 
 import h5py
 import numba
 import numpy as np
 
 try:
-    from isal.isal_zlib import decompress  # type: ignore[import-not-found]
-    from isal.isal_zlib import error as GzipError
+    inflate: Any = import_module("isal.isal_zlib")  # twice as fast
 except ImportError:
-    from zlib import decompress
-    from zlib import error as GzipError
+    inflate = import_module("zlib")
 
 _GZIP, _SHUFFLE, _LZF = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_LZF
 
@@ -94,7 +94,7 @@ class _Chunks:
                 if not skipped >> k & 1:
                     stored = self._undo(self.filters[k], stored)
             return np.frombuffer(stored, self.dtype).reshape(self.shape)
-        except (OSError, RuntimeError, ValueError, GzipError) as error:
+        except (OSError, RuntimeError, ValueError, inflate.error) as error:
             if self.dataset.id.get_chunk_info_by_coord(corner).byte_offset is None:  # never written
                 return np.full(self.shape, self.dataset.fillvalue, self.dtype)
             name, file = self.dataset.name, self.dataset.file.filename
@@ -104,7 +104,7 @@ class _Chunks:
     def _undo(self, code: int, stored: bytes | np.ndarray) -> bytes | np.ndarray:
         size = prod(self.shape) * self.dtype.itemsize
         if code == _GZIP:
-            return decompress(stored, 15, size)
+            return inflate.decompress(stored, 15, size)
         if code == _SHUFFLE:
             return np.frombuffer(stored, np.uint8).reshape(self.dtype.itemsize, -1).T.ravel()
         out = np.empty(size, np.uint8)
