@@ -100,12 +100,16 @@ class Rows:
     def cut(self, start: int, stop: int) -> tuple[sp.csr_array, np.ndarray]:
         """Design rows and models of the cells from `start` to `stop`.
 
-        The chunk of cells that they lie in is kept, as the next request mostly goes on there.
+        The chunk of cells that they lie in is kept, as the next request mostly goes on there; what it still needs of a
+        chunk is not made again.
         """
         if self._last is None or not (self._last[0] <= start and stop <= self._last[1]):
-            first = start // CHUNK * CHUNK
-            last = min(max(stop, first + CHUNK), self.n)
-            made = [self.encoder(self.piece(a, min(a + CHUNK, last))) for a in range(first, last, CHUNK)]
+            made, first = [], start // CHUNK * CHUNK
+            new = first
+            if self._last is not None and self._last[0] <= start < self._last[1]:
+                made, first, new = [self.cut(start, self._last[1])], start, self._last[1]
+            last = min(max(stop, new + CHUNK), self.n)
+            made += [self.encoder(self.piece(a, min(a + CHUNK, last))) for a in range(new, last, CHUNK)]
             rows = made[0][0] if len(made) == 1 else sp.csr_array(sp.vstack([W for W, _ in made], format="csr"))
             self._last = first, last, rows, np.concatenate([number for _, number in made])
         first, last, rows, number = self._last

@@ -1,0 +1,116 @@
+"""Design rows made for some cells at a time are those of all cells, and never made whole."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from containers import CONTAINERS, stored
+from test_study import assert_equal_results, run
+
+import flashmm_sc as fsc
+from flashmm_sc import _accumulate, _rows
+from flashmm_sc._blocks import blocks
+from flashmm_sc._model import build_models
+from flashmm_sc._rows import Encoder, Rows
+
+CHUNK = 32
+
+
+@pytest.fixture
+def encoded(monkeypatch):
+    """Cells per call of the encoder, in chunks that are small."""
+    monkeypatch.setattr(_rows, "CHUNK", CHUNK)
+    sizes = []
+    call = Encoder.__call__
+    monkeypatch.setattr(Encoder, "__call__", lambda self, piece: sizes.append(piece.n) or call(self, piece))
+    return sizes
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Blocks of a few cells, or of a few genes, that don't end where chunks do."""
+    monkeypatch.setattr(_accumulate, "blocks", lambda X, block_bytes, threads: blocks(X, 1000, threads))
+
+
+@pytest.fixture(scope="module")
+def W():
+    rng = np.random.default_rng(0)
+    return sp.csr_array(rng.normal(size=(100, 6)) * (rng.random((100, 6)) < 0.5))
+
+
+MODELS = {
+    "one": np.zeros(100, int),
+    "several": np.random.default_rng(1).integers(0, 3, 100),
+    "several, and cells of none": np.random.default_rng(1).integers(-1, 3, 100),
+    "one after another": np.repeat([2, -1, 0, 1], 25),
+    "one of some cells": np.repeat([-1, 0], 50),
+}
+
+
+@pytest.mark.parametrize("models", MODELS)
+@pytest.mark.parametrize("step", [1, 7, 32, 50, 100])
+def test_any_cut_is_that_of_the_whole(W, models, step, encoded):
+    group = MODELS[models]
+    rows = Rows.of(W, group)
+    expected = W.toarray() * (group >= 0)[:, None]
+    for start in [*range(0, 100, step), 3, 0, 97]:
+        stop = min(start + step, 100)
+        cut, number = rows.cut(start, stop)
+        np.testing.assert_array_equal(cut.toarray(), expected[start:stop])
+        np.testing.assert_array_equal(number, group[start:stop])
+    assert max(encoded) <= CHUNK
+    np.testing.assert_allclose(rows.gram().toarray(), expected.T @ expected, rtol=1e-12, atol=1e-12)
+
+
+def test_no_cells(W):
+    cut, number = Rows.of(W).cut(50, 50)
+    assert (cut.shape, number.shape) == ((0, 6), (0,))
+
+
+OPTIONS = [
+    {},
+    {
+        "fixed": "~ trt*scale(score) + C(cls, contr.sum):np.exp(score)",
+        "random": ["sam", "sam:cls", "(0 + score|batch)"],
+    },
+    {"fixed": "~ trt + I(score > np.mean(score))", "groupby": "cls", "ranef": True},
+    {"fixed": "~ trt", "groupby": "batch", "mask_var": "use", "contrasts": {"t": "trt[T.B]"}},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("kind", [sp.csr_matrix, sp.csc_matrix, np.asarray])
+def test_results_do_not_depend_on_chunks(adata, options, kind, monkeypatch, small_blocks):
+    adata.X = kind(adata.X.toarray())
+    expected = run(adata, copy=True, **options)
+    monkeypatch.setattr(_rows, "CHUNK", 32)
+    assert_equal_results(run(adata, copy=True, **options), expected)
+
+
+@pytest.mark.parametrize("name", [name for name in CONTAINERS if "csc" not in name])
+@pytest.mark.parametrize("groupby", [None, "cls"])
+def test_the_design_is_never_made_whole_for_cells_in_rows(
+    counts, cells, genes, name, groupby, tmp_path, encoded, small_blocks
+):
+    adata = stored(name, counts, tmp_path, cells, genes)
+    fixed = "~ trt" if groupby else "~ 0 + cls + cls:trt"
+    fsc.tl.lmm_de(adata, fixed, "sam", groupby=groupby, transform="log1p", n_jobs=1)
+    assert max(encoded) <= CHUNK
+    assert sum(encoded) == 2 * len(cells)  # for the gram matrix, and for the sums
+    if adata.isbacked:
+        adata.file.close()
+
+
+def test_rows_of_groups_are_those_of_each_alone(cells, encoded):
+    fixed = "~ trt + scale(score)"
+    models, rows = build_models(cells, fixed, "sam", "cls")
+    W, number = rows.cut(0, 160)
+    for i, model in enumerate(models):
+        own = np.flatnonzero(cells["cls"] == model.group)
+        _, alone = build_models(cells.iloc[own], fixed, "sam", None)
+        columns = np.arange(model.width) + rows.encoder.start[i]
+        expected = np.zeros((len(own), rows.shape[1]))
+        expected[:, columns] = alone.cut(0, len(own))[0].toarray()
+        np.testing.assert_allclose(W[own].toarray(), expected, rtol=1e-14, atol=1e-14)
+        np.testing.assert_array_equal(np.flatnonzero(number == i), own)
