@@ -126,7 +126,7 @@ def _(X: Any, block_bytes: int = BLOCK_BYTES, threads: int = 1) -> Iterator[Bloc
 
 
 def _stored(array: Any, start: int, stop: int, pool: ThreadPoolExecutor, threads: int) -> np.ndarray:
-    """Part of a vector in a file, decoded by several threads where that can be."""
+    """Rows of an array in a file, decoded by several threads where that can be."""
     if isinstance(array, h5py.Dataset) and readable(array):
         return read(array, start, stop, pool, threads)
     return np.asarray(array[start:stop])
@@ -141,8 +141,14 @@ def _dense(X: Any, block_bytes: int = BLOCK_BYTES, threads: int = 1) -> Iterator
     length, across, chunk = (n, m, height) if by_rows else (m, n, width)
     _check_chunk(chunk * across * size, f"chunks of {height} × {width} values")
     step = max(chunk, block_bytes // max(across * size, 1) // chunk * chunk)
-    read = lambda a, b: sp.csr_array(_native(X[a:b])) if by_rows else sp.csc_array(_native(X[:, a:b]))
-    return _cut(length, 1, step, read)
+    with ThreadPoolExecutor(threads) as pool:
+
+        def slices(a: int, b: int) -> sp.csr_array | sp.csc_array:
+            return (
+                sp.csr_array(_native(_stored(X, a, b, pool, threads))) if by_rows else sp.csc_array(_native(X[:, a:b]))
+            )
+
+        yield from _cut(length, 1, step, slices)
 
 
 def _check_chunk(size: int, words: str) -> None:
