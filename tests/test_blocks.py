@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+
 import anndata as ad
+import h5py
 import numpy as np
 import pytest
 import scipy.sparse as sp
+import zarr
 from containers import CONTAINERS, DTYPES, IN_MEMORY, assert_same, stored
 
-from flashmm_sc._blocks import blocks
+from flashmm_sc._blocks import blocks, read_ahead
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -79,3 +83,146 @@ def test_other_containers_are_refused(kind, counts):
     X = kind(counts)
     with pytest.raises(TypeError, match=rf"Can't stream a matrix of type .*{type(X).__name__}; give"):
         blocks(X)
+
+
+# Chunks of files
+
+
+@pytest.mark.parametrize("chunks", [None, (1, 12), (160, 1), (7, 5), (50, 12), (160, 12), (160, 5), (33, 1)])
+@pytest.mark.parametrize("compression", [None, "gzip", "lzf"])
+def test_dense_files_are_read_in_whole_chunks(counts, tmp_path, chunks, compression):
+    if chunks is None and compression:
+        pytest.skip("what is compressed is in chunks")
+    with h5py.File(tmp_path / "X.h5", "w") as file:
+        X = file.create_dataset("X", data=counts, chunks=chunks, compression=compression)
+        for block_bytes in (1, 2000, 2**26):
+            parts = list(blocks(X, block_bytes, 2))
+            axis = 0 if parts[0].by_rows else 1
+            stack = np.concatenate([part.values.toarray() for part in parts], axis)
+            np.testing.assert_array_equal(stack, counts)
+            step = chunks[axis] if chunks else 1
+            assert all(part.start % step == 0 for part in parts)
+            assert len(parts) == 1 or block_bytes < 2**26
+
+
+@pytest.mark.skipif(not hasattr(zarr, "create_array"), reason="zarr 2 writes arrays in another way")
+@pytest.mark.parametrize("chunks", [(1, 12), (160, 1), (7, 5), (160, 12)])
+@pytest.mark.parametrize("version", [2, 3])
+def test_dense_zarr_arrays_are_read_in_whole_chunks(counts, tmp_path, chunks, version):
+    X = zarr.create_array(str(tmp_path / "X.zarr"), data=counts, chunks=chunks, zarr_format=version)
+    for block_bytes in (1, 2000, 2**26):
+        parts = list(blocks(X, block_bytes))
+        axis = 0 if parts[0].by_rows else 1
+        np.testing.assert_array_equal(np.concatenate([part.values.toarray() for part in parts], axis), counts)
+        assert all(part.start % chunks[axis] == 0 for part in parts)
+
+
+def test_dense_files_are_taken_along_the_axis_that_reads_less_at_once(counts, tmp_path):
+    with h5py.File(tmp_path / "X.h5", "w") as file:
+        for chunks, by_rows in {(10, 12): True, (160, 1): False, (40, 3): True, (80, 1): False}.items():
+            X = file.create_dataset(str(chunks), data=counts, chunks=chunks)
+            assert {block.by_rows for block in blocks(X, 1)} == {by_rows}
+
+
+def test_chunks_too_large_to_be_streamed_are_refused(tmp_path):
+    with h5py.File(tmp_path / "X.h5", "w") as file:
+        X = file.create_dataset("X", (2**16, 2**14), "f4", chunks=(2**15, 2**13))  # nothing is stored
+        with pytest.raises(ValueError, match=r"in chunks of 32768 × 8192 values, which can't be read in blocks"):
+            next(iter(blocks(X)))
+        file.create_group("sparse").attrs.update(
+            {"encoding-type": "csr_matrix", "encoding-version": "0.1.0", "shape": (3, 4)}
+        )
+        for name, kind in (("data", "f4"), ("indices", "i4")):
+            file["sparse"].create_dataset(name, (2**28,), kind, chunks=(2**27,))
+        file["sparse"].create_dataset("indptr", data=[0, 5, 6, 2**28])
+        with pytest.raises(ValueError, match=r"in chunks of 134217728 values, which can't be read in blocks"):
+            next(iter(blocks(ad.io.sparse_dataset(file["sparse"]))))
+
+
+# What doesn't fit together
+
+
+def put(name, at, value):
+    def change(file):
+        file[f"X/{name}"][at] = value
+
+    return change
+
+
+def cut_off(name, less):
+    def change(file):
+        values = file[f"X/{name}"][:]
+        del file[f"X/{name}"]
+        file[f"X/{name}"] = values[:-less]
+
+    return change
+
+
+DAMAGE = {
+    "an index too large": (put("indices", 300, 160), "index lies outside"),
+    "an index far too large": (put("indices", 300, 2**31 - 1), "index lies outside"),
+    "a negative index": (put("indices", 300, -1), "index lies outside"),
+    "a last index too large": (put("indices", -1, 160), "index lies outside"),
+    "pointers that descend": (put("indptr", 5, 0), "don't fit"),
+    "a pointer too large": (put("indptr", 5, 10**9), "don't fit"),
+    "a negative pointer": (put("indptr", 5, -1), "don't fit"),
+    "a first pointer": (put("indptr", 0, 3), "don't fit"),
+    "a last pointer too large": (put("indptr", -1, 10**6), "don't fit"),
+    "fewer pointers": (cut_off("indptr", 1), "don't fit"),
+    "far fewer pointers": (cut_off("indptr", 9), "don't fit"),
+    "fewer indices": (cut_off("indices", 7), "don't fit"),
+    "fewer values": (cut_off("data", 7), "don't fit"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("kind", ["csr_matrix", "csc_matrix"])
+@pytest.mark.parametrize("block_bytes", [1, 1000, 2**26])
+def test_damaged_sparse_files_are_refused(counts, tmp_path, damage, kind, block_bytes):
+    """None of it reaches the compiled loops, which would read or write where they must not."""
+    change, words = DAMAGE[damage]
+    ad.AnnData(IN_MEMORY[kind](counts)).write_h5ad(tmp_path / "adata.h5ad")
+    with h5py.File(tmp_path / "adata.h5ad", "r+") as file:
+        change(file)
+        X = ad.io.sparse_dataset(file["X"])
+        with pytest.raises(OSError, match=rf"can't be read: .*{words}.* may be truncated or corrupt"):
+            list(blocks(X, block_bytes))
+
+
+@pytest.mark.parametrize("kind", [sp.csr_matrix, sp.csc_matrix])
+@pytest.mark.parametrize("block_bytes", [1, 2**26])
+@pytest.mark.parametrize(
+    ("name", "at", "value"), [("indices", 300, 160), ("indices", 3, -1), ("indptr", 5, 0), ("indptr", 5, 10**8)]
+)
+def test_damaged_matrices_in_memory_are_refused(counts, kind, block_bytes, name, at, value):
+    X = kind(counts)
+    getattr(X, name)[at] = value
+    with pytest.raises(OSError, match="can't be read"):
+        list(blocks(X, block_bytes))
+
+
+def test_what_raises_while_it_is_read_ahead(counts):
+    def source():
+        yield from blocks(counts[:3])
+        raise OSError("gone")
+
+    coming = read_ahead(source())
+    assert next(coming).values.shape == (3, 12)
+    with pytest.raises(OSError, match="gone"):
+        next(coming)
+
+
+def test_reading_ahead_gives_the_same_blocks(counts):
+    ahead, plain = list(read_ahead(blocks(counts, 1000))), list(blocks(counts, 1000))
+    assert [block.start for block in ahead] == [block.start for block in plain]
+    for one, other in zip(ahead, plain, strict=True):
+        assert_same(one.values, other.values)
+    assert list(read_ahead(iter([]))) == []
+
+
+def test_a_reader_that_is_left_stops(counts):
+    before = threading.active_count()
+    coming = read_ahead(blocks(counts, 1000))
+    next(coming)
+    coming.close()
+    assert threading.active_count() == before
