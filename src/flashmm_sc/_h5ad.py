@@ -25,23 +25,29 @@ def streamed(path: Path, *, results: bool = True) -> Iterator[AnnData]:
         When it can't be opened or read, or holds no AnnData.
     """
     with _store(path) as file:
-        if missing := [name for name in ("obs", "var") if name not in file]:
-            msg = f"{str(path)!r} holds no AnnData: it has no {' and no '.join(missing)}."
-            raise ValueError(msg)
         try:
-            adata = AnnData(
-                X=_matrix(file.get("X")),
-                obs=read_elem(file["obs"]),
-                var=read_elem(file["var"]),
-                varm=read_elem(file["varm"]) if results and "varm" in file else None,
-                uns={"log1p": read_elem(file["uns/log1p"])} if "uns/log1p" in file else None,
-                layers={name: _matrix(file["layers"][name]) for name in file["layers"]} if "layers" in file else None,
-                raw={"X": _matrix(file["raw/X"]), "var": read_elem(file["raw/var"])} if "raw/X" in file else None,
-            )
-        except (KeyError, OSError, RuntimeError) as error:
+            missing = [name for name in ("obs", "var") if name not in file]
+            adata = None if missing else _lazily(file, results)
+        except Exception as error:  # a damaged file may raise anything
             msg = f"{str(path)!r} can't be read: {error}. It may be truncated or corrupt; copy it again."
             raise OSError(msg) from error
+        if adata is None:
+            msg = f"{str(path)!r} holds no AnnData: it has no {' and no '.join(missing)}."
+            raise ValueError(msg)
         yield adata
+
+
+def _lazily(file: Any, results: bool) -> AnnData:
+    """The AnnData of a file, its matrices left there."""
+    return AnnData(
+        X=_matrix(file.get("X")),
+        obs=read_elem(file["obs"]),
+        var=read_elem(file["var"]),
+        varm=read_elem(file["varm"]) if results and "varm" in file else None,
+        uns={"log1p": read_elem(file["uns/log1p"])} if "uns/log1p" in file else None,
+        layers={name: _matrix(file["layers"][name]) for name in file["layers"]} if "layers" in file else None,
+        raw={"X": _matrix(file["raw/X"]), "var": read_elem(file["raw/var"])} if "raw/X" in file else None,
+    )
 
 
 @contextmanager
