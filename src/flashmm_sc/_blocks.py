@@ -79,7 +79,9 @@ def read_ahead(source: Iterator[Block]) -> Iterator[Block]:
 
 @blocks.register(np.ndarray)
 def _(X: Any, block_bytes: int = BLOCK_BYTES, threads: int = 1) -> Iterator[Block]:
-    return _cut(X.shape[0], X.shape[1] * X.dtype.itemsize, block_bytes, lambda a, b: sp.csr_array(_native(X[a:b])))
+    return _cut(
+        "cells", X.shape[0], X.shape[1] * X.dtype.itemsize, block_bytes, lambda a, b: sp.csr_array(_native(X[a:b]))
+    )
 
 
 @blocks.register(sp.spmatrix)
@@ -92,14 +94,14 @@ def _(X: Any, block_bytes: int = BLOCK_BYTES, threads: int = 1) -> Iterator[Bloc
 @blocks.register(sp.csr_array)
 def _(X: Any, block_bytes: int = BLOCK_BYTES, threads: int = 1) -> Iterator[Block]:
     rows = lambda a, b: _part(sp.csr_array, *_major(X, a, b), (b - a, X.shape[1]))
-    return _cut(X.shape[0], _stored_bytes(X.nnz, X.shape[0]), block_bytes, rows)
+    return _cut("cells", X.shape[0], _stored_bytes(X.nnz, X.shape[0]), block_bytes, rows)
 
 
 @blocks.register(sp.csc_matrix)
 @blocks.register(sp.csc_array)
 def _(X: Any, block_bytes: int = BLOCK_BYTES, threads: int = 1) -> Iterator[Block]:
     columns = lambda a, b: _part(sp.csc_array, *_major(X, a, b), (X.shape[0], b - a))
-    return _cut(X.shape[1], _stored_bytes(X.nnz, X.shape[1]), block_bytes, columns)
+    return _cut("genes", X.shape[1], _stored_bytes(X.nnz, X.shape[1]), block_bytes, columns)
 
 
 @blocks.register(CSRDataset)
@@ -122,7 +124,7 @@ def _(X: Any, block_bytes: int = BLOCK_BYTES, threads: int = 1) -> Iterator[Bloc
             return _part(kind, _native(values), inner, edges - start, (b - a, across) if by_rows else (across, b - a))
 
         step = max(block_bytes, chunk if chunk > _CACHED else 0)
-        yield from _cut(length, _stored_bytes(data.shape[0], length), step, slices)
+        yield from _cut("cells" if by_rows else "genes", length, _stored_bytes(data.shape[0], length), step, slices)
 
 
 def _stored(array: Any, start: int, stop: int, pool: ThreadPoolExecutor, threads: int) -> np.ndarray:
@@ -148,7 +150,7 @@ def _dense(X: Any, block_bytes: int = BLOCK_BYTES, threads: int = 1) -> Iterator
                 sp.csr_array(_native(_stored(X, a, b, pool, threads))) if by_rows else sp.csc_array(_native(X[:, a:b]))
             )
 
-        yield from _cut(length, 1, step, slices)
+        yield from _cut("cells" if by_rows else "genes", length, 1, step, slices)
 
 
 def _check_chunk(size: int, words: str) -> None:
@@ -226,14 +228,15 @@ def _part(
     return part
 
 
-def _cut(size: int, slice_bytes: int, block_bytes: int, read: Callable[[int, int], Any]) -> Iterator[Block]:
+def _cut(what: str, size: int, slice_bytes: int, block_bytes: int, read: Callable[[int, int], Any]) -> Iterator[Block]:
+    """Blocks of consecutive slices, cells or genes as `what` says."""
     step = max(1, block_bytes // max(slice_bytes, 1))
     for a in range(0, size, step):
         b = min(a + step, size)
         try:
             values = _canonical(read(a, b))
         except (OSError, RuntimeError, ValueError) as error:
-            msg = f"{a} to {b} of the {size} slices of the matrix can't be read: {error}. The file may be truncated or corrupt."
+            msg = f"The {what} {a} to {b} of {size} can't be read: {error}. The file may be truncated or corrupt."
             raise OSError(msg) from error
         yield Block(values, a)
 
