@@ -6,9 +6,10 @@ import numba
 import numpy as np
 
 _LANES = 16  # rows are padded to whole vectors of this length
+_kernel = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
+@_kernel
 def invert_signed(G, D, negative, K2, logdet, ok):  # type: ignore[no-untyped-def]
     """K2 = D (I + G D)⁻¹ and log |det(I + G D)| for a stack of genes, and whether I + S D is positive definite.
 
@@ -21,13 +22,13 @@ def invert_signed(G, D, negative, K2, logdet, ok):  # type: ignore[no-untyped-de
     A, V = np.zeros((R, width)), np.zeros((R, width))  # what is left to eliminate, and the inverse triangle
     order, sign = np.arange(R), np.ones(R)
     for g in range(G.shape[0]):
-        B = np.sqrt(np.abs(D[g]))
+        of_gene, B = G[g], np.sqrt(np.abs(D[g]))
         expected, found = negative[g] + (D[g] < 0).sum(), 0
         V[:] = 0.0
         for i in range(R):
             order[i] = i
             for j in range(R):
-                A[i, j] = B[i] * G[g, i, j] * B[j]
+                A[i, j] = B[i] * of_gene[i, j] * B[j]
             A[i, i] += 1.0 if D[g, i] >= 0 else -1.0
             V[i, i] = 1.0
         logdet[g], ok[g] = 0.0, True
@@ -36,29 +37,38 @@ def invert_signed(G, D, negative, K2, logdet, ok):  # type: ignore[no-untyped-de
                 best = k + np.argmax(np.abs(np.diag(A)[k:]))
                 if best != k:
                     _swap(A, V, order, k, best)
-            pivot, row, inverse_row = A[k, k], A[k], V[k]
+            pivot = A[k, k]
             if pivot == 0 or not np.isfinite(pivot) or (expected == 0 and pivot < 0):
                 ok[g] = False
                 break
             found += pivot < 0
             logdet[g] += np.log(np.abs(pivot))
-            start = k // _LANES * _LANES
-            for i in range(k + 1, R):
-                f = row[i] / pivot
-                for j in range(start, width):
-                    A[i, j] -= f * row[j]
-                for j in range(start + _LANES):
-                    V[i, j] -= f * inverse_row[j]
-            sign[k], scale = np.sign(pivot), 1 / np.sqrt(np.abs(pivot))
-            for j in range(k + 1):
-                inverse_row[j] *= scale
+            sign[k] = np.sign(pivot)
+            _eliminate(A, V, k, k // _LANES * _LANES)
         ok[g] = ok[g] and found == expected
         K2[g] = 0.0
         if ok[g]:
             _square(V, sign, order, B, K2[g])
 
 
-@numba.njit(nogil=True, cache=True)
+@_kernel
+def _eliminate(A, V, k, start):  # type: ignore[no-untyped-def]
+    """Subtract row k from those below, in A from column `start` on, in V up to its diagonal; scale it to a unit pivot."""
+    left, inverse = A[k, start:], V[k, : start + _LANES]
+    per_pivot = 1 / A[k, k]
+    for i in range(k + 1, len(A)):
+        f = A[k, i] * per_pivot
+        below, inverse_below = A[i, start:], V[i, : start + _LANES]
+        for j in range(left.size):
+            below[j] -= f * left[j]
+        for j in range(inverse.size):
+            inverse_below[j] -= f * inverse[j]
+    scale = np.sqrt(np.abs(per_pivot))
+    for j in range(inverse.size):
+        inverse[j] *= scale
+
+
+@_kernel
 def _swap(A, V, order, i, j):  # type: ignore[no-untyped-def]
     """Exchange two rows and columns of what is left."""
     for rows in (A, V):
@@ -71,7 +81,7 @@ def _swap(A, V, order, i, j):  # type: ignore[no-untyped-def]
     order[i], order[j] = order[j], order[i]
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
+@_kernel
 def _square(V, sign, order, B, out):  # type: ignore[no-untyped-def]
     """B V' diag(sign) V B in the order of the columns before they were exchanged."""
     R = len(V)
@@ -79,9 +89,10 @@ def _square(V, sign, order, B, out):  # type: ignore[no-untyped-def]
     for i in range(R):
         row[:] = 0.0
         for k in range(i, R):
-            f = sign[k] * V[k, i]
+            f, factor = sign[k] * V[k, i], V[k]
             for j in range(i + 1):
-                row[j] += f * V[k, j]
+                row[j] += f * factor[j]
+        a = order[i]
         for j in range(i + 1):
-            a, b = order[i], order[j]
+            b = order[j]
             out[a, b] = out[b, a] = B[a] * row[j] * B[b]
