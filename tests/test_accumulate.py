@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import threading
 import tracemalloc
 
 import anndata as ad
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from containers import DTYPES, IN_MEMORY, assert_same
+from containers import DTYPES, IN_MEMORY, assert_same, assert_unchanged
 
+import flashmm_sc as fsc
+from flashmm_sc import _accumulate
 from flashmm_sc._accumulate import Part
 from flashmm_sc._accumulate import accumulate as accumulate_parts
+from flashmm_sc._blocks import Block
 from flashmm_sc._rows import Rows
 
 IN_LOG = {None: lambda x: x, "log1p": np.log1p, "log2p1": lambda x: np.log1p(x) / np.log(2)}
@@ -174,3 +181,102 @@ def test_only_a_few_blocks_are_in_memory(large, name, tmp_path):
         tracemalloc.stop()
     np.testing.assert_allclose(sums.WY.sum(), large.sum())
     assert peak < 10e6
+
+
+# Several matrices
+
+
+def test_parts_are_summed_over_one_after_another(counts, design):
+    parts = [Part(counts[:50], np.arange(12)), Part(sp.csc_matrix(counts[50:51, ::-1]), np.arange(12)[::-1], 50)]
+    parts.append(Part(sp.csr_matrix(counts[51:, [0, 5, 5]]), np.array([0, 5, -1]), 51))
+    values = counts.copy()
+    values[51:, np.setdiff1d(np.arange(12), [0, 5])] = 0
+    sums = accumulate_parts(parts, Rows.of(design), transform="log1p", block_bytes=1000)
+    WY, yy = dense_sums(values, design, np.zeros(160, int), "log1p")
+    np.testing.assert_allclose(sums.WY, WY, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(sums.yy, yy, rtol=1e-12)
+
+
+def test_a_bad_value_in_a_late_part_is_named_by_its_cell_in_the_study(counts, design):
+    bad = counts.copy()
+    bad[130, 7] = np.nan
+    parts = [Part(bad[:100], np.arange(12)), Part(bad[100:], np.arange(12), 100)]
+    with pytest.raises(ValueError, match="nan at row 130, column 7"):
+        accumulate_parts(parts, Rows.of(design), block_bytes=500)
+
+
+def test_a_part_that_cannot_be_read_is_named(counts, design):
+    damaged = sp.csr_matrix(counts[100:])
+    damaged.indices[5] = 99
+    parts = [Part(counts[:100], np.arange(12)), Part(damaged, np.arange(12), 100, "'second.h5ad'")]
+    with pytest.raises(OSError, match=r"^'second\.h5ad': .*an index lies outside of the 12 there are"):
+        accumulate_parts(parts, Rows.of(design))
+
+
+# Interruption
+
+
+def endless(n, m, read):
+    """Blocks that go on much longer than a test should take; `read` says how many were read."""
+    while True:
+        read.append(1)
+        yield Block(sp.csr_array((n, m)), 0)
+
+
+@pytest.mark.parametrize("where", ["while a block is read", "while one is summed"])
+def test_an_interrupt_ends_the_pass_and_its_threads(adata, monkeypatch, where):
+    read, before, threads = [], adata.copy(), threading.active_count()
+
+    def interrupted(X, block_bytes, threads):
+        for block in endless(*X.shape, read):
+            if where == "while a block is read" and len(read) == 5:
+                raise KeyboardInterrupt
+            yield block
+
+    def add_block(*arguments):
+        if where == "while one is summed" and len(read) >= 5:
+            raise KeyboardInterrupt
+        return add(*arguments)
+
+    add = _accumulate.add_block
+    monkeypatch.setattr(_accumulate, "blocks", interrupted)
+    monkeypatch.setattr(_accumulate, "add_block", add_block)
+    with pytest.raises(KeyboardInterrupt):
+        fsc.tl.lmm_de(adata, "~ 0 + cls + cls:trt", "sam", transform="log1p", n_jobs=2)
+    assert len(read) <= 7  # one or two were on their way
+    assert threading.active_count() == threads
+    assert_unchanged(adata, before)
+
+
+RUN = """
+import sys, threading
+import anndata as ad
+import flashmm_sc as fsc
+from flashmm_sc import _accumulate
+from flashmm_sc._blocks import blocks
+
+def endless(X, block_bytes, threads):
+    while True:
+        yield from blocks(X, block_bytes, threads)
+        print("reading", flush=True)
+
+_accumulate.blocks = endless
+adata = ad.read_h5ad(sys.argv[1], backed="r")
+try:
+    fsc.tl.lmm_de(adata, "~ 0 + cls + cls:trt", "sam", transform="log1p", n_jobs=2)
+except KeyboardInterrupt:
+    left = [thread.name for thread in threading.enumerate() if not thread.daemon]  # tqdm has a daemon
+    sys.exit(f"interrupted with {left}, {list(adata.varm)} and {list(adata.uns)}")
+"""
+
+
+def test_ctrl_c_ends_a_real_run(adata, tmp_path):
+    adata.write_h5ad(tmp_path / "adata.h5ad")
+    command = [sys.executable, "-c", RUN, str(tmp_path / "adata.h5ad")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        for _ in range(10):
+            assert process.stdout.readline() == "reading\n"
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert errors.splitlines()[-1] == "interrupted with ['MainThread'], [] and []"
+    assert process.returncode == 1

@@ -217,7 +217,7 @@ def test_reading_ahead_gives_the_same_blocks(counts):
     assert [block.start for block in ahead] == [block.start for block in plain]
     for one, other in zip(ahead, plain, strict=True):
         assert_same(one.values, other.values)
-    assert list(read_ahead(iter([]))) == []
+    assert list(read_ahead(blocks(counts[:0]))) == []
 
 
 def test_a_reader_that_is_left_stops(counts):
@@ -226,3 +226,20 @@ def test_a_reader_that_is_left_stops(counts):
     next(coming)
     coming.close()
     assert threading.active_count() == before
+
+
+def test_a_source_is_closed_though_a_traceback_keeps_it(counts):
+    closed = []
+
+    def source():
+        try:
+            yield from blocks(counts, 1000)
+        finally:
+            closed.append(True)
+
+    coming = read_ahead(source())
+    next(coming)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        coming.throw(KeyboardInterrupt)
+    assert closed
+    assert caught.tb is not None

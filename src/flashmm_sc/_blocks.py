@@ -6,11 +6,12 @@ direction reads the whole matrix for every block. To support another container, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from functools import singledispatch
-from typing import Any
+from typing import Any, cast
 
 import h5py
 import numpy as np
@@ -69,8 +70,11 @@ def is_lazy(X: Any) -> bool:
 
 
 def read_ahead(source: Iterator[Block]) -> Iterator[Block]:
-    """Read the next block, in another thread, while this one is used."""
-    with ThreadPoolExecutor(1) as reader:
+    """Read the next block, in another thread, while this one is used; the source is closed in the end.
+
+    A traceback may keep it for long, in a notebook for ever, and with it threads and files.
+    """
+    with closing(cast("Generator[Block]", source)), ThreadPoolExecutor(1) as reader:
         coming = reader.submit(next, source, None)
         while (block := coming.result()) is not None:
             coming = reader.submit(next, source, None)
