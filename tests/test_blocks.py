@@ -189,6 +189,16 @@ def test_damaged_sparse_files_are_refused(counts, tmp_path, damage, kind, block_
             list(blocks(X, block_bytes))
 
 
+@pytest.mark.parametrize("name", ["data", "indices", "indptr"])
+def test_sparse_files_that_lack_a_part_are_refused(counts, tmp_path, name):
+    ad.AnnData(sp.csr_matrix(counts)).write_h5ad(tmp_path / "adata.h5ad")
+    with h5py.File(tmp_path / "adata.h5ad", "r+") as file:
+        X = ad.io.sparse_dataset(file["X"])
+        del file["X"][name]
+        with pytest.raises(OSError, match=rf"can't be read: .*'{name}' doesn't exist"):
+            list(blocks(X))
+
+
 @pytest.mark.parametrize("kind", [sp.csr_matrix, sp.csc_matrix])
 @pytest.mark.parametrize("block_bytes", [1, 2**26])
 @pytest.mark.parametrize(

@@ -265,3 +265,15 @@ def test_a_damaged_matrix_is_named_with_its_file(parts, tmp_path):
         file["X/indices"][10] = 99
     with pytest.raises(OSError, match=r"2\.h5ad'.*an index lies outside of the 12 there are"):
         run([tmp_path / f"{i}.h5ad" for i in range(3)])
+
+
+def test_what_is_given_twice_is_refused(parts, tmp_path):
+    with pytest.raises(
+        ValueError, match=r"adata\[2\] is in the list before, as adata\[0\]: its cells would count twice"
+    ):
+        run([parts[0], parts[1], parts[0]])
+    parts[0].write_h5ad(tmp_path / "a.h5ad")
+    (tmp_path / "link.h5ad").symlink_to(tmp_path / "a.h5ad")
+    for again in (tmp_path / "a.h5ad", f"{tmp_path}/./a.h5ad", tmp_path / "link.h5ad"):
+        with pytest.raises(ValueError, match=r"adata\[1\] is in the list before, as adata\[0\]"):
+            run([tmp_path / "a.h5ad", again])

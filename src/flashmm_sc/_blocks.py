@@ -111,7 +111,11 @@ def _(X: Any, block_bytes: int = BLOCK_BYTES, threads: int = 1) -> Iterator[Bloc
 @blocks.register(CSRDataset)
 @blocks.register(CSCDataset)
 def _(X: Any, block_bytes: int = BLOCK_BYTES, threads: int = 1) -> Iterator[Block]:
-    data, indices, indptr = (X.group[name] for name in ("data", "indices", "indptr"))
+    try:
+        data, indices, indptr = (X.group[name] for name in ("data", "indices", "indptr"))
+    except KeyError as error:
+        msg = f"The matrix can't be read: {error.args[0]}. The file may be truncated or corrupt."
+        raise OSError(msg) from error
     by_rows = isinstance(X, CSRDataset)
     kind, length, across = (sp.csr_array, *X.shape) if by_rows else (sp.csc_array, *X.shape[::-1])
     chunk = 12 * max((array.chunks or (0,))[0] for array in (data, indices))

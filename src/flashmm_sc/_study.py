@@ -147,6 +147,11 @@ def _opened(sources: Sequence[Source]) -> Iterator[tuple[list[AnnData], list[str
         if not isinstance(source, AnnData | str | PathLike):
             msg = f"adata[{i}] must be an AnnData or the path of a file, not {type(source).__name__}."
             raise TypeError(msg)
+    keys = [id(source) if isinstance(source, AnnData) else Path(source).resolve() for source in sources]
+    for i, key in enumerate(keys):
+        if key in keys[:i]:
+            msg = f"adata[{i}] is in the list before, as adata[{keys.index(key)}]: its cells would count twice."
+            raise ValueError(msg)
     with ExitStack() as files:
         several, names = [], []
         for i, source in enumerate(sources):
