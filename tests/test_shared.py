@@ -153,6 +153,16 @@ def test_parts_may_come_in_any_form(adata, tmp_path):
     assert_same_sums(masked, whole.select(genes=adata.var_names[adata.var["use"]].tolist()))
 
 
+def test_a_design_of_lazy_cells(adata, tmp_path):
+    pytest.importorskip("dask")
+    pytest.importorskip("xarray")
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    lazily = ad.experimental.read_lazy(tmp_path / "a.h5ad")
+    design = fsc.Design.of(lazily.obs, "~ trt + scale(score)", "sam")
+    expected = fsc.Design.of(adata.obs, "~ trt + scale(score)", "sam")
+    assert_same_sums(summarize(lazily, design), summarize(adata, expected))
+
+
 def test_adata_is_left_as_it_is(adata):
     before = adata.copy()
     summarize(adata, fsc.Design.of(adata.obs, "~ trt", "sam"))
@@ -276,6 +286,8 @@ def test_design_of_is_checked_as_in_lmm_de(adata):
     design = fsc.Design.of(adata.obs, "~ trt", "sam")
     with pytest.raises(KeyError, match="'trt', which is not a column"):
         summarize(ad.AnnData(adata.X, adata.obs[["sam"]]), design)
+    with pytest.raises(TypeError, match=r"design must be a Design, of Design\.of or Design\.load, not str"):
+        summarize(adata, "~ trt")
     with pytest.raises(ValueError, match="transform='log' is unknown"):
         summarize(adata, design, transform="log")
     assert fixed_design("~ trt", adata.obs).names == design.names

@@ -245,9 +245,21 @@ def test_categories_that_are_numbers_are_not_mixed_with_numbers(adata, parts):
         part.obs["day"] = np.arange(part.n_obs) % 3
         part.obs["day"] = part.obs["day"].astype("category" if i != 1 else int)
     with pytest.raises(
-        ValueError, match=r"obs\['day'\] holds categories that are numbers in adata\[0\] but numbers in"
+        ValueError, match=r"obs\['day'\] holds categories of type int64 in adata\[0\] but numbers in adata"
     ):
         run(parts, "~ day")
+    parts[1].obs["day"] = parts[1].obs["day"].astype(float).astype("category")
+    with pytest.raises(
+        ValueError, match=r"categories of type int64 in adata\[0\] but categories of type float64 in adata"
+    ):
+        run(parts, "~ day")
+
+
+def test_words_may_be_stored_in_several_ways(adata, parts):
+    for part, dtype in zip(parts, ("object", "string", "object"), strict=True):
+        levels = part.obs["cls"].astype(dtype).astype("category")
+        part.obs["cls"] = levels.cat.rename_categories(levels.cat.categories.astype(dtype))
+    assert_equal_results(run(parts), run(adata))
 
 
 def test_a_bad_value_is_named_with_its_file(parts, tmp_path):

@@ -24,7 +24,7 @@ from flashmm_sc._model import CellDesign
 from flashmm_sc._obs import as_factor, complete_column
 from flashmm_sc._random import Component, RandomDesign
 from flashmm_sc._random_terms import RandomTerm, parse_random
-from flashmm_sc._study import Source, needed_columns, study_of
+from flashmm_sc._study import Source, in_memory, needed_columns, study_of
 from flashmm_sc._summary import SummaryStats
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ class Design:
         ValueError
             When the formula or the terms can't be read or evaluated, or cells can't be encoded one by one.
         """
+        obs = in_memory(obs, needed_columns(obs, fixed, random, None, ""))
         design = fixed_design(fixed, obs)
         if design.encoding.across:
             msg = (
@@ -160,6 +161,9 @@ def summarize(
     --------
     See `Design`.
     """
+    if not isinstance(design, Design):
+        msg = f"design must be a Design, of Design.of or Design.load, not {type(design).__name__}."
+        raise TypeError(msg)
     one_of("transform", transform, TRANSFORMS)
     needed = lambda obs, where: needed_columns(obs, design.fixed.encoding.text, design.random, None, where)
     with study_of(adata, needed, layer, use_raw, mask_var, copy=False) as study:

@@ -98,7 +98,7 @@ def _one(
     mask_var: Any,
 ) -> Study:
     found = find_expression(adata, layer, use_raw, mask_var)
-    obs = adata.obs if isinstance(adata.obs, pd.DataFrame) else _in_memory(adata.obs, needed(adata.obs, ""))
+    obs = adata.obs if isinstance(adata.obs, pd.DataFrame) else in_memory(adata.obs, needed(adata.obs, ""))
     names = [("", adata.obs_names, _columns(adata, use_raw))]
     return Study(adata, obs, [Part(found.X, found.gene)], found.kept, [(adata, found)], names)
 
@@ -116,7 +116,7 @@ def _joint(
     if not shared:
         msg = f"{listed(names)} have no gene in common; are their var_names of one kind?"
         raise ValueError(msg)
-    target = AnnData(var=_in_memory(several[0].var, list(several[0].var.columns)).loc[shared])
+    target = AnnData(var=in_memory(several[0].var, list(several[0].var.columns)).loc[shared])
     kept = np.flatnonzero(gene_mask(target, mask_var))
     found = []
     for name, one in zip(names, several, strict=True):
@@ -155,9 +155,9 @@ def _opened(sources: Sequence[Source]) -> Iterator[tuple[list[AnnData], list[str
     with ExitStack() as files:
         several, names = [], []
         for i, source in enumerate(sources):
-            in_memory = isinstance(source, AnnData)
-            names.append(f"adata[{i}]" if in_memory else repr(str(source)))
-            several.append(source if in_memory else files.enter_context(streamed(Path(source), results=False)))
+            given = isinstance(source, AnnData)
+            names.append(f"adata[{i}]" if given else repr(str(source)))
+            several.append(source if given else files.enter_context(streamed(Path(source), results=False)))
             with _named(names[-1]):
                 check_anndata(several[-1], copy=False)
         yield several, names
@@ -192,7 +192,7 @@ def needed_columns(obs: Any, fixed: str, random: Random, groupby: str | None, wh
     return list(dict.fromkeys(used))
 
 
-def _in_memory(table: Any, columns: list[str]) -> pd.DataFrame:
+def in_memory(table: Any, columns: list[str]) -> pd.DataFrame:
     """Columns of a table that may be lazy."""
     part = table[columns]
     return part if isinstance(part, pd.DataFrame) else part.to_memory()
@@ -205,12 +205,14 @@ def _joint_obs(several: Sequence[AnnData], names: Sequence[str], needed: Needed)
     depend on which file is first.
     """
     pairs = zip(several, names, strict=True)
-    tables = [_in_memory(one.obs, needed(one.obs, f" for {name}")) for one, name in pairs]
+    tables = [in_memory(one.obs, needed(one.obs, f" for {name}")) for one, name in pairs]
     columns = {}
     for name in tables[0].columns:
         each = [table[name] for table in tables]
         _check_kinds(name, each, names)
         if all(isinstance(values.dtype, pd.CategoricalDtype) for values in each):
+            kind = each[0].cat.categories.dtype  # words may be stored in several ways
+            each = [values.cat.rename_categories(values.cat.categories.astype(kind)) for values in each]
             in_order = all(values.cat.categories.is_monotonic_increasing for values in each)
             columns[name] = union_categoricals(each, ignore_order=True, sort_categories=in_order)
         else:
@@ -224,7 +226,7 @@ def _check_kinds(name: str, each: list[pd.Series], names: Sequence[str]) -> None
     for values, where in zip(each, names, strict=True):
         levels = values.cat.categories if isinstance(values.dtype, pd.CategoricalDtype) else None
         numeric = pd.api.types.is_numeric_dtype(values.dtype if levels is None else levels.dtype)
-        kind = "words" if not numeric else "numbers" if levels is None else "categories that are numbers"
+        kind = "words" if not numeric else "numbers" if levels is None else f"categories of type {levels.dtype}"
         kinds.setdefault(kind, where)
     if len(kinds) > 1:
         (a, one), (b, other) = list(kinds.items())[:2]
