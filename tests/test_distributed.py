@@ -16,12 +16,12 @@ from containers import assert_unchanged
 from test_study import assert_equal_results, run
 
 import flashmm_sc as fsc
-from flashmm_sc import _distributed
 from flashmm_sc._accumulate import Part, accumulate
 from flashmm_sc._rows import Rows
 
 dask = pytest.importorskip("dask")
 da = pytest.importorskip("dask.array")
+_distributed = pytest.importorskip("flashmm_sc._distributed")
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:anndata", "ignore::UserWarning:contextlib")
 
