@@ -141,3 +141,8 @@ def test_what_does_not_add_up(changes, words):
 def test_other_things_are_not_added(other):
     with pytest.raises(TypeError, match="unsupported operand"):
         stats(0) + other
+
+
+def test_sum_adds_up_parts(parts):
+    a, b, c = parts
+    assert_same(sum(parts), a + b + c)

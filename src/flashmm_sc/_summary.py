@@ -181,6 +181,10 @@ class SummaryStats:
 
         return united(self, other) if isinstance(other, SummaryStats) else NotImplemented
 
+    def __radd__(self, other: object) -> SummaryStats:
+        """So that `sum` adds up a list of parts: it begins with 0."""
+        return self if isinstance(other, int) and other == 0 else NotImplemented
+
     def save(self, path: str | PathLike[str]) -> None:
         """Write to an AnnData file (h5ad), genes in var; it appears whole or not at all.
 
