@@ -44,7 +44,7 @@ class Combinations:
     @classmethod
     def of(cls, projection: Projection, L: np.ndarray) -> Combinations:
         """The columns of L (p × r)."""
-        return cls(projection, L, L.T @ projection.XXi @ L, projection.S.shared(projection.A @ L))
+        return cls(projection, L, L.T @ projection.XXi @ L, projection.combined(L))
 
     @cached_property
     def cap(self) -> np.ndarray:

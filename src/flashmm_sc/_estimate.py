@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from flashmm_sc._errors import listed
 from flashmm_sc._inference import Estimates
 from flashmm_sc._information import expected_information, inverse_on, observed_information
 from flashmm_sc._parallel import for_gene_blocks
@@ -63,9 +64,22 @@ class Fitted:
         return Estimates(self.coef, self.theta, self.theta_cov)
 
 
+def check_sparse(projection: Projection, nonnegative: bool, moderate: bool) -> None:
+    """Refuse what can't be done without dense matrices."""
+    if not projection.is_sparse or (nonnegative and not moderate):
+        return
+    advice = "use moderate=False" if nonnegative else "use nonnegative=True"
+    msg = (
+        f"With random components of {listed(projection.d)} columns, free or moderated variance components would take dense "
+        f"matrices; {advice}, or fit one model for each group of cells (groupby)."
+    )
+    raise ValueError(msg)
+
+
 def estimate(stats: SummaryStats, projection: Projection, options: Options, n_jobs: int | None) -> Fitted:
     """Fit every gene."""
     objective = Objective(projection, options.method)
+    (projection.S if options.method == "REML" else projection.Z).tabulate(stats.n_genes, n_jobs)
     K = len(stats.d)
     start = None if options.theta0 is None else _starting_ratios(options.theta0, projection, options.nonnegative)
     out = Fitted.empty(stats.n_genes, projection.p, K)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from flashmm_sc._errors import listed, one_of
-from flashmm_sc._estimate import STATUS, Options, estimate, with_df
+from flashmm_sc._estimate import STATUS, Options, check_sparse, estimate, with_df
 from flashmm_sc._inference import Estimates, check_ddf, t_tests
 from flashmm_sc._information import expected_information
 from flashmm_sc._moderate import Moderated, check_moderate, moderated_tests, moderation
@@ -264,6 +264,7 @@ def fit(
     group: str = "",
 ) -> LMMFit:
     """`lmm` with the projection at hand and the arguments checked."""
+    check_sparse(projection, options.nonnegative, moderate)
     fitted = estimate(stats, projection, options, n_jobs)
     moderated = moderation(stats, projection, fitted.estimates.fitted, group) if moderate else None
     ddf = "satterthwaite" if moderate else ddf

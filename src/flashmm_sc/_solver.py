@@ -132,7 +132,7 @@ class Objective:
     def _grid(self) -> tuple[Factor, Determinant, np.ndarray]:
         """Ratios to start from, multiples of q_k / tr S_kk, and there the inverse of tr(P V_k P V_l).
 
-        From three components on they are multiples of all together.
+        From three components on, and where a factorisation is sparse, they are multiples of all together.
         """
         projection = self.projection
         trace = projection.S.factor(np.zeros((1, len(projection.d)))).traces()[0][0]
@@ -141,7 +141,8 @@ class Objective:
             shares = np.append(0.0, np.geomspace(1e-3, 1e3, 40))[:, None]
         else:
             few = np.append(0.0, 10.0 ** np.arange(-1, 4))
-            shares = np.array(list(product(few, few))) if len(unit) == 2 else np.repeat(few[:, None], len(unit), axis=1)
+            full = len(unit) == 2 and not projection.is_sparse
+            shares = np.array(list(product(few, few))) if full else np.repeat(few[:, None], len(unit), axis=1)
         factor = projection.S.factor(shares * unit)
         det = Determinant.of(self._determinant(factor))
         information = with_residual(det.norm, det.trace, np.full(len(det.ok), self.nu), factor.gamma)

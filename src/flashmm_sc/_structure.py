@@ -103,6 +103,13 @@ class Structure:
         A1, A2 = self.rotate(vectors)
         return Shared(self, A1.T, A2.T)
 
+    def combined(self, A: np.ndarray, L: np.ndarray) -> Shared:
+        """The columns of A L, which all genes share."""
+        return self.shared(A @ L)
+
+    def tabulate(self, n_genes: int, n_jobs: int | None) -> None:
+        """Nothing is prepared for many genes (see `_sparse`)."""
+
     def times(self, u1: np.ndarray, u2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """S u, for one u a gene."""
         return self.lam * u1 + u2 @ self.C.T, u1 @ self.C + u2 @ self.S22

@@ -1,0 +1,216 @@
+"""The room for thousands of levels, entered with small designs, against the dense one."""
+
+from __future__ import annotations
+
+import dense_reference as dense
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+import flashmm_sc as fsc
+from flashmm_sc import _projection
+from flashmm_sc._projection import Projection
+from flashmm_sc._sparse import Sparse
+from flashmm_sc._sslmm import sslmm
+from flashmm_sc._structure import Structure
+
+
+def same(a, b, rtol=1e-8):
+    a, b = np.asarray(a), np.asarray(b)
+    np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol * np.nanmax(np.abs(b)))
+
+
+def same_traces(a, b, rtol):
+    """Relative to each component's own norm."""
+    np.testing.assert_allclose(a[0], b[0], rtol=rtol)
+    size = np.sqrt(np.einsum("ijj->ij", b[1]))
+    size = size[:, :, None] * size[:, None]
+    np.testing.assert_allclose(a[1] / size, b[1] / size, atol=rtol)
+
+
+@pytest.fixture
+def sparse_room(monkeypatch):
+    """All designs have too many levels."""
+    return lambda: monkeypatch.setattr(_projection, "MOST_DENSE", (0, 0))
+
+
+@pytest.fixture(params=dense.DESIGNS)
+def structures(request):
+    """Sparse and dense structure of Z'RZ, and its projection."""
+    X, Z, d, Y = dense.example(request.param)
+    stats = sslmm(X, Y, Z, d)
+    projection = Projection.of(stats.XX, stats.ZX, stats.ZZ, stats.n, stats.d, stats.coef_names, stats.component_names)
+    return Sparse.of(stats.ZZ, d, stats.ZX, stats.XX), projection.S, projection
+
+
+def ratios(K: int, m: int = 11) -> np.ndarray:
+    """Zeros, tiny, large and slightly negative ones among them."""
+    gamma = np.random.default_rng(1).gamma(1.0, 1.0, (m, K))
+    gamma[0], gamma[1, 0], gamma[2] = 0, 0, gamma[2] * 1e-9
+    gamma[3] *= 1e3
+    gamma[4] = -1e-4
+    return gamma
+
+
+def test_factor(structures):
+    sparse, room, _ = structures
+    gamma = ratios(len(sparse.d))
+    ours, theirs = sparse.factor(gamma), room.factor(gamma)
+    np.testing.assert_array_equal(ours.ok, theirs.ok)
+    same(ours.logdet, theirs.logdet)
+    same_traces(ours.traces(), theirs.traces(), 1e-6)
+    same(ours[np.array([5, 2])].logdet, theirs.logdet[[5, 2]])
+
+
+def test_inertia(structures):
+    sparse, room, _ = structures
+    gamma = -np.geomspace(1e-3, 10, 40)[:, None] * np.eye(len(sparse.d))[0]
+    ok = sparse.factor(gamma).ok
+    assert 0 < ok.sum() < 40
+    np.testing.assert_array_equal(ok, room.factor(gamma).ok)
+
+
+def test_solutions(structures):
+    sparse, room, _ = structures
+    gamma = ratios(len(sparse.d))
+    r = np.random.default_rng(2).normal(size=(sum(sparse.d), len(gamma)))
+    results = []
+    for S in (sparse, room):
+        factor, rotated = S.factor(gamma), S.rotate(r)
+        v1, v2, form = factor.solve(*rotated)
+        results.append(
+            [
+                S.restore(v1, v2),
+                form,
+                factor.by_component(v1**2, v2**2),
+                factor.products(v1, v2),
+                factor.shared_forms(*rotated),
+                S.restore(*S.times(*rotated)),
+            ]
+        )
+    for a, b in zip(*results, strict=True):
+        same(a, b, 1e-7)
+
+
+def test_combinations(structures):
+    sparse, room, projection = structures
+    gamma, L = ratios(len(sparse.d)), np.random.default_rng(3).normal(size=(projection.p, 11))
+    results = []
+    for S in (sparse, room):
+        factor, x = S.factor(gamma), S.combined(projection.A, L)
+        w1, w2, form = factor.solve(x.A1.T[None], x.A2.T[None])
+        w2 = np.broadcast_to(w2, (*w1.shape[:2], w2.shape[2]))
+        results.append([*factor.shared_quadratics(x), factor.shared_matrix(x), factor.products(w1, w2), form])
+    for a, b in zip(*results, strict=True):
+        same(a, b, 1e-6)
+
+
+def test_containment(structures):
+    sparse, _, projection = structures
+    L = np.hstack([np.eye(projection.p), np.random.default_rng(4).normal(size=(projection.p, 2))])
+    np.testing.assert_array_equal(sparse.containment(L), projection.containment(L))
+
+
+def test_gradient_is_the_slope_of_f(structures):
+    sparse, *_ = structures
+    gamma, h = np.random.default_rng(5).gamma(1.0, 1.0, (5, len(sparse.d))), 1e-5
+    trace = sparse.factor(gamma).traces()[0]
+    for k, step in enumerate(h * np.eye(len(sparse.d))):
+        slope = (sparse.factor(gamma + step).logdet - sparse.factor(gamma - step).logdet) / (2 * h)
+        np.testing.assert_allclose(trace[:, k], slope, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["sam", "nested", "crossed"])
+def test_table(name):
+    X, Z, d, Y = dense.example(name)
+    stats = sslmm(X, Y, Z, d)
+    S = Sparse.of(stats.ZZ, d, stats.ZX, stats.XX)
+    low = np.array(d) / S.factor(np.zeros((1, len(d)))).trace[0]
+    gamma = low * np.exp(np.random.default_rng(0).uniform(np.log(0.02), np.log(1e3), (50, len(d))))
+    gamma[0], gamma[1, 0], gamma[2], gamma[3, -1], gamma[4] = 0, 0, gamma[2] * 1e-8, -1e-4, low * 1e7
+    direct = S.factor(gamma).traces()
+    S.tabulate(100, 1) if len(d) == 1 else S.tabulate(10_000, 1)
+    assert S.table is not None
+    assert S.table(gamma)[2].sum() == 47
+    same_traces(S.factor(gamma).traces(), direct, 1e-7)
+
+
+@pytest.mark.parametrize("name", dense.DESIGNS)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"ddf": "satterthwaite"},
+        {"ddf": "satterthwaite", "method": "ML"},
+        {"ddf": "kenward-roger"},
+        {"theta0": True},
+    ],
+    ids=str,
+)
+def test_fit(name, options, sparse_room):
+    """Many genes, some of which have components at zero."""
+    X, Z, d, _ = dense.example(name)
+    theta = np.random.default_rng(0).gamma(0.7, 0.7, (40, len(d) + 1)) + 0.05
+    theta[:8, 0] = theta[4:12, -2] = 0
+    stats = sslmm(X, dense.simulate(X, Z, d, theta), Z, d)
+    if options.get("theta0"):
+        options = {"theta0": np.ones(len(d) + 1)}
+    theirs = fsc.lmm(stats, nonnegative=True, **options)
+    sparse_room()
+    ours = fsc.lmm(stats, nonnegative=True, **options)
+    assert isinstance(ours.projection.S, Sparse)
+    assert isinstance(theirs.projection.S, Structure)
+    assert (theirs.status == "boundary").any()
+    np.testing.assert_array_equal(ours.status, theirs.status)
+    same(ours.theta, theirs.theta, 1e-6)
+    for part in ("coef", "se", "t", "p"):
+        same(getattr(ours, part), getattr(theirs, part), 1e-6)
+    np.testing.assert_allclose(ours.df, theirs.df, rtol=1e-4)
+    np.testing.assert_allclose(ours.loglik, theirs.loglik, rtol=1e-9)
+    np.testing.assert_allclose(ours.theta_se, theirs.theta_se, rtol=1e-5)
+    for method in ("ranef", "cov", "fim"):
+        same(np.asarray(getattr(ours, method)()), np.asarray(getattr(theirs, method)()), 1e-5)
+    joint = np.eye(X.shape[1])[:, 2:4]
+    if options.get("ddf"):
+        same(*(fsc.lmmtest(fit, joint, joint=True).to_numpy() for fit in (ours, theirs)), 1e-4)
+
+
+def test_fit_with_a_table(sparse_room):
+    X, Z, d, _ = dense.example("nested")
+    theta = np.random.default_rng(0).gamma(0.7, 0.7, (700, 3)) + 0.05
+    stats = sslmm(X, dense.simulate(X, Z, d, theta), Z, d)
+    theirs = fsc.lmm(stats, nonnegative=True, ddf="satterthwaite")
+    sparse_room()
+    ours = fsc.lmm(stats, nonnegative=True, ddf="satterthwaite")
+    assert ours.projection.S.table is not None
+    np.testing.assert_array_equal(ours.status, theirs.status)
+    same(ours.theta, theirs.theta, 1e-6)
+    np.testing.assert_allclose(ours.df, theirs.df, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "advice"), [({}, "nonnegative=True"), ({"nonnegative": True, "moderate": True}, "moderate=False")]
+)
+def test_refused(options, advice, sparse_room):
+    X, Z, d, Y = dense.example("nested")
+    sparse_room()
+    with pytest.raises(ValueError, match=advice):
+        fsc.lmm(sslmm(X, Y, Z, d), **options)
+
+
+def test_thousands_of_levels():
+    """1,000 samples and 4,000 cell types in samples: true components are found, nothing large is dense."""
+    rng = np.random.default_rng(0)
+    n, samples, types, m = 40_000, 1000, 4, 24
+    sample, cls = rng.integers(0, samples, n), rng.integers(0, types, n)
+    combined = np.unique(sample * types + cls, return_inverse=True)[1]
+    indicator = lambda code: sp.csr_array((np.ones(n), (np.arange(n), code)))
+    Z = [indicator(sample), indicator(combined)]
+    X = np.hstack([indicator(cls).toarray(), (sample % 2)[:, None]])
+    effects = [rng.normal(size=(z.shape[1], m)) * np.sqrt(s) for z, s in zip(Z, (0.2, 0.1), strict=True)]
+    Y = Z[0] @ effects[0] + Z[1] @ effects[1] + rng.normal(size=(n, m))
+    stats = sslmm(X, Y, sp.hstack(Z), [z.shape[1] for z in Z])
+    fit = fsc.lmm(stats, nonnegative=True, ddf="satterthwaite")
+    assert fit.projection.is_sparse
+    assert (fit.status == "ok").all()
+    np.testing.assert_allclose(fit.theta.mean(), [0.2, 0.1, 1.0], rtol=0.03)
+    np.testing.assert_allclose(fit.df["x5"], samples - 2, rtol=0.05)
