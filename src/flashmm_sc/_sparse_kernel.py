@@ -13,6 +13,7 @@ from numba import types
 from numba.extending import intrinsic
 
 LANES = 8
+_WIDE = 4  # rows of LANES columns that are solved for together where all have the same H
 _COMPILED = {"nogil": True, "cache": True, "error_model": "numpy", "fastmath": {"contract"}}
 
 
@@ -118,39 +119,50 @@ def diagonal_sums(start, row, target, value, kind, L, diagonal, pairs):
 
 
 @numba.njit(**_COMPILED)
-def _solve(start, row, l, y):
-    """Solve H y = y in place for y N × LANES, each gene with its own H."""
-    f = np.empty((1, LANES))
+def _solve(start, row, l, y, several):
+    """Solve H y = y in place for `several` vectors of LANES genes with an H each: y (N several) × LANES."""
+    f = np.empty((several, LANES))
     for j in range(start.size - 1):
-        for g in range(LANES):
-            f[0, g] = -y[j, g]
+        for c in range(several):
+            for g in range(LANES):
+                f[c, g] = -y[j * several + c, g]
         for t in range(start[j] + 1, start[j + 1]):
-            _add_product(y, row[t], f, 0, l, t)
+            at = np.int64(row[t]) * several
+            for c in range(several):
+                _add_product(y, at + c, f, c, l, t)
     for j in range(start.size - 2, -1, -1):
-        for g in range(LANES):
-            f[0, g] = -y[j, g] / l[start[j], g]
+        for c in range(several):
+            for g in range(LANES):
+                f[c, g] = -y[j * several + c, g] / l[start[j], g]
         for t in range(start[j] + 1, start[j + 1]):
-            _add_product(f, 0, l, t, y, row[t])
-        for g in range(LANES):
-            y[j, g] = -f[0, g]
+            at = np.int64(row[t]) * several
+            for c in range(several):
+                _add_product(f, c, l, t, y, at + c)
+        for c in range(several):
+            for g in range(LANES):
+                y[j * several + c, g] = -f[c, g]
 
 
 @numba.njit(**_COMPILED)
-def _solve_same(start, row, l, first, y):
-    """Solve H y = y in place for LANES columns y (N × LANES) and one H; rows of y before `first` are zero."""
-    f = np.empty((1, LANES))
+def _solve_same(start, row, l, first, x):
+    """Solve H x = x in place for _WIDE * LANES columns x and one H; rows of x before `first` are zero."""
+    f, y = np.empty((_WIDE, LANES)), x.reshape(-1, LANES)
     for j in range(first, start.size - 1):
-        for g in range(LANES):
-            f[0, g] = y[j, g]
+        f[:] = y[j * _WIDE : (j + 1) * _WIDE]
         for t in range(start[j] + 1, start[j + 1]):
-            _add_product(y, row[t], -l[t], 0, f, 0)
+            factor, at = -l[t], np.int64(row[t]) * _WIDE
+            for c in range(_WIDE):
+                _add_product(y, at + c, factor, 0, f, c)
     for j in range(start.size - 2, -1, -1):
-        for g in range(LANES):
-            f[0, g] = y[j, g] / l[start[j]]
+        inverse = 1 / l[start[j]]
+        for c in range(_WIDE):
+            for g in range(LANES):
+                f[c, g] = y[j * _WIDE + c, g] * inverse
         for t in range(start[j] + 1, start[j + 1]):
-            _add_product(f, 0, -l[t], 0, y, row[t])
-        for g in range(LANES):
-            y[j, g] = f[0, g]
+            factor, at = -l[t], np.int64(row[t]) * _WIDE
+            for c in range(_WIDE):
+                _add_product(f, c, factor, 0, y, at + c)
+        y[j * _WIDE : (j + 1) * _WIDE] = f
 
 
 @numba.njit(**_COMPILED)
@@ -159,66 +171,68 @@ def solve(start, row, kind, L, scale, sign, r, v):
     m, several, q = r.shape
     y = np.empty((start.size - 1, LANES))
     for group in range(L.shape[0]):
+        first = group * LANES
+        b, weight = scale[group], sign[group] / scale[group]
         for i in range(several):
             y[q:] = 0.0
-            for g in range(LANES):
-                right = r[min(group * LANES + g, m - 1), i]
-                for j in range(q):
-                    y[j, g] = right[j] * scale[group, kind[0, start[j]], g]
-            _solve(start, row, L[group], y)
-            for g in range(min(LANES, m - group * LANES)):
-                out = v[group * LANES + g, i]
-                for j in range(q):
-                    k = kind[0, start[j]]
-                    out[j] = y[j, g] * sign[group, k, g] / scale[group, k, g]
+            for j in range(q):
+                k = kind[0, start[j]]
+                for g in range(LANES):
+                    y[j, g] = r[min(first + g, m - 1), i, j] * b[k, g]
+            _solve(start, row, L[group], y, 1)
+            for j in range(q):
+                k = kind[0, start[j]]
+                for g in range(min(LANES, m - first)):
+                    v[first + g, i, j] = y[j, g] * weight[k, g]
 
 
 @numba.njit(**_COMPILED)
 def products(start, row, value, kind, L, scale, sign, v, out):
     """v_k' T_kl v_l: from v (m × several × q) to m × several × K × K."""
     m, several, q = v.shape
-    N = start.size - 1
-    x, y = np.zeros((N, LANES)), np.empty((N, LANES))
+    N, K = start.size - 1, out.shape[2]
+    x, y = np.zeros((N, LANES)), np.empty((N * K, LANES))
     for group in range(L.shape[0]):
+        first = group * LANES
+        b, weight = scale[group], sign[group] / scale[group]
         for i in range(several):
-            for g in range(LANES):
-                for j in range(q):
-                    x[j, g] = v[min(group * LANES + g, m - 1), i, j]
-            for component in range(out.shape[2]):
-                y[:] = 0.0
-                for j in range(q):
-                    for t in range(start[j], start[j + 1]):
-                        if value[t] != 0:
-                            if kind[1, t] == component:
-                                _add_product(y, row[t], value[t], 0, x, j)
-                            if kind[0, t] == component and t > start[j]:
-                                _add_product(y, j, value[t], 0, x, row[t])
-                for j in range(q):
+            y[:] = 0.0
+            for j in range(q):
+                for g in range(LANES):
+                    x[j, g] = v[min(first + g, m - 1), i, j]
+            for j in range(q):
+                for t in range(start[j], start[j + 1]):
+                    if value[t] != 0:
+                        at = np.int64(row[t])
+                        _add_product(y, at * K + kind[1, t], value[t], 0, x, j)
+                        if j < at < q:
+                            _add_product(y, j * K + kind[0, t], value[t], 0, x, at)
+            for j in range(q):
+                for c in range(K):
                     for g in range(LANES):
-                        y[j, g] *= scale[group, kind[0, start[j]], g]
-                _solve(start, row, L[group], y)
-                for j in range(q):
-                    k = kind[0, start[j]]
-                    for g in range(min(LANES, m - group * LANES)):
-                        out[group * LANES + g, i, k, component] += (
-                            x[j, g] * y[j, g] * sign[group, k, g] / scale[group, k, g]
-                        )
+                        y[j * K + c, g] *= b[kind[0, start[j]], g]
+            _solve(start, row, L[group], y, K)
+            for j in range(q):
+                k = kind[0, start[j]]
+                for c in range(K):
+                    for g in range(min(LANES, m - first)):
+                        out[first + g, i, k, c] += x[j, g] * y[j * K + c, g] * weight[k, g]
 
 
 @numba.njit(**_COMPILED)
 def forms(start, row, l, right):
     """right_i' H⁻¹ right_i for the rows of right (m × q, zero for X) and one H."""
     m, q = right.shape
-    y, out = np.empty((start.size - 1, LANES)), np.zeros(m)
-    for first in range(0, m, LANES):
-        y[q:] = 0.0
-        for g in range(LANES):
+    x, out = np.empty((start.size - 1, _WIDE * LANES)), np.zeros(m)
+    for first in range(0, m, x.shape[1]):
+        x[q:] = 0.0
+        for c in range(x.shape[1]):
             for j in range(q):
-                y[j, g] = right[min(first + g, m - 1), j]
-        _solve_same(start, row, l, 0, y)
-        for g in range(min(LANES, m - first)):
+                x[j, c] = right[min(first + c, m - 1), j]
+        _solve_same(start, row, l, 0, x)
+        for c in range(min(x.shape[1], m - first)):
             for j in range(q):
-                out[first + g] += right[first + g, j] * y[j, g]
+                out[first + c] += right[first + c, j] * x[j, c]
     return out
 
 
@@ -227,21 +241,24 @@ def fixed_columns(start, row, kind, L, right, beta, squares):
     """For every gene solve H [u; β] = [0; right]: β (m × p × r), and sums of u² by component (m × K × r)."""
     p, r = right.shape
     q = start.size - 1 - p
-    y, total, l = np.empty((q + p, LANES)), np.empty((squares.shape[1], LANES)), np.empty(L.shape[1])
+    x, l = np.empty((q + p, _WIDE * LANES)), np.empty(L.shape[1])
+    total, y = np.empty((squares.shape[1] * _WIDE, LANES)), x.reshape(-1, LANES)
     for gene in range(len(beta)):
         for t in range(l.size):
             l[t] = L[gene // LANES, t, gene % LANES]
-        for first in range(0, r, LANES):
-            y[:q] = 0.0
+        for first in range(0, r, x.shape[1]):
+            x[:q] = 0.0
             for j in range(p):
-                for c in range(LANES):
-                    y[q + j, c] = right[j, min(first + c, r - 1)]
-            _solve_same(start, row, l, q, y)
+                for c in range(x.shape[1]):
+                    x[q + j, c] = right[j, min(first + c, r - 1)]
+            _solve_same(start, row, l, q, x)
             total[:] = 0.0
             for j in range(q):
-                _add_product(total, kind[0, start[j]], y, j, y, j)
-            for c in range(min(LANES, r - first)):
+                at = np.int64(kind[0, start[j]]) * _WIDE
+                for c in range(_WIDE):
+                    _add_product(total, at + c, y, j * _WIDE + c, y, j * _WIDE + c)
+            for c in range(min(x.shape[1], r - first)):
                 for j in range(p):
-                    beta[gene, j, first + c] = y[q + j, c]
-                for k in range(len(total)):
-                    squares[gene, k, first + c] = total[k, c]
+                    beta[gene, j, first + c] = x[q + j, c]
+                for k in range(squares.shape[1]):
+                    squares[gene, k, first + c] = total[k * _WIDE + c // LANES, c % LANES]

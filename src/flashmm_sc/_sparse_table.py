@@ -2,7 +2,8 @@
 
 tr T_kk has neither poles nor zeros for |Im log γ_l| < π, so log tr T_kk and |T_kl|² / (tr T_kk tr T_ll) are analytic there,
 and Chebyshev points of log γ_l give them to some nine digits over six decades (see `_spectrum`). γ_l = 0 is a point of its
-own. Genes beyond the table are left to `SparseFactor.differences`.
+own. At the points, |T_kl|² = -∂ tr T_kk / ∂γ_l is the slope of the interpolation. Genes beyond the table are left to
+`SparseFactor.differences`.
 """
 
 from __future__ import annotations
@@ -37,12 +38,23 @@ class Table:
         low = _LOW * np.array(structure.d) / structure.factor(np.zeros((1, K))).trace[0]
         steps = np.append(0.0, np.exp(_DECADES * np.log(10) * (1 + _NODES) / 2))
         gamma = np.stack(np.meshgrid(*(steps * unit for unit in low), indexing="ij"), axis=-1).reshape(-1, K)
-        trace, norm = np.empty(gamma.shape), np.empty((*gamma.shape, K))
+        trace = np.empty(gamma.shape)
 
         def work(part: slice) -> None:
-            trace[part], norm[part] = structure.factor(gamma[part]).differences()
+            trace[part] = structure.factor(gamma[part]).trace
 
         for_gene_blocks(work, len(gamma), structure.gene_bytes, n_jobs)
+        norm = np.zeros((*gamma.shape, K))
+        logs = np.log(trace).reshape(*[POINTS + 1] * K, K)
+        for k in range(K):
+            slope = np.zeros_like(logs)
+            along = np.moveaxis(slope, k, 0)
+            along[1:] = np.tensordot(_slopes(), np.moveaxis(logs, k, 0)[1:], 1)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                norm[:, :, k] = -trace * slope.reshape(-1, K) * 2 / (_DECADES * np.log(10)) / gamma[:, k, None]
+        zero = (gamma == 0).any(axis=1)
+        norm = (norm + norm.swapaxes(1, 2)) / 2
+        norm[zero] = structure.factor(gamma[zero]).differences()[1]
         return cls(low, trace, norm)
 
     def __call__(self, gamma: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -58,6 +70,16 @@ class Table:
         trace = np.exp(out[:, : self.K])
         norm = out[:, self.K :].reshape(-1, self.K, self.K) * trace[:, :, None] * trace[:, None]
         return trace, norm, known
+
+
+def _slopes() -> np.ndarray:
+    """Derivatives at the Chebyshev points of what is interpolated between them."""
+    share = np.sin(_ANGLE) * (-1.0) ** np.arange(POINTS)
+    distance = _NODES[:, None] - _NODES + np.eye(POINTS)
+    out = share / share[:, None] / distance
+    np.fill_diagonal(out, 0.0)
+    np.fill_diagonal(out, -out.sum(axis=1))
+    return out
 
 
 def _shares(x: np.ndarray) -> np.ndarray:
