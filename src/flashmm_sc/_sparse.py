@@ -165,7 +165,7 @@ class Sparse:
     @property
     def gene_bytes(self) -> int:
         """Memory that a gene needs while it is fitted, such that blocks hold whole groups of genes."""
-        return _BLOCK_BYTES // (LANES * max(1, 4 * _BLOCK_BYTES // (LANES * self.value.nbytes)))
+        return _BLOCK_BYTES // (LANES * max(1, _BLOCK_BYTES // (LANES * self.value.nbytes)))
 
     def tabulate(self, n_genes: int, n_jobs: int | None) -> None:
         """Prepare traces and norms for many genes, where that pays."""
