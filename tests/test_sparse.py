@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import dense_reference as dense
 import numpy as np
 import pytest
@@ -187,14 +189,17 @@ def test_fit_with_a_table(sparse_room):
     np.testing.assert_allclose(ours.df, theirs.df, rtol=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("options", "advice"), [({}, "nonnegative=True"), ({"nonnegative": True, "moderate": True}, "moderate=False")]
-)
-def test_refused(options, advice, sparse_room):
+@pytest.mark.parametrize("options", [{}, {"nonnegative": True, "moderate": True}])
+def test_free_and_moderated_components_stay_dense_or_are_refused(options, sparse_room, monkeypatch):
     X, Z, d, Y = dense.example("nested")
+    stats = sslmm(X, Y, Z, d)
     sparse_room()
-    with pytest.raises(ValueError, match=advice):
-        fsc.lmm(sslmm(X, Y, Z, d), **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # too few genes to learn a prior from
+        assert not fsc.lmm(stats, **options).projection.is_sparse
+    monkeypatch.setattr(_projection, "MOST_AT_ALL", 5)
+    with pytest.raises(ValueError, match="use nonnegative=True and moderate=False"):
+        fsc.lmm(stats, **options)
 
 
 def test_thousands_of_levels():

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flashmm_sc._errors import listed
 from flashmm_sc._inference import Estimates
 from flashmm_sc._information import expected_information, inverse_on, observed_information
 from flashmm_sc._parallel import for_gene_blocks
@@ -62,18 +61,6 @@ class Fitted:
     def estimates(self) -> Estimates:
         """What tests need."""
         return Estimates(self.coef, self.theta, self.theta_cov)
-
-
-def check_sparse(projection: Projection, nonnegative: bool, moderate: bool) -> None:
-    """Refuse what can't be done without dense matrices."""
-    if not projection.is_sparse or (nonnegative and not moderate):
-        return
-    advice = "use moderate=False" if nonnegative else "use nonnegative=True"
-    msg = (
-        f"With random components of {listed(projection.d)} columns, free or moderated variance components would take dense "
-        f"matrices; {advice}, or fit one model for each group of cells (groupby)."
-    )
-    raise ValueError(msg)
 
 
 def estimate(stats: SummaryStats, projection: Projection, options: Options, n_jobs: int | None) -> Fitted:

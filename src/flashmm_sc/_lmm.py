@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from flashmm_sc._errors import listed, one_of
-from flashmm_sc._estimate import STATUS, Options, check_sparse, estimate, with_df
+from flashmm_sc._estimate import STATUS, Options, estimate, with_df
 from flashmm_sc._inference import Estimates, check_ddf, t_tests
 from flashmm_sc._information import expected_information
 from flashmm_sc._moderate import Moderated, check_moderate, moderated_tests, moderation
@@ -250,7 +250,9 @@ def lmm(
     check_ddf(ddf, method)
     if moderate:
         check_moderate(method, len(stats.d))
-    projection = Projection.of(stats.XX, stats.ZX, stats.ZZ, stats.n, stats.d, stats.coef_names, stats.component_names)
+    names = stats.coef_names, stats.component_names
+    sparse = nonnegative and not moderate
+    projection = Projection.of(stats.XX, stats.ZX, stats.ZZ, stats.n, stats.d, *names, sparse=sparse)
     return fit(stats, projection, Options(method, nonnegative, max_iter, tol, theta0), ddf, moderate, n_jobs)
 
 
@@ -264,7 +266,6 @@ def fit(
     group: str = "",
 ) -> LMMFit:
     """`lmm` with the projection at hand and the arguments checked."""
-    check_sparse(projection, options.nonnegative, moderate)
     fitted = estimate(stats, projection, options, n_jobs)
     moderated = moderation(stats, projection, fitted.estimates.fitted, group) if moderate else None
     ddf = "satterthwaite" if moderate else ddf

@@ -80,7 +80,7 @@ class Model:
     terms: dict[str, np.ndarray]
 
     @classmethod
-    def of(cls, group: str, obs: pd.DataFrame, fixed: str, random: Any) -> tuple[Model, Rows]:
+    def of(cls, group: str, obs: pd.DataFrame, fixed: str, random: Any, *, sparse: bool = False) -> tuple[Model, Rows]:
         """Build and check the designs of the cells of a group; give their rows too."""
         X = fixed_design(fixed, obs)
         n, p = len(obs), len(X.names)
@@ -92,7 +92,7 @@ class Model:
         gram = rows.gram()
         XX, ZX, ZZ = gram[:p, :p].toarray(), gram[p:, :p].toarray(), sp.csr_array(gram[p:, p:])
         check_full_rank(X, XX, obs)
-        projection = Projection.of(XX, ZX, ZZ, n, Z.d, X.names, Z.names)
+        projection = Projection.of(XX, ZX, ZZ, n, Z.d, X.names, Z.names, sparse=sparse)
         return cls(group, n, X, Z, projection, XX, ZX, type3(X, obs)), rows
 
     @property
@@ -119,8 +119,12 @@ class Model:
         )
 
 
-def build_models(obs: pd.DataFrame, fixed: str, random: Any, groupby: str | None) -> tuple[list[Model], Rows]:
+def build_models(
+    obs: pd.DataFrame, fixed: str, random: Any, groupby: str | None, *, sparse: bool = False
+) -> tuple[list[Model], Rows]:
     """One model for all cells, or one for each category of `groupby`; and the design rows of all cells.
+
+    `sparse` is as in `Projection.of`.
 
     Raises
     ------
@@ -129,7 +133,7 @@ def build_models(obs: pd.DataFrame, fixed: str, random: Any, groupby: str | None
         a warning.
     """
     if groupby is None:
-        model, rows = Model.of("", obs, fixed, random)
+        model, rows = Model.of("", obs, fixed, random, sparse=sparse)
         return [model], rows
     where = f"groupby={groupby!r}"
     values = complete_column(obs, groupby, where)
@@ -144,7 +148,7 @@ def build_models(obs: pd.DataFrame, fixed: str, random: Any, groupby: str | None
     for code, name in enumerate(factor.categories):
         cells = np.flatnonzero(factor.codes == code)
         try:
-            model, rows = Model.of(str(name), obs.iloc[cells], fixed, random)
+            model, rows = Model.of(str(name), obs.iloc[cells], fixed, random, sparse=sparse)
         except ValueError as error:
             reasons[str(name)] = str(error)
             continue

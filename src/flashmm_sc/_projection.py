@@ -16,9 +16,11 @@ from flashmm_sc._sparse import Sparse
 from flashmm_sc._structure import Shared, Structure
 from flashmm_sc._summary import SummaryStats, component_slices
 
-# Most levels of the largest component, and of all others together, with dense matrices. 3,000 and 300 take 100 ms a gene,
-# 1,200 and 150 17 ms; sparse ones take 5 and 2 ms, but have nonnegative components only.
-MOST_DENSE = 3000, 300
+# Most levels of the largest component, and of all others together, with dense matrices where sparse ones would do: the first
+# is diagonalised once (3,000 levels: 10 s), the others are factorised for every gene (1,200 levels and 150: 17 ms, sparse 2).
+MOST_DENSE = 3000, 100
+MOST_AT_ALL = 20_000
+"""Most random columns of dense matrices, of 3 GB each."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,8 +70,10 @@ class Projection:
         d: Sequence[int],
         coef_names: Sequence[str],
         component_names: Sequence[str],
+        *,
+        sparse: bool = False,
     ) -> Projection:
-        """Project the designs.
+        """Project the designs; `sparse` tells whether sparse matrices will do: nonnegative components, not moderated.
 
         Raises
         ------
@@ -96,7 +100,7 @@ class Projection:
         A = ZX @ XXi
         _check_components(ZZ.diagonal() - np.einsum("ij,ij->i", A, ZX), ZZ.diagonal(), d, component_names)
         logdet = 2 * float(np.log(np.diag(L)).sum() + np.log(scale).sum())
-        structure = _structure(XX, ZX, ZZ, A, d)
+        structure = _structure(XX, ZX, ZZ, A, d, sparse)
         _check_distinct(structure, n - p, component_names)
         rounding = max(1e-11, 4 * np.finfo(float).eps * np.linalg.cond(unit))
         return cls(XXi, logdet, A, n, p, tuple(d), ZX, ZZ, structure, rounding)
@@ -105,11 +109,11 @@ class Projection:
     def Z(self) -> Structure:
         """Structure of Z'Z: ML's determinant, and whether V is positive definite."""
         nothing = np.empty((sum(self.d), 0))
-        return _structure(np.empty((0, 0)), nothing, self.ZZ, nothing, self.d)
+        return _structure(np.empty((0, 0)), nothing, self.ZZ, nothing, self.d, self.is_sparse)
 
     @property
     def is_sparse(self) -> bool:
-        """Whether there are too many random columns for dense matrices."""
+        """Whether there are many random columns, and sparse matrices serve."""
         return isinstance(self.S, Sparse)
 
     @cached_property
@@ -157,10 +161,18 @@ class Projection:
         return 8 * (12 * self.S.lam.size + 12 * R**2 + 4 * r * (R + K + 1) + 16 * K * K)
 
 
-def _structure(XX: np.ndarray, ZX: np.ndarray, ZZ: sp.csr_array, A: np.ndarray, d: Sequence[int]) -> Structure:
+def _structure(
+    XX: np.ndarray, ZX: np.ndarray, ZZ: sp.csr_array, A: np.ndarray, d: Sequence[int], sparse: bool
+) -> Structure:
     """Structure of Z'Z - A X'Z, dense or sparse; both have the same methods."""
-    if max(d) > MOST_DENSE[0] or sum(d) - max(d) > MOST_DENSE[1]:
+    if sparse and (max(d) > MOST_DENSE[0] or sum(d) - max(d) > MOST_DENSE[1]):
         return cast(Structure, Sparse.of(ZZ, d, ZX, XX))
+    if sum(d) > MOST_AT_ALL:
+        msg = (
+            f"Random components of {listed(d)} columns are too many for free or moderated variance components, which take "
+            "dense matrices; use nonnegative=True and moderate=False, or fit one model for each group of cells (groupby)."
+        )
+        raise ValueError(msg)
     S = ZZ.toarray() - A @ ZX.T
     return Structure.of((S + S.T) / 2, d)
 

@@ -173,9 +173,9 @@ def read_models(adata: AnnData, key: str) -> list[StoredModel]:
         m = found["models"][str(i)]
         coef_names, components = strings(m["coef_names"]), strings(m["component_names"])
         p, k = len(coef_names), len(components) + 1
-        projection = Projection.of(
-            m["XX"], m["ZX"], sp.csr_array(m["ZZ"]), int(m["n"]), [int(q) for q in m["d"]], coef_names, components
-        )
+        ZZ, n, d = sp.csr_array(m["ZZ"]), int(m["n"]), [int(q) for q in m["d"]]
+        sparse = bool(found["params"]["nonnegative"]) and not bool(found["params"]["moderate"])
+        projection = Projection.of(m["XX"], m["ZX"], ZZ, n, d, coef_names, components, sparse=sparse)
         estimates = Estimates(
             adata.varm[f"{key}_coef"][:, p0 : p0 + p],
             adata.varm[f"{key}_theta"][:, k0 : k0 + k],

@@ -13,7 +13,7 @@ from anndata import AnnData
 from flashmm_sc._accumulate import accumulate
 from flashmm_sc._contrasts import Contrasts
 from flashmm_sc._errors import one_of
-from flashmm_sc._estimate import Options, check_sparse
+from flashmm_sc._estimate import Options
 from flashmm_sc._inference import check_ddf
 from flashmm_sc._kernel import TRANSFORMS
 from flashmm_sc._lmm import METHODS, fit
@@ -175,11 +175,9 @@ def lmm_de(
     with study_of(adata, needed, layer, use_raw, mask_var, copy=copy) as study:
         check_key(study.target, key_added)
         check_key(study.target, f"{key_added}_contrasts", tests=True)
-        models, rows = build_models(study.obs, fixed, random, groupby)
+        models, rows = build_models(study.obs, fixed, random, groupby, sparse=nonnegative and not moderate)
         if moderate:
             check_moderate(method, len(models[0].random.d))
-        for model in models:
-            check_sparse(model.projection, nonnegative, moderate)
         if contrasts is not None:
             in_groups(contrasts, [(model.group, model.fixed.names) for model in models], warn=False)
         terms = [component.term for component in models[0].random.components]
