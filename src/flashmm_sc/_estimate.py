@@ -28,6 +28,11 @@ class Options:
     tol: float = 1e-16
     theta0: Sequence[float] | np.ndarray | None = None
 
+    def __post_init__(self) -> None:
+        if self.max_iter < 1:
+            msg = f"max_iter={self.max_iter} leaves no step to the optimiser; give a positive number."
+            raise ValueError(msg)
+
 
 @dataclass(frozen=True, eq=False)
 class Fitted:

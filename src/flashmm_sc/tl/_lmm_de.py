@@ -171,6 +171,7 @@ def lmm_de(
     ddf = "satterthwaite" if moderate else ddf  # where a prior can't be learned
     one_of("corr_method", corr_method, CORRECTIONS)
     n_threads(n_jobs)
+    options = Options(method, nonnegative, max_iter)
     needed = lambda obs, where: needed_columns(obs, fixed, random, groupby, where)
     with study_of(adata, needed, layer, use_raw, mask_var, copy=copy) as study:
         check_key(study.target, key_added)
@@ -192,7 +193,6 @@ def lmm_de(
             describe=study.describe,
         )
     genes = list(study.target.var_names[study.kept])
-    options = Options(method, nonnegative, max_iter)
     fits = [
         fit(model.stats(sums, start, i, genes), model.projection, options, ddf, moderate, n_jobs, model.group)
         for i, (model, start) in enumerate(zip(models, rows.encoder.start, strict=True))
