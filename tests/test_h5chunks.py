@@ -114,14 +114,11 @@ def test_within_a_busy_pool(file: h5py.File) -> None:
 
 
 @pytest.mark.parametrize("filters", FILTERS, ids=lambda filters: " ".join(map(str, filters.values())))
-@pytest.mark.parametrize("damage", [lambda raw: raw[:-3], lambda raw: raw[:1], lambda raw: b"\xff" * len(raw)])
+@pytest.mark.parametrize("damage", [lambda raw: raw[:-3], lambda raw: raw[:1], lambda raw: b"\xff" * (len(raw) - 1)])
 def test_damage(file: h5py.File, pool: ThreadPoolExecutor, filters: dict[str, Any], damage: Any) -> None:
     dataset = file.create_dataset("x", data=np.arange(300) // 2, chunks=(100,), **filters)
     _, raw = dataset.id.read_direct_chunk((100,))
-    broken = damage(raw)
-    if filters == {"shuffle": True} and len(broken) == len(raw):
-        pytest.skip("any bytes can be shuffled")
-    dataset.id.write_direct_chunk((100,), broken)
+    dataset.id.write_direct_chunk((100,), damage(raw))
     with pytest.raises(OSError, match="file is damaged: "):
         read(dataset, 0, 300, pool, 2)
 

@@ -24,7 +24,7 @@ from flashmm_sc._rows import Encoder, Piece, Rows
 _TASK_BYTES = 2**26
 _TASKS = 16
 """Least number of tasks, if there are as many chunks."""
-_AT_ONCE = 8
+_AT_ONCE = 2
 """Sums that are added up at a time."""
 
 
@@ -56,17 +56,17 @@ def add_lazy(part: Part, rows: Rows, transform: str | None, sums: Sums, progress
         When workers die again and again.
     """
     by_rows, X, starts = lazy_chunks(part.X)
-    encoder = dask.delayed(rows.encoder, pure=False, traverse=False)
+    encoder, all_genes = (dask.delayed(one, pure=False, traverse=False) for one in (rows.encoder, part.gene))
     n = X.shape[0]
     encoded = lambda a, b: dask.delayed(_encoded)(encoder, dask.delayed(rows.piece(a, b), pure=False, traverse=False))
     whole = None if by_rows else encoded(part.start, part.start + n)
     stops = [*starts[1:], X.shape[0 if by_rows else 1]]
     chunks = X.to_delayed().ravel()
     tasks = []
-    for few in _few(starts, stops, _slice_bytes(X, by_rows)):
+    for few in _few(starts, stops, _slice_bytes(X, by_rows), sums.WY.nbytes):
         a, b = starts[few.start], stops[few.stop - 1]
         design = whole if whole is not None else encoded(part.start + a, part.start + b)
-        gene = part.gene if by_rows else part.gene[a:b]
+        gene = all_genes if by_rows else part.gene[a:b]
         cells = b - a if by_rows else n * (b - a) / X.shape[1]
         tasks.append(dask.delayed(_partial)(list(chunks[few]), starts[few], design, gene, transform, by_rows, cells))
     with Callback(posttask=lambda key, result, *_: _told(result, progress)):
@@ -85,9 +85,10 @@ def _slice_bytes(X: Any, by_rows: bool) -> int:
     return int(across * (X.dtype.itemsize if isinstance(X._meta, np.ndarray) else 1.2))
 
 
-def _few(starts: list[int], stops: list[int], slice_bytes: int) -> list[slice]:
-    """Consecutive chunks of about as many bytes as a task should have."""
-    task = np.asarray(starts) // max(1, min(_TASK_BYTES // max(slice_bytes, 1), stops[-1] // _TASKS))
+def _few(starts: list[int], stops: list[int], slice_bytes: int, sum_bytes: int) -> list[slice]:
+    """Consecutive chunks of about as many bytes as a task should have: no fewer than its sums, within reason."""
+    task_bytes = min(max(_TASK_BYTES, sum_bytes), 8 * _TASK_BYTES)
+    task = np.asarray(starts) // max(1, min(task_bytes // max(slice_bytes, 1), stops[-1] // _TASKS))
     edges = [0, *(np.flatnonzero(np.diff(task)) + 1).tolist(), len(stops)]
     return [slice(a, b) for a, b in pairwise(edges) if b > a]
 

@@ -10,6 +10,7 @@ import re
 import warnings
 from dataclasses import dataclass
 from itertools import chain
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 FAILURES = (FormulaicError, DataMismatchWarning, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 """What formulaic raises for a formula that doesn't fit the data."""
+
+_WARNINGS = Lock()
+"""Filters of warnings belong to the whole process, and dask encodes in several threads."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +126,7 @@ def words(text: str) -> str:
 def encode(spec: ModelSpec, data: pd.DataFrame, where: str) -> ModelMatrix:
     """Let formulaic evaluate a formula, in sentences of ours where it fails."""
     try:
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
+        with _WARNINGS, warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("error", DataMismatchWarning)  # a level that is not among the known ones
             return spec.get_model_matrix(data, context={})
     except FAILURES as error:

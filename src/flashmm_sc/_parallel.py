@@ -45,5 +45,9 @@ def for_gene_blocks(work: Callable[[slice], None], n_genes: int, gene_bytes: int
     size = max(1, min(_BLOCK_BYTES // gene_bytes, -(-n_genes // threads)))
     slices = [slice(start, min(start + size, n_genes)) for start in range(0, n_genes, size)]
     with one_blas_thread(), ThreadPoolExecutor(threads) as pool:
-        for done in [pool.submit(work, part) for part in slices]:
-            done.result()
+        try:
+            for done in [pool.submit(work, part) for part in slices]:
+                done.result()
+        except BaseException:  # Ctrl-C: what has not begun is left
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise

@@ -93,9 +93,6 @@ def random_design(random: Random, obs: pd.DataFrame) -> RandomDesign:
         If a term can't be read, or its variance can't be estimated from these cells.
     """
     terms = parse_random(random, obs.columns)
-    if any(term.name == "residual" for term in terms):
-        msg = "A random component is called 'residual', as the residual variance is; give it another name."
-        raise ValueError(msg)
     components = [Component.of(term, obs) for term in terms]
     for component in components:
         component.check_estimable(len(obs))

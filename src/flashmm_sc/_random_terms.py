@@ -52,6 +52,9 @@ def parse_random(random: Random, columns: Iterable[str]) -> list[RandomTerm]:
         raise ValueError(msg)
     for term in terms:
         check_columns([*term.groups, *([term.slope] if term.slope else [])], columns, where)
+    if any(term.name == "residual" for term in terms):
+        msg = "A random component is called 'residual', as the residual variance is; give it another name."
+        raise ValueError(msg)
     if twice := repeated(term.name for term in terms):
         msg = f"{where} has several components named {listed(twice)}. Leave out or rename all but one."
         raise ValueError(msg)

@@ -154,6 +154,8 @@ def summarize(
     ------
     KeyError
         For a column, layer or mask that `adata` lacks.
+    OSError, RuntimeError, TypeError
+        As `flashmm_sc.tl.lmm_de`.
     ValueError
         For missing values, levels that the design doesn't know, and values that the transform can't take.
 

@@ -30,6 +30,7 @@ import scipy.sparse as sp
 from scipy.sparse.linalg import splu
 
 from flashmm_sc import _sparse_kernel as kernel
+from flashmm_sc._errors import listed
 from flashmm_sc._parallel import _BLOCK_BYTES
 from flashmm_sc._sparse_kernel import LANES
 from flashmm_sc._sparse_table import POINTS, Table
@@ -37,6 +38,8 @@ from flashmm_sc._summary import component_slices
 
 _STEP = 3e-5  # relative: truncation and rounding leave some 1e-9 of |T_kl|²
 _TINY = 1e-30
+_MOST_PAIRS = 3e8
+"""Steps of a factorisation: a few seconds a gene, and places of 4 bytes to be kept."""
 
 
 @dataclass(eq=False)
@@ -96,7 +99,9 @@ class Sparse:
         lower = sp.csc_array(sp.tril(whole))
         start, row = _fill(lower, q)
         column = np.repeat(np.arange(q + p), np.diff(start))
-        at = lambda i, j: np.searchsorted(column * (q + p) + row, j * (q + p) + i)
+        _check_fill(np.diff(start), d)
+        place = column * (q + p) + row
+        at = lambda i, j: np.searchsorted(place, j * (q + p) + i)
         value = np.zeros(row.size)
         value[at(lower.indices, np.repeat(np.arange(q + p), np.diff(lower.indptr)))] = lower.data
         pairs = (row[a:b] for a, b in zip(start[:-1] + 1, start[1:], strict=True))
@@ -294,6 +299,16 @@ def _lanes(x: np.ndarray) -> np.ndarray:
 def _genes(x: np.ndarray, m: int) -> np.ndarray:
     """Undo `_lanes` for m genes."""
     return np.moveaxis(x, -1, 1).reshape(-1, *x.shape[1:-1])[:m]
+
+
+def _check_fill(sizes: np.ndarray, d: Sequence[int]) -> None:
+    """Refuse components that are crossed so densely that eliminating one joins all levels of another."""
+    if (sizes.astype(float) ** 2).sum() / 2 > _MOST_PAIRS:
+        msg = (
+            f"Random components of {listed(d)} columns are crossed with each other too densely to be fitted together; leave "
+            "out one, make one a fixed term, or fit one model for each group of cells (groupby)."
+        )
+        raise ValueError(msg)
 
 
 def _fewest_neighbours(ZZ: sp.csr_array) -> np.ndarray:

@@ -170,7 +170,8 @@ class SummaryStats:
     def __add__(self, other: SummaryStats) -> SummaryStats:
         """Sums over the cells of both: of other files, batches or sites, with the same columns and genes.
 
-        Levels of random effects are united by name: a donor that is in both is one donor. Genes may be in another order.
+        Levels of random effects are united by name: a donor that is in both is one donor. Those of arrays without names
+        are united by position, as the same levels. Genes may be in another order.
 
         Raises
         ------

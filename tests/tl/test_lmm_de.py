@@ -224,10 +224,11 @@ def test_a_gene_silent_in_one_group_is_fitted_in_the_other(adata, counts):
 
 
 def test_genes_that_do_not_converge_have_no_numbers(adata):
-    run(adata, max_iter=0)
+    run(adata, max_iter=1)
     table = fsc.get.lmm_de_df(adata)
-    assert set(table["status"]) == {"not converged"}
-    assert table[["coef", "se", "p_value"]].isna().all(axis=None)
+    late = table["status"] == "not converged"
+    assert late.any()
+    assert table.loc[late, ["coef", "se", "p_value"]].isna().all(axis=None)
 
 
 # What is stored

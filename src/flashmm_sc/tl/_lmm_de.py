@@ -143,6 +143,8 @@ def lmm_de(
         For a column, layer or mask that `adata` lacks.
     OSError
         For a file that can't be read.
+    RuntimeError
+        When workers of a dask cluster die again and again.
     TypeError
         For something else than an AnnData or a formula, and for a matrix that can't be streamed.
     ValueError
