@@ -13,6 +13,8 @@ import pandas as pd
 import scipy.sparse as sp
 import zarr
 
+from flashmm_sc._rows import Encoder, Rows
+
 DTYPES = ("bool", "uint8", "int32", "int64", "float32", "float64")
 
 
@@ -113,3 +115,10 @@ def assert_unchanged(adata: ad.AnnData, before: ad.AnnData) -> None:
     assert (adata.raw is None) == (before.raw is None)
     if adata.raw is not None:
         assert_same(adata.raw.X, before.raw.X)
+
+
+def grouped_rows(W: sp.csr_array, group: np.ndarray) -> Rows:
+    """Design rows at hand of models that share the columns of W; `group` numbers the models of the cells, -1 is none."""
+    cells = [np.flatnonzero(group == i) for i in range(group.max() + 1)]
+    encoder = Encoder([sp.csr_array] * len(cells), [0] * len(cells), W.shape[1])
+    return Rows(len(group), encoder, [(own, sp.csr_array(W[own])) for own in cells])

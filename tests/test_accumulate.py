@@ -12,7 +12,7 @@ import anndata as ad
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from containers import DTYPES, IN_MEMORY, assert_same, assert_unchanged
+from containers import DTYPES, IN_MEMORY, assert_same, assert_unchanged, grouped_rows
 
 import flashmm_sc as fsc
 from flashmm_sc import _accumulate
@@ -27,7 +27,8 @@ IN_LOG = {None: lambda x: x, "log1p": np.log1p, "log2p1": lambda x: np.log1p(x) 
 def accumulate(X, W, *, group=None, gene=None, **options):
     """Sums over one matrix with the rows of W at hand."""
     part = Part.of(X) if gene is None else Part(X, gene)
-    return accumulate_parts([part], Rows.of(sp.csr_array(W), group), **options)
+    W = sp.csr_array(W)
+    return accumulate_parts([part], Rows.of(W) if group is None else grouped_rows(W, group), **options)
 
 
 @pytest.fixture(scope="session")

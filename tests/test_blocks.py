@@ -106,7 +106,6 @@ def test_dense_files_are_read_in_whole_chunks(counts, tmp_path, chunks, compress
             assert len(parts) == 1 or block_bytes < 2**26
 
 
-@pytest.mark.skipif(not hasattr(zarr, "create_array"), reason="zarr 2 writes arrays in another way")
 @pytest.mark.parametrize("chunks", [(1, 12), (160, 1), (7, 5), (160, 12)])
 @pytest.mark.parametrize("version", [2, 3])
 def test_dense_zarr_arrays_are_read_in_whole_chunks(counts, tmp_path, chunks, version):

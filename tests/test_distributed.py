@@ -9,19 +9,19 @@ import threading
 import time
 
 import anndata as ad
+import dask
+import dask.array as da
+import distributed
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from containers import assert_unchanged
+from containers import assert_unchanged, grouped_rows
 from test_study import assert_equal_results, run
 
 import flashmm_sc as fsc
+from flashmm_sc import _distributed
 from flashmm_sc._accumulate import Part, accumulate
 from flashmm_sc._rows import Rows
-
-dask = pytest.importorskip("dask")
-da = pytest.importorskip("dask.array")
-_distributed = pytest.importorskip("flashmm_sc._distributed")
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:anndata", "ignore::UserWarning:contextlib")
 
@@ -57,7 +57,9 @@ def design():
 def check_sums(X, counts, design, *, gene=None, transform="log1p"):
     W, group = design
     gene = np.arange(12) if gene is None else gene
-    lazy, plain = (accumulate([Part(values, gene)], Rows.of(W, group), transform=transform) for values in (X, counts))
+    lazy, plain = (
+        accumulate([Part(values, gene)], grouped_rows(W, group), transform=transform) for values in (X, counts)
+    )
     np.testing.assert_allclose(lazy.WY, plain.WY, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(lazy.yy, plain.yy, rtol=1e-12, atol=1e-12)
 
@@ -87,7 +89,6 @@ def test_results_are_those_of_the_matrix_in_memory(adata, kind, scheduler):
 @pytest.mark.parametrize("kind", ["csr", "csc", "dense"])
 @pytest.mark.parametrize("store", ["h5ad", "zarr"])
 def test_lazy_anndata(adata, tmp_path, kind, store):
-    pytest.importorskip("xarray")
     adata.X = KINDS[kind](adata.X.toarray())
     adata.raw = adata.copy()
     path = tmp_path / f"adata.{store}"
@@ -158,7 +159,6 @@ def test_no_more_rows_than_a_task_needs_are_encoded_at_once(counts, design, monk
 
 @pytest.fixture(scope="module")
 def cluster():
-    distributed = pytest.importorskip("distributed")
     options = {"distributed.comm.timeouts.connect": "60s", "distributed.worker.memory.terminate": False}
     with (
         dask.config.set(options),
@@ -170,7 +170,6 @@ def cluster():
 
 def test_a_cluster(adata, tmp_path, cluster):
     """What the workers get and give can be pickled, also stateful transforms; lazy files are read by the workers."""
-    pytest.importorskip("xarray")
     fixed = "~ trt*bs(score, df=4) + I(score > np.mean(score))"
     options = {"random": ["sam", "sam:cls"], "mask_var": "use"}
     expected = run(adata, fixed, copy=True, **options)
@@ -209,11 +208,11 @@ def kill_once_there(path):
     """Kill the process whose number a file will hold; return what tells whether that has happened."""
 
     def wait():
-        while not path.exists() and not stop.wait(0.01):
-            pass
-        if path.exists():
-            os.kill(int(path.read_text()), signal.SIGKILL)
-            killed.set()
+        while not (stop.is_set() or killed.is_set()):
+            if path.exists():
+                os.kill(int(path.read_text()), signal.SIGKILL)
+                killed.set()
+            stop.wait(0.01)
 
     stop, killed = threading.Event(), threading.Event()
     waiting = threading.Thread(target=wait)

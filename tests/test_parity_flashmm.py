@@ -10,6 +10,7 @@ from itertools import product
 
 import anndata as ad
 import dense_reference as dense
+import flash_mm
 import numpy as np
 import pandas as pd
 import pytest
@@ -150,7 +151,6 @@ def test_numbers_of_the_python_package(name, method):
     Left out: its p-values, which are twice what they should be, and the standard errors of theta with several components
     (it takes Σ M_ij² for tr M², but M is not symmetric).
     """
-    flash_mm = pytest.importorskip("flash_mm", reason="FLASH-MM is not installed")
     X, Z, d, Y = dense.example(name, m=20, n=150)
     theirs = flash_mm.lmmfit(Y.T, X, Z, d=list(d), method=method, max_iter=200, epsilon=1e-9, output_RE=True)
     ours = fsc.lmmfit(Y, X, Z, d, method=method)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from containers import CONTAINERS, stored
+from containers import CONTAINERS, grouped_rows, stored
 from test_study import assert_equal_results, run
 
 import flashmm_sc as fsc
@@ -52,7 +52,7 @@ MODELS = {
 @pytest.mark.parametrize("step", [1, 7, 32, 50, 100])
 def test_any_cut_is_that_of_the_whole(W, models, step, encoded):
     group = MODELS[models]
-    rows = Rows.of(W, group)
+    rows = grouped_rows(W, group)
     expected = W.toarray() * (group >= 0)[:, None]
     for start in [*range(0, 100, step), 3, 0, 97]:
         stop = min(start + step, 100)

@@ -154,8 +154,6 @@ def test_parts_may_come_in_any_form(adata, tmp_path):
 
 
 def test_a_design_of_lazy_cells(adata, tmp_path):
-    pytest.importorskip("dask")
-    pytest.importorskip("xarray")
     adata.write_h5ad(tmp_path / "a.h5ad")
     lazily = ad.experimental.read_lazy(tmp_path / "a.h5ad")
     design = fsc.Design.of(lazily.obs, "~ trt + scale(score)", "sam")

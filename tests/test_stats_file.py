@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import resource
 import signal
 
 import anndata as ad
+import h5py
 import numpy as np
 import pytest
 from test_united import DONORS, stats
@@ -93,8 +95,6 @@ def test_a_failed_save_leaves_things_as_they_were(tmp_path, monkeypatch, before,
 
 def test_a_full_disk(tmp_path):
     """A limit on the size of files fails as a full disk does: in the middle of writing."""
-    resource = pytest.importorskip("resource")
-
     path = tmp_path / "stats.h5ad"
     stats(0).save(path)
     content = path.read_bytes()
@@ -143,7 +143,6 @@ def test_a_file_cut_off_is_refused(tmp_path, share):
     "name", ["varm/XY", "varm/ZY", "varm/yy", "uns/XX", "uns/ZX", "uns/ZZ", "uns/d", "uns/ranef_names"]
 )
 def test_a_file_that_lacks_a_part_is_refused(tmp_path, name):
-    h5py = pytest.importorskip("h5py")
     stats(0).save(tmp_path / "stats.h5ad")
     with h5py.File(tmp_path / "stats.h5ad", "r+") as file:
         del file[name]

@@ -101,12 +101,12 @@ def test_traces(case):
 
 def test_quadratics_of_vectors_shared_by_genes(case):
     A = np.random.default_rng(3).normal(size=(sum(case.d), 3))
-    quad, parts = case.factor.shared_quadratics(case.structure.shared(A))
+    quad, parts = case.factor.shared_quadratics(case.structure.combined(A, np.eye(A.shape[1])))
     w = case.inverse @ A
     matrix = A.T @ case.D @ w
     same(quad, np.einsum("gii->gi", matrix))
     same(parts, np.stack([np.einsum("gir,ij,gjr->gr", w, E, w) for E in case.E], axis=2))
-    same(case.factor.shared_matrix(case.structure.shared(A)), matrix)
+    same(case.factor.shared_matrix(case.structure.combined(A, np.eye(A.shape[1]))), matrix)
 
 
 def test_domain_is_told_by_inertia():

@@ -12,7 +12,7 @@ from functools import cache
 import scipy.linalg  # noqa: F401, so that its BLAS is found too
 from threadpoolctl import ThreadpoolController
 
-_BLOCK_BYTES = 2**24
+BLOCK_BYTES = 2**24
 
 
 def n_threads(n_jobs: int | None) -> int:
@@ -42,7 +42,7 @@ def _blas() -> ThreadpoolController:
 def for_gene_blocks(work: Callable[[slice], None], n_genes: int, gene_bytes: int, n_jobs: int | None) -> None:
     """Call `work` for slices of genes that need about 16 MB each, BLAS on one thread so that threads don't compete."""
     threads = n_threads(n_jobs)
-    size = max(1, min(_BLOCK_BYTES // gene_bytes, -(-n_genes // threads)))
+    size = max(1, min(BLOCK_BYTES // gene_bytes, -(-n_genes // threads)))
     slices = [slice(start, min(start + size, n_genes)) for start in range(0, n_genes, size)]
     with one_blas_thread(), ThreadPoolExecutor(threads) as pool:
         try:

@@ -155,10 +155,7 @@ class Projection:
 
     def gene_bytes(self, r: int) -> int:
         """Memory that a gene needs while it is fitted, or r linear combinations of it tested."""
-        if isinstance(self.S, Sparse):
-            return self.S.gene_bytes
-        R, K = self.S.n_rest, len(self.d)
-        return 8 * (12 * self.S.lam.size + 12 * R**2 + 4 * r * (R + K + 1) + 16 * K * K)
+        return self.S.gene_bytes(r)
 
 
 def _structure(

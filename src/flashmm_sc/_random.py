@@ -51,7 +51,7 @@ class RandomDesign:
     @property
     def d(self) -> tuple[int, ...]:
         """Number of columns of each component."""
-        return tuple(len(component.levels) for component in self.components)
+        return tuple(len(levels) for levels in self.levels)
 
     @property
     def ranef_names(self) -> list[str]:

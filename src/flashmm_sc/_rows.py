@@ -76,13 +76,10 @@ class Rows:
         self._last: tuple[int, int, sp.csr_array, np.ndarray] | None = None
 
     @classmethod
-    def of(cls, W: sp.csr_array, group: np.ndarray | None = None) -> Rows:
-        """Rows that are there already; `group` numbers the models of the cells, which share the columns."""
+    def of(cls, W: sp.csr_array) -> Rows:
+        """Rows of one model that are there already."""
         n, width = W.shape
-        group = np.zeros(n, int) if group is None else group
-        cells = [np.flatnonzero(group == i) for i in range(int(group.max(initial=0)) + 1)]
-        parts = [(own, sp.csr_array(W[own]) if len(own) < n else W) for own in cells]
-        return cls(n, Encoder([sp.csr_array] * len(cells), [0] * len(cells), width), parts)
+        return cls(n, Encoder([sp.csr_array], [0], width), [(np.arange(n), W)])
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -31,7 +31,7 @@ from scipy.sparse.linalg import splu
 
 from flashmm_sc import _sparse_kernel as kernel
 from flashmm_sc._errors import listed
-from flashmm_sc._parallel import _BLOCK_BYTES
+from flashmm_sc._parallel import BLOCK_BYTES
 from flashmm_sc._sparse_kernel import LANES
 from flashmm_sc._sparse_table import POINTS, Table
 from flashmm_sc._summary import component_slices
@@ -167,10 +167,9 @@ class Sparse:
             out[k, inside] = kept.size - null.shape[1]
         return out
 
-    @property
-    def gene_bytes(self) -> int:
-        """Memory that a gene needs while it is fitted, such that blocks hold whole groups of genes."""
-        return _BLOCK_BYTES // (LANES * max(1, _BLOCK_BYTES // (LANES * self.value.nbytes)))
+    def gene_bytes(self, r: int) -> int:
+        """Memory that a gene needs while it is fitted or tested, such that blocks hold whole groups of genes."""
+        return BLOCK_BYTES // (LANES * max(1, BLOCK_BYTES // (LANES * self.value.nbytes)))
 
     def tabulate(self, n_genes: int, n_jobs: int | None) -> None:
         """Prepare traces and norms for many genes, where that pays."""

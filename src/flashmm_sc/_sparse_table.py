@@ -43,7 +43,7 @@ class Table:
         def work(part: slice) -> None:
             trace[part] = structure.factor(gamma[part]).trace
 
-        for_gene_blocks(work, len(gamma), structure.gene_bytes, n_jobs)
+        for_gene_blocks(work, len(gamma), structure.gene_bytes(0), n_jobs)
         norm = np.zeros((*gamma.shape, K))
         logs = np.log(trace).reshape(*[POINTS + 1] * K, K)
         for k in range(K):

@@ -98,14 +98,15 @@ class Structure:
         out[:, self.order] = np.concatenate([v1 @ self.U.T, v2], axis=1)
         return out
 
-    def shared(self, vectors: np.ndarray) -> Shared:
-        """Split the columns of q × r vectors that all genes share."""
-        A1, A2 = self.rotate(vectors)
+    def combined(self, A: np.ndarray, L: np.ndarray) -> Shared:
+        """The columns of A L, which all genes share, split and rotated."""
+        A1, A2 = self.rotate(A @ L)
         return Shared(self, A1.T, A2.T)
 
-    def combined(self, A: np.ndarray, L: np.ndarray) -> Shared:
-        """The columns of A L, which all genes share."""
-        return self.shared(A @ L)
+    def gene_bytes(self, r: int) -> int:
+        """Memory that a gene needs while it is fitted, or r linear combinations of it tested."""
+        R, K = self.n_rest, self.member.shape[1]
+        return 8 * (12 * self.lam.size + 12 * R**2 + 4 * r * (R + K + 1) + 16 * K * K)
 
     def tabulate(self, n_genes: int, n_jobs: int | None) -> None:
         """Nothing is prepared for many genes (see `_sparse`)."""
