@@ -163,9 +163,10 @@ def cluster():
     with (
         dask.config.set(options),
         distributed.LocalCluster(2, processes=True, threads_per_worker=1, dashboard_address=None) as cluster,
-        distributed.Client(cluster),
+        distributed.Client(cluster) as client,
     ):
         yield cluster
+        client.wait_for_workers(2, timeout=120)  # a cluster can't be closed while a worker is being replaced
 
 
 def test_a_cluster(adata, tmp_path, cluster):
@@ -247,7 +248,7 @@ def test_a_worker_that_dies_is_replaced(adata, tmp_path, cluster):
 def test_workers_that_die_again_and_again(adata, cluster):
     cluster.scheduler.allowed_failures = 1
     chunks = da.from_array(adata.X.toarray(), chunks=(40, 12))
-    deadly = lambda chunk: os._exit(1)
+    deadly = lambda chunk, block_id: os._exit(1) if block_id == (0, 0) else sp.csr_matrix(chunk)
     adata.X = chunks.map_blocks(deadly, dtype=np.float32, meta=sp.csr_matrix((0, 0), dtype=np.float32))
     with pytest.raises(
         RuntimeError, match=r"Workers of the dask cluster died while they summed over cells; give them more"
