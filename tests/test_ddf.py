@@ -7,7 +7,7 @@ import reference_data as rd
 
 import flashmm_sc as fsc
 from flashmm_sc import _inference
-from flashmm_sc._ddf import Combinations
+from flashmm_sc._ddf import Combinations, capped
 
 DESIGNS = ["sam", "sam_batch", "sam_samcls"]
 
@@ -93,3 +93,10 @@ def test_kenward_roger_needs_reml():
 def test_kenward_roger_widens_standard_errors():
     wide, plain = fit("sam_batch", "kenward-roger"), fit("sam_batch", "satterthwaite")
     assert (wide.se.to_numpy() >= plain.se.to_numpy() * (1 - 1e-12)).all()
+
+
+def test_missing_df_stay_missing_beside_genes_at_the_boundary():
+    theta = np.array([[0.0, 1.0], [0.5, 1.0], [0.5, 1.0], [0.0, 1.0]])
+    df = np.array([[100.0], [np.nan], [30.0], [np.nan]])
+    np.testing.assert_array_equal(capped(df, theta, np.array([[6.0]])), [[6], [np.nan], [30], [6]])
+    np.testing.assert_array_equal(capped(df, theta, np.array([[np.inf]])), df)

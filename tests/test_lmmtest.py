@@ -66,6 +66,14 @@ def test_degrees_of_freedom_are_those_of_a_fit_with_them(fit, ddf):
     assert not np.allclose(again.p, fit.p)
 
 
+@pytest.mark.parametrize("ddf", ["satterthwaite", "kenward-roger", "residual"])
+def test_degrees_of_freedom_are_by_default_those_of_the_fit(fit, ddf):
+    again = fit.refit(ddf=ddf)
+    np.testing.assert_allclose(fsc.lmmtest(again).filter(like="_p"), again.p, rtol=1e-9)
+    joint = fsc.lmmtest(again, index=[2, 3], joint=True)
+    pd.testing.assert_frame_equal(joint, fsc.lmmtest(again, index=[2, 3], joint=True, ddf=ddf))
+
+
 @pytest.mark.parametrize(
     ("index", "names"),
     [
@@ -124,10 +132,10 @@ def test_contrasts_in_every_form(fit):
 
 
 def test_smallest_effect_that_counts(fit):
-    plain, shifted = fsc.lmmtest(fit, index="depth"), fsc.lmmtest(fit, index="depth", lfc=0.1)
+    plain, shifted = fsc.lmmtest(fit, index="depth"), fsc.lmmtest(fit, index="depth", min_effect=0.1)
     assert (shifted["depth_p"] > plain["depth_p"]).all()
     np.testing.assert_array_equal(shifted["depth_coef"], plain["depth_coef"])
-    np.testing.assert_allclose(fsc.lmmtest(fit, lfc=0.0), fsc.lmmtest(fit))
+    np.testing.assert_allclose(fsc.lmmtest(fit, min_effect=0.0), fsc.lmmtest(fit))
 
 
 @pytest.mark.parametrize(
@@ -139,9 +147,9 @@ def test_smallest_effect_that_counts(fit):
         ({"contrast": "cls[A]:trt - cls[C]:trt"}, "unknown coefficient"),
         ({"contrast": {"none": "cls[A] - cls[A]"}}, "'none' is zero"),
         ({"contrast": np.eye(4)}, "5 coefficients"),
-        ({"lfc": -1}, "lfc=-1"),
-        ({"lfc": np.nan}, "lfc=nan"),
-        ({"joint": True, "lfc": 1.0}, "joint=True"),
+        ({"min_effect": -1}, "min_effect=-1"),
+        ({"min_effect": np.nan}, "min_effect=nan"),
+        ({"joint": True, "min_effect": 1.0}, "joint=True"),
         ({"joint": True, "alternative": "less"}, "joint=True"),
     ],
     ids=str,

@@ -65,7 +65,7 @@ def test_against_the_definition(batches):
     fit = fsc.lmmfit(Y, X, Z, d, moderate=True, nonnegative=True)
     c = np.array([0.0, 1.0, 0.5])
     two = fsc.lmmtest(fit, {"c": c})
-    greater = fsc.lmmtest(fit, {"c": c}, alternative="greater", lfc=0.1)
+    greater = fsc.lmmtest(fit, {"c": c}, alternative="greater", min_effect=0.1)
     for gene in (0, 17, 80):
         slow = by_hand(fit, Y, X, Z, gene, c)
         np.testing.assert_allclose(fit.moderated.weights[gene], slow["weights"], atol=1e-9)

@@ -15,7 +15,7 @@ from test_united import DONORS, stats
 import flashmm_sc as fsc
 
 SUMS = ["XX", "XY", "ZX", "ZY", "yy"]
-NAMES = ["coef_names", "gene_names", "component_names", "ranef_names", "d", "n", "origin"]
+NAMES = ["coef_names", "gene_names", "component_names", "ranef_names", "d", "n", "slopes", "origin"]
 
 CASES = {
     "odd names": {},
@@ -25,6 +25,7 @@ CASES = {
     "made-up names": {"coef_names": (), "component_names": (), "ranef_names": (), "gene_names": ()},
     "odd coefficients": {"coef_names": ["cls[CD4+/CD8]:trt[T.IFN-β 5%]", ""]},
     "odd levels": {"ranef_names": [f"donor[{'/' * k} ]" for k in range(5)] + ["batch[\n]", "batch[']", "batch[nan]"]},
+    "a slope": {"slopes": (True, False)},
     "one gene": {"genes": ["g/1"]},
     "one donor": {"donors": ["only"], "batches": ["x"]},
     "genes that look like numbers": {"genes": ["1", "10", "2", "nan"]},

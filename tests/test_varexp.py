@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import dataclasses
+
+import anndata as ad
 import dense_reference as dense
 import numpy as np
 import pandas as pd
@@ -7,6 +10,7 @@ import pytest
 import reference_data as rd
 
 import flashmm_sc as fsc
+from flashmm_sc._moderate import mean_expression
 
 RANDOM = {name: rd.random_of[name] for name in ("sam", "sam_batch", "sam_slope")} | {"intercept": "sam"}
 
@@ -97,6 +101,40 @@ def test_a_slope_of_signs_is_told_from_the_intercept():
     both = fsc.variance_explained(simple(sign=SAMPLE * SIGN, sam=SAMPLE))
     other = fsc.variance_explained(simple(sam=SAMPLE, sign=SAMPLE * SIGN))
     np.testing.assert_allclose(both[other.columns], other, rtol=1e-6)
+
+
+@pytest.mark.parametrize("first", ["sign", "sam"])
+def test_a_slope_of_signs_that_is_a_covariate_too(first):
+    """Arrays alone can't tell which component is the intercept; who made the statistics can say so."""
+    rng = np.random.default_rng(0)
+    parts = {"sign": SAMPLE * SIGN, "sam": SAMPLE}
+    names = sorted(parts, key=lambda name: name != first)
+    X, Z = np.column_stack([np.ones(60), SIGN]), np.hstack([parts[name] for name in names])
+    stats = fsc.sslmm(X, rng.normal(size=(60, 3)) + SAMPLE @ rng.normal(size=(6, 3)), Z, [6, 6])
+    with pytest.raises(ValueError, match="Which of 'var1', 'var2' is a random intercept can't be told"):
+        fsc.variance_explained(fsc.lmm(stats))
+    fit = fsc.lmm(dataclasses.replace(stats, slopes=[name == "sign" for name in names]), nonnegative=True)
+    # the sign varies within samples: its share comes from the spread of the cells about their mean
+    coef, theta = fit.coef.to_numpy(), fit.theta.to_numpy()
+    centred = np.hstack([np.ones((60, 1)), SIGN]) - [1.0, SIGN.mean()]
+    fixed = np.var(centred @ coef.T, axis=0, ddof=1)
+    sizes = [((part - part.mean(axis=0)) ** 2).sum() / 59 for part in np.split(Z, 2, axis=1)]
+    expected = np.column_stack([fixed, theta[:, :2] * sizes, theta[:, 2]])
+    expected /= expected.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(fsc.variance_explained(fit), expected, rtol=1e-9)
+
+
+def test_the_design_knows_which_component_is_a_slope(cells):
+    """A slope of values ±1 listed first; the covariate of moderated tests is the mean, whatever the treatment does."""
+    cells = cells.assign(side=np.where(np.arange(len(cells)) % 3 < 2, 1.0, -1.0))
+    Y = np.abs(np.random.default_rng(0).normal(size=(len(cells), 5)))
+    design = fsc.Design.of(cells, "~ side", ["(0+side|sam)", "sam"])
+    stats = fsc.summarize(ad.AnnData(Y, obs=cells), design)
+    assert stats.slopes == (True, False)
+    assert stats.select(components=["sam"]).slopes == (False,)
+    assert (stats + stats).slopes == (True, False)
+    np.testing.assert_allclose(mean_expression(stats), Y.mean(axis=0))
+    assert fsc.variance_explained(fsc.lmm(stats)).notna().all(axis=None)
 
 
 @pytest.mark.parametrize(

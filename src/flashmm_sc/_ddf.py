@@ -85,9 +85,9 @@ def inverse_expected(projection: Projection, theta: np.ndarray, factor: Factor) 
 
 
 def capped(df: np.ndarray, theta: np.ndarray, cap: np.ndarray) -> np.ndarray:
-    """Bound df (m × r) by the containment df of the components that a gene has at zero."""
+    """Bound df (m × r) by the containment df of the components that a gene has at zero; they stand for missing ones."""
     bound = np.where(theta[:, :-1, None] == 0, cap, np.inf).min(axis=1)
-    return np.fmin(df, bound) if np.isfinite(bound).any() else df
+    return np.where(np.isinf(bound), df, np.fmin(df, bound))
 
 
 def with_scale(f: np.ndarray, parts: np.ndarray, theta: np.ndarray) -> np.ndarray:

@@ -21,9 +21,9 @@ def lmmtest(
     contrast: Contrasts | None = None,
     index: Selection | None = None,
     alternative: str = "two-sided",
-    ddf: str = "residual",
+    ddf: str | None = None,
     *,
-    lfc: float = 0.0,
+    min_effect: float = 0.0,
     joint: bool = False,
 ) -> pd.DataFrame:
     r"""Test coefficients or combinations of them in every gene.
@@ -39,10 +39,12 @@ def lmmtest(
     alternative
         "two-sided", "less" or "greater".
     ddf
-        "residual" (n - p, as FLASHMM), "satterthwaite" or "kenward-roger" (REML only); no part in a moderated fit.
-    lfc
-        Smallest effect that counts, on the scale of the fitted values: the null hypothesis is \|effect\| <= lfc (or
-        effect <= lfc for "greater", effect >= -lfc for "less"; McCarthy and Smyth, Bioinformatics 2009).
+        "residual" (n - p, as FLASHMM), "satterthwaite" or "kenward-roger" (REML only); by default as in the fit. No part
+        in a moderated fit.
+    min_effect
+        Smallest effect that counts, on the scale of the fitted values: the null hypothesis is \|effect\| <= min_effect
+        (or effect <= min_effect for "greater", effect >= -min_effect for "less"; McCarthy and Smyth, Bioinformatics
+        2009).
     joint
         One F test of everything together instead of t tests.
 
@@ -55,7 +57,7 @@ def lmmtest(
     ------
     ValueError
         For an unknown coefficient or option, a contrast that is zero, contrasts of a joint test that depend on each
-        other, or a negative `lfc`.
+        other, or a negative `min_effect`.
 
     Examples
     --------
@@ -68,12 +70,13 @@ def lmmtest(
     ['sum_coef', 'sum_t', 'sum_p']
     """
     one_of("alternative", alternative, ALTERNATIVES)
+    ddf = fit.ddf if ddf is None else ddf
     check_ddf(ddf, fit.method)
-    if not (np.isfinite(lfc) and lfc >= 0):
-        msg = f"lfc={lfc!r} must be zero or more; alternative= gives the direction."
+    if not (np.isfinite(min_effect) and min_effect >= 0):
+        msg = f"min_effect={min_effect!r} must be zero or more; alternative= gives the direction."
         raise ValueError(msg)
-    if joint and (lfc != 0 or alternative != "two-sided"):
-        msg = "joint=True is an F test, which has neither lfc nor a one-sided alternative."
+    if joint and (min_effect != 0 or alternative != "two-sided"):
+        msg = "joint=True is an F test, which has neither min_effect nor a one-sided alternative."
         raise ValueError(msg)
     if contrast is not None and index is not None:
         msg = "index chooses coefficients and contrast combinations of them; give one of the two."
@@ -87,12 +90,14 @@ def lmmtest(
         if joint:
             msg = "A moderated fit has t tests only; fit without moderate=True for a joint F test."
             raise ValueError(msg)
-        tests = moderated_tests(fit.projection, fit.moderated, L.to_numpy(), alternative=alternative, effect=lfc)
+        tests = moderated_tests(fit.projection, fit.moderated, L.to_numpy(), alternative=alternative, effect=min_effect)
     elif joint:
         check_independent(L.to_numpy(), list(L.columns))
         F = f_tests(fit.projection, fit.estimates, [L.to_numpy()], ddf=ddf)
         return pd.DataFrame({field.name: getattr(F, field.name)[:, 0] for field in fields(F)}, fit.coef.index)
     else:
-        tests = t_tests(fit.projection, fit.estimates, L.to_numpy(), ddf=ddf, alternative=alternative, effect=lfc)
+        tests = t_tests(
+            fit.projection, fit.estimates, L.to_numpy(), ddf=ddf, alternative=alternative, effect=min_effect
+        )
     columns = [f"{name}_{what}" for what in ("coef", "t", "p") for name in L.columns]
     return pd.DataFrame(np.concatenate([tests.coef, tests.t, tests.p], axis=1), fit.coef.index, columns)

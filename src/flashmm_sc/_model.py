@@ -116,6 +116,7 @@ class Model:
             gene_names=gene_names,
             component_names=self.random.names,
             ranef_names=self.random.ranef_names,
+            slopes=self.random.slopes,
         )
 
 

@@ -24,7 +24,7 @@ from flashmm_sc._parallel import for_gene_blocks
 from flashmm_sc._prior import MAX_COMPONENTS, MIN_GENES, MIN_LEVELS, Prior, grid, learn, posterior
 from flashmm_sc._projection import Genes, Projection
 from flashmm_sc._solver import Objective
-from flashmm_sc._summary import SummaryStats, random_intercept
+from flashmm_sc._summary import SummaryStats, column_totals
 from flashmm_sc._tails import quantile, upper_tail
 
 _NEGLIGIBLE = 1e-12
@@ -100,8 +100,8 @@ def moderation(stats: SummaryStats, projection: Projection, fitted: np.ndarray, 
 
 def mean_expression(stats: SummaryStats) -> np.ndarray:
     """Mean of each gene over the cells, from a random intercept; the root mean square where there is none."""
-    part = random_intercept(stats)
-    return np.sqrt(stats.yy / stats.n) if part is None else stats.ZY[part].sum(axis=0) / stats.n
+    totals = column_totals(stats)
+    return np.sqrt(stats.yy / stats.n) if totals is None else totals[2] / stats.n
 
 
 def log_likelihoods(projection: Projection, genes: Genes, gamma: np.ndarray) -> np.ndarray:

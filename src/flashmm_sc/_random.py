@@ -54,6 +54,11 @@ class RandomDesign:
         return tuple(len(levels) for levels in self.levels)
 
     @property
+    def slopes(self) -> list[bool]:
+        """Whether each component is a slope."""
+        return [component.term.slope is not None for component in self.components]
+
+    @property
     def ranef_names(self) -> list[str]:
         """Names of the columns, `component[level]`."""
         return [f"{component.term.name}[{level}]" for component in self.components for level in component.levels]

@@ -195,6 +195,7 @@ def summarize(
         gene_names=list(study.target.var_names[study.kept]),
         component_names=random.names,
         ranef_names=random.ranef_names,
+        slopes=random.slopes,
         origin=design.origin(transform),
     )
 

@@ -23,6 +23,8 @@ def save(stats: SummaryStats, path: Path) -> None:
     adata.uns |= {"format": _FORMAT, "n": stats.n, "d": np.array(stats.d), "origin": stats.origin}
     adata.uns |= {"XX": stats.XX, "ZX": stats.ZX, "ZZ": sp.csr_matrix(stats.ZZ)}
     adata.uns |= {name: np.array(getattr(stats, name), dtype=object) for name in _NAMES}
+    if stats.slopes is not None:
+        adata.uns["slopes"] = np.array(stats.slopes)
     try:
         with appearing_whole(path) as part:
             adata.write_h5ad(part)
@@ -49,6 +51,7 @@ def load(path: Path) -> SummaryStats:
             n=int(stored["n"]),
             d=tuple(stored["d"]),
             gene_names=list(adata.var_names),
+            slopes=stored["slopes"].tolist() if "slopes" in stored else None,
             origin=str(stored["origin"]),
             **{name: [str(text) for text in stored[name]] for name in _NAMES},
         )

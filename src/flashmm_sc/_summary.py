@@ -44,6 +44,9 @@ class SummaryStats:
         Columns of each random component, (q_1, ..., q_K); by default one component.
     coef_names, gene_names, component_names, ranef_names
         Names on the axes; by default taken from DataFrames, else made up.
+    slopes
+        Whether each random component is a slope (its columns hold values of a variable, not indicators), as designs know;
+        None where it isn't known, as for bare arrays.
     origin
         What the columns and values are, e.g. a transform and a shared design; only statistics of one origin add up.
 
@@ -65,6 +68,7 @@ class SummaryStats:
     gene_names: Sequence[str] = ()
     component_names: Sequence[str] = ()
     ranef_names: Sequence[str] = ()
+    slopes: Sequence[bool] | None = None
     origin: str = ""
 
     def __post_init__(self) -> None:
@@ -95,6 +99,13 @@ class SummaryStats:
         if min(d, default=0) < 1 or sum(d) != q:
             msg = f"d={d} should hold the columns of each random component, {q} in total (the rows of ZX)."
             raise ValueError(msg)
+        if self.slopes is not None:
+            set_("slopes", tuple(bool(slope) for slope in self.slopes))
+            if len(self.slopes) != len(d):
+                msg = (
+                    f"slopes={self.slopes} should say of each of the {len(d)} random components whether it is a slope."
+                )
+                raise ValueError(msg)
         if "residual" in self.component_names:
             msg = "A random component is called 'residual', as the residual variance is; give it another name."
             raise ValueError(msg)
@@ -164,6 +175,7 @@ class SummaryStats:
             gene_names=pick(self.gene_names, g),
             component_names=pick(self.component_names, k),
             ranef_names=pick(self.ranef_names, z),
+            slopes=None if self.slopes is None else pick(self.slopes, k),
             origin=self.origin,
         )
 
@@ -253,20 +265,48 @@ def component_slices(d: Sequence[int]) -> list[slice]:
     return [slice(stop - size, stop) for size, stop in zip(d, stops, strict=True)]
 
 
-def random_intercept(stats: SummaryStats) -> slice | None:
-    """Columns of a component that shares out the cells, Z_k 1 = 1, from which sums over all cells can be had.
+def column_totals(stats: SummaryStats) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Sums over all cells of the columns of X, Z and Y, from a random intercept; None where there is none.
 
-    Such a component has Z_k'Z_k diagonal, whole and with trace n. So has a slope of values ±1; of several candidates the
-    one is taken whose column sums 1'Z_k'X are those of a vector nearest to the span of X, where an intercept mostly is.
+    A random intercept shares out the cells, Z_k 1 = 1, so that 1'X = 1'Z_k'X. Where it isn't known which components are
+    slopes, one is taken for an intercept if Z_k'Z_k is diagonal and whole with trace n. So is that of a slope of values ±1:
+    among candidates that give different sums the one is taken whose 1'Z_k'X are those of a vector nearest to the span of
+    X, where an intercept mostly is.
+
+    Raises
+    ------
+    ValueError
+        When it can't be told which component is an intercept.
     """
-    found: list[tuple[float, slice]] = []
-    for part in component_slices(stats.d):
-        counts = stats.ZZ[part, part]
-        size = counts.diagonal()
-        error = (
-            np.abs(size - np.rint(size)).max() + abs(size.sum() - stats.n) + abs(np.abs(counts.data).sum() - size.sum())
+    parts = component_slices(stats.d)
+    if stats.slopes is not None:
+        intercepts = [part for part, slope in zip(parts, stats.slopes, strict=True) if not slope]
+        return _totals(stats, intercepts[0]) if intercepts else None
+    candidates = [part for part in parts if _shares_out(stats, part)]
+    if not candidates:
+        return None
+    found = [_totals(stats, part) for part in candidates]
+    share = np.array([X @ np.linalg.solve(stats.XX, X) for X, _, _ in found]) / stats.n
+    best = found[share.argmax()]
+    apart = [np.abs(X - best[0]) > 1e-8 * np.sqrt(stats.n * stats.XX.diagonal()) for X, _, _ in found]
+    if (np.any(apart, axis=1) & (share > share.max() - 1e-6)).any():
+        names = listed(stats.component_names[parts.index(part)] for part in candidates)
+        msg = (
+            f"Which of {names} is a random intercept can't be told from these sums; say which components are slopes, as in "
+            "dataclasses.replace(stats, slopes=[True, False])."
         )
-        if error < 1e-8 * stats.n:
-            total = stats.ZX[part].sum(axis=0)
-            found.append((float(total @ np.linalg.solve(stats.XX, total)), part))
-    return max(found, key=lambda candidate: candidate[0])[1] if found else None
+        raise ValueError(msg)
+    return best
+
+
+def _totals(stats: SummaryStats, part: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """1'Z_k'X, 1'Z_k'Z and 1'Z_k'Y."""
+    return stats.ZX[part].sum(axis=0), np.asarray(stats.ZZ[part].sum(axis=0)).reshape(-1), stats.ZY[part].sum(axis=0)
+
+
+def _shares_out(stats: SummaryStats, part: slice) -> bool:
+    """Whether Z_k'Z_k is that of indicators of which each cell has one."""
+    counts = stats.ZZ[part, part]
+    size = counts.diagonal()
+    error = np.abs(size - np.rint(size)).max() + abs(size.sum() - stats.n) + abs(np.abs(counts.data).sum() - size.sum())
+    return bool(error < 1e-8 * stats.n)

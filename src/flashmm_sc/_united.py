@@ -12,7 +12,7 @@ from flashmm_sc._summary import SummaryStats, component_slices
 
 def united(a: SummaryStats, b: SummaryStats) -> SummaryStats:
     """Sums over the cells of two sets, see `SummaryStats.__add__`."""
-    for what in ("coef_names", "component_names", "origin"):
+    for what in ("coef_names", "component_names", "slopes", "origin"):
         one, other = getattr(a, what), getattr(b, what)
         if one != other:
             msg = f"These statistics don't add up: their {what} differ, {one!r:.200} and {other!r:.200}."
@@ -38,6 +38,7 @@ def united(a: SummaryStats, b: SummaryStats) -> SummaryStats:
         gene_names=a.gene_names,
         component_names=a.component_names,
         ranef_names=names,
+        slopes=a.slopes,
         origin=a.origin,
     )
 

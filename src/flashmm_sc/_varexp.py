@@ -10,7 +10,7 @@ import pandas as pd
 from flashmm_sc._errors import listed
 from flashmm_sc._lmm import LMMFit
 from flashmm_sc._selection import Selection, positions
-from flashmm_sc._summary import SummaryStats, component_slices, random_intercept
+from flashmm_sc._summary import SummaryStats, column_totals, component_slices
 
 
 def variance_explained(fit: LMMFit, terms: Mapping[str, Selection] | None = None) -> pd.DataFrame:
@@ -32,7 +32,7 @@ def variance_explained(fit: LMMFit, terms: Mapping[str, Selection] | None = None
     Raises
     ------
     ValueError
-        When there is no random intercept, or a term names an unknown coefficient, one that another term has, or the
+        When there is no random intercept, or it can't be told from a slope (arrays only), or a term names an unknown coefficient, one that another term has, or the
         name of something else.
 
     Notes
@@ -52,7 +52,7 @@ def variance_explained(fit: LMMFit, terms: Mapping[str, Selection] | None = None
     ['treatment', 'x3', 'var1', 'residual']
     """
     stats, coef, theta = fit.stats, fit.coef.to_numpy(), np.maximum(fit.theta.to_numpy(), 0.0)
-    total_X, total_Z = _column_totals(stats)
+    total_X, total_Z = _centre(stats)
     XX = stats.XX - np.outer(total_X, total_X) / stats.n
     varies = XX.diagonal() > 1e-11 * stats.XX.diagonal()
     named = _named(terms or {}, stats, varies)
@@ -70,16 +70,16 @@ def variance_explained(fit: LMMFit, terms: Mapping[str, Selection] | None = None
     return pd.DataFrame(parts / parts.sum(axis=1, keepdims=True), fit.coef.index, columns)
 
 
-def _column_totals(stats: SummaryStats) -> tuple[np.ndarray, np.ndarray]:
+def _centre(stats: SummaryStats) -> tuple[np.ndarray, np.ndarray]:
     """1'X and 1'Z, from a random intercept."""
-    part = random_intercept(stats)
-    if part is None:
+    totals = column_totals(stats)
+    if totals is None:
         msg = (
             "variance_explained centres the designs by the column sums of a random intercept, a component with one "
             f"indicator column a level; none of {listed(stats.component_names)} is one. Add one to the model."
         )
         raise ValueError(msg)
-    return stats.ZX[part].sum(axis=0), np.asarray(stats.ZZ[part].sum(axis=0)).reshape(-1)
+    return totals[:2]
 
 
 def _named(terms: Mapping[str, Selection], stats: SummaryStats, varies: np.ndarray) -> dict[str, np.ndarray]:
