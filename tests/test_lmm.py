@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import flashmm_sc as fsc
-from flashmm_sc import _parallel
+from flashmm_sc._base import threads
 
 METHODS = ["REML", "ML"]
 seeds = st.integers(0, 2**20)
@@ -202,7 +202,7 @@ def test_threads_and_blocks_make_no_difference(monkeypatch, n_jobs, block_bytes)
     X, Z, d, Y = dense.example("crossed", m=23)
     Y[:, 5] = 0
     expected = fsc.lmmfit(Y, X, Z, d, nonnegative=True, ddf="satterthwaite")
-    monkeypatch.setattr(_parallel, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(threads, "BLOCK_BYTES", block_bytes)
     fit = fsc.lmmfit(Y, X, Z, d, nonnegative=True, ddf="satterthwaite", n_jobs=n_jobs)
     for name in ("coef", "se", "df", "p", "theta", "grad"):
         np.testing.assert_allclose(getattr(fit, name), getattr(expected, name), rtol=1e-9, atol=1e-9)
@@ -217,7 +217,7 @@ def test_blocks_of_genes_are_fitted_apart(monkeypatch):
     monkeypatch.setattr(
         fsc._lmm.Genes, "of", lambda p, s, part: sizes.append(part.stop - part.start) or genes_of(p, s, part)
     )
-    monkeypatch.setattr(_parallel, "BLOCK_BYTES", 2**14)
+    monkeypatch.setattr(threads, "BLOCK_BYTES", 2**14)
     X, Z, d, Y = dense.example("crossed", m=23)
     fsc.lmmfit(Y, X, Z, d, n_jobs=1)
     assert sum(sizes) == 23

@@ -28,8 +28,8 @@ __all__ = [
 # Names are imported at first use, since what they need takes seconds to import. Type checkers and editors read this.
 if TYPE_CHECKING:
     from flashmm_sc import datasets, get, pl, tl
+    from flashmm_sc._base.errors import FlashmmWarning
     from flashmm_sc._contrasts import contrast_matrix
-    from flashmm_sc._errors import FlashmmWarning
     from flashmm_sc._lmm import LMMFit, lmm, lmmfit
     from flashmm_sc._lmmtest import lmmtest
     from flashmm_sc._lrt import lrt
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 else:  # hidden from type checkers, which would take any name to exist
     _MODULES = {
         "Design": "_shared",
-        "FlashmmWarning": "_errors",
+        "FlashmmWarning": "_base.errors",
         "LMMFit": "_lmm",
         "SummaryStats": "_summary",
         "contrast_matrix": "_contrasts",

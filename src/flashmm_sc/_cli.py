@@ -130,7 +130,7 @@ def _named(text: str) -> tuple[str, str]:
 
 def _plain_warnings() -> None:
     """Show the package's own warnings as plain text, others not at all."""
-    from flashmm_sc._errors import FlashmmWarning
+    from flashmm_sc._base.errors import FlashmmWarning
 
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
         print(f"flashmm-sc: warning: {message}", file=sys.stderr)

@@ -10,7 +10,7 @@ from typing import Any, NoReturn, TypeAlias
 import numpy as np
 import pandas as pd
 
-from flashmm_sc._errors import did_you_mean, listed
+from flashmm_sc._base.errors import did_you_mean, listed
 
 Contrasts: TypeAlias = str | Sequence[Any] | Mapping[str, Any] | pd.DataFrame | np.ndarray
 

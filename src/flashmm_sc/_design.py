@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from flashmm_sc._base.errors import listed
+from flashmm_sc._base.rank import dependencies, describe_dependency
 from flashmm_sc._encoding import Encoding, words
-from flashmm_sc._errors import listed
 from flashmm_sc._formula import factor_names, parse_formula, used_columns
 from flashmm_sc._obs import as_factor, complete_column, repeated
-from flashmm_sc._rank import dependencies, describe_dependency
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -17,6 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import betainc
 
+from flashmm_sc._base.errors import listed
+from flashmm_sc._base.rank import aliased_columns
+from flashmm_sc._base.threads import for_gene_blocks
 from flashmm_sc._ddf import (
     Combinations,
     capped,
@@ -25,11 +28,8 @@ from flashmm_sc._ddf import (
     satterthwaite,
     with_scale,
 )
-from flashmm_sc._errors import listed
 from flashmm_sc._inference import Estimates
-from flashmm_sc._parallel import for_gene_blocks
 from flashmm_sc._projection import Projection
-from flashmm_sc._rank import aliased_columns
 from flashmm_sc._structure import Factor
 
 

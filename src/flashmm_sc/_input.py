@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from anndata import AnnData
 
+from flashmm_sc._base.errors import FlashmmWarning, did_you_mean, listed
 from flashmm_sc._blocks import blocks
-from flashmm_sc._errors import FlashmmWarning, did_you_mean, listed
 from flashmm_sc._obs import repeated
 
 

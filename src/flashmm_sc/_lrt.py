@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import chi2
 
-from flashmm_sc._errors import listed
+from flashmm_sc._base.errors import listed
 from flashmm_sc._lmm import LMMFit
 from flashmm_sc._projection import Projection
 from flashmm_sc._summary import SummaryStats, component_slices

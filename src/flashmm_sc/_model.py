@@ -11,8 +11,8 @@ import pandas as pd
 import scipy.sparse as sp
 
 from flashmm_sc._accumulate import Sums
+from flashmm_sc._base.errors import FlashmmWarning, listed
 from flashmm_sc._design import FixedDesign, check_full_rank, fixed_design
-from flashmm_sc._errors import FlashmmWarning, listed
 from flashmm_sc._obs import as_factor, complete_column, repeated
 from flashmm_sc._projection import Projection
 from flashmm_sc._random import RandomDesign, random_design

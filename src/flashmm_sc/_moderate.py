@@ -17,10 +17,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from flashmm_sc._base.errors import FlashmmWarning
+from flashmm_sc._base.threads import for_gene_blocks
 from flashmm_sc._ddf import Combinations
-from flashmm_sc._errors import FlashmmWarning
 from flashmm_sc._inference import Intervals, TTests
-from flashmm_sc._parallel import for_gene_blocks
 from flashmm_sc._prior import MAX_COMPONENTS, MIN_GENES, MIN_LEVELS, Prior, grid, learn, posterior
 from flashmm_sc._projection import Genes, Projection
 from flashmm_sc._solver import Objective

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from flashmm_sc._errors import did_you_mean
+from flashmm_sc._base.errors import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import xlogy
 
-from flashmm_sc._parallel import one_blas_thread
+from flashmm_sc._base.threads import one_blas_thread
 from flashmm_sc._projection import Projection
 
 N_BINS = 6

@@ -10,8 +10,8 @@ from typing import cast
 import numpy as np
 import scipy.sparse as sp
 
-from flashmm_sc._errors import listed
-from flashmm_sc._rank import aliased_columns
+from flashmm_sc._base.errors import listed
+from flashmm_sc._base.rank import aliased_columns
 from flashmm_sc._sparse import Sparse
 from flashmm_sc._structure import Shared, Structure
 from flashmm_sc._summary import SummaryStats, component_slices

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from flashmm_sc._errors import listed
+from flashmm_sc._base.errors import listed
 from flashmm_sc._obs import as_factor, complete_column, repeated
 from flashmm_sc._random_terms import RandomTerm, parse_random
 

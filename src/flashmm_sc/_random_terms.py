@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
-from flashmm_sc._errors import listed
+from flashmm_sc._base.errors import listed
 from flashmm_sc._obs import check_columns, repeated
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ import pandas as pd
 import scipy.sparse as sp
 
 from flashmm_sc._accumulate import accumulate
+from flashmm_sc._base.errors import listed, one_of
 from flashmm_sc._design import FixedDesign, fixed_design
 from flashmm_sc._design_file import from_json, to_json
-from flashmm_sc._errors import listed, one_of
 from flashmm_sc._h5ad import appearing_whole
 from flashmm_sc._kernel import TRANSFORMS
 from flashmm_sc._model import CellDesign

@@ -30,8 +30,8 @@ import scipy.sparse as sp
 from scipy.sparse.linalg import splu
 
 from flashmm_sc import _sparse_kernel as kernel
-from flashmm_sc._errors import listed
-from flashmm_sc._parallel import BLOCK_BYTES
+from flashmm_sc._base.errors import listed
+from flashmm_sc._base.threads import BLOCK_BYTES
 from flashmm_sc._sparse_kernel import LANES
 from flashmm_sc._sparse_table import POINTS, Table
 from flashmm_sc._summary import component_slices

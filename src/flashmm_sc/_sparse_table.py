@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flashmm_sc._parallel import for_gene_blocks
+from flashmm_sc._base.threads import for_gene_blocks
 
 if TYPE_CHECKING:
     from flashmm_sc._sparse import Sparse

@@ -15,7 +15,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 from scipy.stats import false_discovery_control
 
-from flashmm_sc._errors import did_you_mean
+from flashmm_sc._base.errors import did_you_mean
 from flashmm_sc._estimate import MASKED, STATUS
 from flashmm_sc._inference import Estimates, TTests
 from flashmm_sc._lmm import LMMFit

@@ -18,8 +18,8 @@ from functools import cached_property
 
 import numpy as np
 
+from flashmm_sc._base.threads import one_blas_thread
 from flashmm_sc._elimination import invert_signed
-from flashmm_sc._parallel import one_blas_thread
 from flashmm_sc._spectrum import Products, Resolvent, Spectrum
 
 _LARGE = 1000

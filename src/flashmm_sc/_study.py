@@ -15,7 +15,7 @@ from anndata import AnnData
 from pandas.api.types import union_categoricals
 
 from flashmm_sc._accumulate import Part
-from flashmm_sc._errors import listed
+from flashmm_sc._base.errors import listed
 from flashmm_sc._formula import parse_formula, used_columns
 from flashmm_sc._h5ad import streamed
 from flashmm_sc._input import Expression, check_anndata, find_expression, gene_mask, log_base

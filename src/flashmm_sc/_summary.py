@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from flashmm_sc._errors import listed
-from flashmm_sc._selection import Selection, positions
+from flashmm_sc._base.errors import listed
+from flashmm_sc._base.selection import Selection, positions
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 from formulaic.parser.types import Factor
 
+from flashmm_sc._base.rank import aliased_columns
 from flashmm_sc._design import FixedDesign
 from flashmm_sc._encoding import Encoding
 from flashmm_sc._formula import factor_names, parse_formula
-from flashmm_sc._rank import aliased_columns
 
 _ENOUGH = 20_000
 """Cells from which hypotheses are got, more if some columns are zero in these."""

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from flashmm_sc._errors import listed
+from flashmm_sc._base.errors import listed
 from flashmm_sc._summary import SummaryStats, component_slices
 
 

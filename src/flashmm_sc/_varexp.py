@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from flashmm_sc._errors import listed
+from flashmm_sc._base.errors import listed
+from flashmm_sc._base.selection import Selection, positions
 from flashmm_sc._lmm import LMMFit
-from flashmm_sc._selection import Selection, positions
 from flashmm_sc._summary import SummaryStats, column_totals, component_slices
 
 

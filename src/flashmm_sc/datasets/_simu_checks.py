@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flashmm_sc._errors import one_of
+from flashmm_sc._base.errors import one_of
 
 if TYPE_CHECKING:
     from os import PathLike

@@ -15,8 +15,8 @@ import pandas as pd
 import scipy.sparse as sp
 from tqdm import tqdm
 
+from flashmm_sc._base.threads import n_threads
 from flashmm_sc._h5ad import appearing_whole
-from flashmm_sc._parallel import n_threads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

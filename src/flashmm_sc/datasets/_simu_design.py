@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 import pandas as pd
 
-from flashmm_sc._errors import did_you_mean, listed
+from flashmm_sc._base.errors import did_you_mean, listed
 
 FACTORS = ("sam", "cls", "trt")
 PerCluster: TypeAlias = Mapping[str, float] | Sequence[float] | np.ndarray | pd.Series

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import anndata as ad
 import numpy as np
 
-from flashmm_sc._errors import did_you_mean, listed
+from flashmm_sc._base.errors import did_you_mean, listed
 from flashmm_sc.datasets._simu_checks import check_effects, check_sizes, h5ad_path
 from flashmm_sc.datasets._simu_counts import count_model, counts_in_memory, counts_on_disk
 from flashmm_sc.datasets._simu_design import de_genes_per_cluster, given_cells, random_cells, resampled, with_effects

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from flashmm_sc._errors import did_you_mean
+from flashmm_sc._base.errors import did_you_mean
 
 
 def selected(argument: str, values: str | Sequence[str] | None, known: Sequence[str], key: str) -> list[str] | None:

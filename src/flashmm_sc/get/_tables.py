@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from flashmm_sc._errors import FlashmmWarning
+from flashmm_sc._base.errors import FlashmmWarning
 from flashmm_sc._store import read_result, strings
 from flashmm_sc.get._columns import selected
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flashmm_sc._errors import did_you_mean, listed
+from flashmm_sc._base.errors import did_you_mean, listed
 from flashmm_sc._store import read_models
 
 if TYPE_CHECKING:

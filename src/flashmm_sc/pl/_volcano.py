@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from flashmm_sc._errors import FlashmmWarning, did_you_mean, listed
+from flashmm_sc._base.errors import FlashmmWarning, did_you_mean, listed
 from flashmm_sc.get import lmm_de_df
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ import warnings
 
 import pandas as pd
 
+from flashmm_sc._base.errors import FlashmmWarning, listed
 from flashmm_sc._design import FixedDesign
-from flashmm_sc._errors import FlashmmWarning, listed
 from flashmm_sc._obs import as_factor
 from flashmm_sc._random_terms import RandomTerm
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from anndata import AnnData
 
-from flashmm_sc._errors import one_of
+from flashmm_sc._base.errors import one_of
 from flashmm_sc._estimate import with_df
 from flashmm_sc._ftests import f_tests
 from flashmm_sc._inference import check_ddf

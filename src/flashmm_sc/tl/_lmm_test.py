@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from flashmm_sc._base.errors import FlashmmWarning, one_of
 from flashmm_sc._contrasts import Contrasts, contrast_matrix
-from flashmm_sc._errors import FlashmmWarning, one_of
 from flashmm_sc._estimate import with_df
 from flashmm_sc._ftests import FTests, check_independent, f_tests
 from flashmm_sc._inference import ALTERNATIVES, TTests, check_ddf, t_tests, with_intervals

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from flashmm_sc._selection import positions
+from flashmm_sc._base.selection import positions
 
 NAMES = ["cls[B]", "cls[NK]", "trt", "0"]
 

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from flashmm_sc._errors import did_you_mean, listed
+from flashmm_sc._base.errors import did_you_mean, listed
 
 Selection: TypeAlias = str | int | Iterable[str | int]
 

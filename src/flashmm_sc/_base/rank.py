@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flashmm_sc._errors import listed
+from flashmm_sc._base.errors import listed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
