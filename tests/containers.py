@@ -13,7 +13,7 @@ import pandas as pd
 import scipy.sparse as sp
 import zarr
 
-from flashmm_sc._rows import Encoder, Rows
+from flashmm_sc._design.rows import Encoder, Rows
 
 DTYPES = ("bool", "uint8", "int32", "int64", "float32", "float64")
 

@@ -19,7 +19,7 @@ from flashmm_sc import _accumulate
 from flashmm_sc._accumulate import Part
 from flashmm_sc._accumulate import accumulate as accumulate_parts
 from flashmm_sc._blocks import Block
-from flashmm_sc._rows import Rows
+from flashmm_sc._design.rows import Rows
 
 IN_LOG = {None: lambda x: x, "log1p": np.log1p, "log2p1": lambda x: np.log1p(x) / np.log(2)}
 

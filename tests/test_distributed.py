@@ -21,7 +21,7 @@ from test_study import assert_equal_results, run
 import flashmm_sc as fsc
 from flashmm_sc import _distributed
 from flashmm_sc._accumulate import Part, accumulate
-from flashmm_sc._rows import Rows
+from flashmm_sc._design.rows import Rows
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:anndata", "ignore::UserWarning:contextlib")
 

@@ -6,9 +6,9 @@ import pytest
 import reference_data as rd
 
 import flashmm_sc as fsc
+from flashmm_sc._design.type3 import type3
 from flashmm_sc._ftests import check_independent, f_tests
 from flashmm_sc._model import Model
-from flashmm_sc._terms import type3
 
 
 def fitted(fixed: str, random: object, genes: list[str]) -> tuple[fsc.LMMFit, Model]:

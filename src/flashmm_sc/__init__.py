@@ -30,16 +30,16 @@ if TYPE_CHECKING:
     from flashmm_sc import datasets, get, pl, tl
     from flashmm_sc._base.errors import FlashmmWarning
     from flashmm_sc._contrasts import contrast_matrix
+    from flashmm_sc._design.shared import Design, summarize
     from flashmm_sc._lmm import LMMFit, lmm, lmmfit
     from flashmm_sc._lmmtest import lmmtest
     from flashmm_sc._lrt import lrt
-    from flashmm_sc._shared import Design, summarize
     from flashmm_sc._sslmm import sslmm
     from flashmm_sc._summary import SummaryStats
     from flashmm_sc._varexp import variance_explained
 else:  # hidden from type checkers, which would take any name to exist
     _MODULES = {
-        "Design": "_shared",
+        "Design": "_design.shared",
         "FlashmmWarning": "_base.errors",
         "LMMFit": "_lmm",
         "SummaryStats": "_summary",
@@ -49,7 +49,7 @@ else:  # hidden from type checkers, which would take any name to exist
         "lmmtest": "_lmmtest",
         "lrt": "_lrt",
         "sslmm": "_sslmm",
-        "summarize": "_shared",
+        "summarize": "_design.shared",
         "variance_explained": "_varexp",
     }
 

@@ -14,8 +14,8 @@ from tqdm import tqdm
 
 from flashmm_sc._base.threads import n_threads
 from flashmm_sc._blocks import BLOCK_BYTES, Block, blocks, is_lazy, read_ahead
+from flashmm_sc._design.rows import Rows
 from flashmm_sc._kernel import TRANSFORMS, add_columns, add_rows, log_table
-from flashmm_sc._rows import Rows
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from anndata import AnnData
 
 from flashmm_sc._base.errors import FlashmmWarning, did_you_mean, listed
 from flashmm_sc._blocks import blocks
-from flashmm_sc._obs import repeated
+from flashmm_sc._design.columns import repeated
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,13 +12,13 @@ import scipy.sparse as sp
 
 from flashmm_sc._accumulate import Sums
 from flashmm_sc._base.errors import FlashmmWarning, listed
-from flashmm_sc._design import FixedDesign, check_full_rank, fixed_design
-from flashmm_sc._obs import as_factor, complete_column, repeated
+from flashmm_sc._design.columns import as_factor, complete_column, repeated
+from flashmm_sc._design.fixed import FixedDesign, check_full_rank, fixed_design
+from flashmm_sc._design.random import RandomDesign, random_design
+from flashmm_sc._design.rows import Encoder, Rows
+from flashmm_sc._design.type3 import type3
 from flashmm_sc._projection import Projection
-from flashmm_sc._random import RandomDesign, random_design
-from flashmm_sc._rows import Encoder, Rows
 from flashmm_sc._summary import SummaryStats
-from flashmm_sc._terms import type3
 
 
 @dataclass(frozen=True, eq=False)

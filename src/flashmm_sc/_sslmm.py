@@ -10,7 +10,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from flashmm_sc._accumulate import Part, accumulate
-from flashmm_sc._rows import Rows
+from flashmm_sc._design.rows import Rows
 from flashmm_sc._summary import SummaryStats
 
 

@@ -8,9 +8,9 @@ import warnings
 import pandas as pd
 
 from flashmm_sc._base.errors import FlashmmWarning, listed
-from flashmm_sc._design import FixedDesign
-from flashmm_sc._obs import as_factor
-from flashmm_sc._random_terms import RandomTerm
+from flashmm_sc._design.columns import as_factor
+from flashmm_sc._design.fixed import FixedDesign
+from flashmm_sc._design.random_terms import RandomTerm
 
 logger = logging.getLogger("flashmm_sc")
 

@@ -26,7 +26,7 @@ from flashmm_sc.tl._advice import advise
 from flashmm_sc.tl._lmm_test import in_groups, lmm_test
 
 if TYPE_CHECKING:
-    from flashmm_sc._random_terms import Random
+    from flashmm_sc._design.random_terms import Random
 
 
 def lmm_de(

@@ -16,21 +16,21 @@ import scipy.sparse as sp
 
 from flashmm_sc._accumulate import accumulate
 from flashmm_sc._base.errors import listed, one_of
-from flashmm_sc._design import FixedDesign, fixed_design
-from flashmm_sc._design_file import from_json, to_json
+from flashmm_sc._design.columns import as_factor, complete_column
+from flashmm_sc._design.file import from_json, to_json
+from flashmm_sc._design.fixed import FixedDesign, fixed_design
+from flashmm_sc._design.random import Component, RandomDesign
+from flashmm_sc._design.random_terms import RandomTerm, parse_random
 from flashmm_sc._h5ad import appearing_whole
 from flashmm_sc._kernel import TRANSFORMS
 from flashmm_sc._model import CellDesign
-from flashmm_sc._obs import as_factor, complete_column
-from flashmm_sc._random import Component, RandomDesign
-from flashmm_sc._random_terms import RandomTerm, parse_random
 from flashmm_sc._study import Source, in_memory, needed_columns, study_of
 from flashmm_sc._summary import SummaryStats
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from flashmm_sc._random_terms import Random
+    from flashmm_sc._design.random_terms import Random
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ import pytest
 from formulaic import model_matrix
 
 import flashmm_sc as fsc
-from flashmm_sc._design import fixed_design
+from flashmm_sc._design.fixed import fixed_design
 
 N = 240
 

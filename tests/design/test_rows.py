@@ -9,10 +9,11 @@ from containers import CONTAINERS, grouped_rows, stored
 from test_study import assert_equal_results, run
 
 import flashmm_sc as fsc
-from flashmm_sc import _accumulate, _rows
+from flashmm_sc import _accumulate
 from flashmm_sc._blocks import blocks
+from flashmm_sc._design.fixed import rows
+from flashmm_sc._design.rows import Encoder, Rows
 from flashmm_sc._model import build_models
-from flashmm_sc._rows import Encoder, Rows
 
 CHUNK = 32
 
@@ -20,7 +21,7 @@ CHUNK = 32
 @pytest.fixture
 def encoded(monkeypatch):
     """Cells per call of the encoder, in chunks that are small."""
-    monkeypatch.setattr(_rows, "CHUNK", CHUNK)
+    monkeypatch.setattr(rows, "CHUNK", CHUNK)
     sizes = []
     call = Encoder.__call__
     monkeypatch.setattr(Encoder, "__call__", lambda self, piece: sizes.append(piece.n) or call(self, piece))
@@ -84,7 +85,7 @@ OPTIONS = [
 def test_results_do_not_depend_on_chunks(adata, options, kind, monkeypatch, small_blocks):
     adata.X = kind(adata.X.toarray())
     expected = run(adata, copy=True, **options)
-    monkeypatch.setattr(_rows, "CHUNK", 32)
+    monkeypatch.setattr(rows, "CHUNK", 32)
     assert_equal_results(run(adata, copy=True, **options), expected)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 from flashmm_sc._base.errors import listed
-from flashmm_sc._obs import check_columns, repeated
+from flashmm_sc._design.columns import check_columns, repeated
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -7,9 +7,9 @@ import pandas as pd
 from formulaic.parser.types import Factor
 
 from flashmm_sc._base.rank import aliased_columns
-from flashmm_sc._design import FixedDesign
-from flashmm_sc._encoding import Encoding
-from flashmm_sc._formula import factor_names, parse_formula
+from flashmm_sc._design.encoding import Encoding
+from flashmm_sc._design.fixed import FixedDesign
+from flashmm_sc._design.formula import factor_names, parse_formula
 
 _ENOUGH = 20_000
 """Cells from which hypotheses are got, more if some columns are zero in these."""

@@ -11,13 +11,13 @@ import pandas as pd
 import scipy.sparse as sp
 
 from flashmm_sc._base.errors import listed
-from flashmm_sc._obs import as_factor, complete_column, repeated
-from flashmm_sc._random_terms import RandomTerm, parse_random
+from flashmm_sc._design.columns import as_factor, complete_column, repeated
+from flashmm_sc._design.random_terms import RandomTerm, parse_random
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from flashmm_sc._random_terms import Random
+    from flashmm_sc._design.random_terms import Random
 
 
 @dataclass(frozen=True)

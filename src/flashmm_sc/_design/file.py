@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 from formulaic.parser.types import Factor
 
-from flashmm_sc._design import FixedDesign
-from flashmm_sc._encoding import Encoding
-from flashmm_sc._formula import parse_formula
-from flashmm_sc._random_terms import RandomTerm
+from flashmm_sc._design.encoding import Encoding
+from flashmm_sc._design.fixed import FixedDesign
+from flashmm_sc._design.formula import parse_formula
+from flashmm_sc._design.random_terms import RandomTerm
 
 _FORMAT = "flashmm-sc design 1"
 

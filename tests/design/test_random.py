@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flashmm_sc._random import random_design
-from flashmm_sc._random_terms import RandomTerm, parse_random
+from flashmm_sc._design.random import random_design
+from flashmm_sc._design.random_terms import RandomTerm, parse_random
 
 COLUMNS = ["sam", "cls", "batch", "x", "z", "donor id", "a/b", "a:b", "w+1", "sample-id"]
 SAM, BATCH, SAM_CLS = (

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from flashmm_sc._base.rank import aliased_columns, dependencies
-from flashmm_sc._design import check_full_rank, fixed_design
+from flashmm_sc._design.fixed import check_full_rank, fixed_design
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from formulaic.errors import FormulaicError
 from formulaic.parser.types import Factor
 from formulaic.transforms import TRANSFORMS
 
-from flashmm_sc._obs import check_columns
+from flashmm_sc._design.columns import check_columns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

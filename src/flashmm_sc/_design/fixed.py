@@ -11,9 +11,9 @@ import scipy.sparse as sp
 
 from flashmm_sc._base.errors import listed
 from flashmm_sc._base.rank import dependencies, describe_dependency
-from flashmm_sc._encoding import Encoding, words
-from flashmm_sc._formula import factor_names, parse_formula, used_columns
-from flashmm_sc._obs import as_factor, complete_column, repeated
+from flashmm_sc._design.columns import as_factor, complete_column, repeated
+from flashmm_sc._design.encoding import Encoding, words
+from flashmm_sc._design.formula import factor_names, parse_formula, used_columns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -15,7 +15,7 @@ import scipy.sparse as sp
 from formulaic import model_matrix
 
 import flashmm_sc as fsc
-from flashmm_sc._design import fixed_design
+from flashmm_sc._design.fixed import fixed_design
 
 FORMULAS = [
     "~ 0 + cls + cls:trt",
@@ -236,7 +236,7 @@ def test_parts_with_other_designs_or_transforms_do_not_add_up(adata):
 def test_the_version_that_made_them_is_no_reason_against_adding(adata, monkeypatch):
     design = fsc.Design.of(adata.obs, "~ trt", "sam")
     one = summarize(adata[:80], design)
-    monkeypatch.setattr("flashmm_sc._design_file.version", lambda _: "99")
+    monkeypatch.setattr("flashmm_sc._design.file.version", lambda _: "99")
     assert_same_sums(one + summarize(adata[80:], design), summarize(adata, design))
 
 

@@ -6,9 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flashmm_sc import _terms
-from flashmm_sc._design import fixed_design
-from flashmm_sc._terms import type3
+from flashmm_sc._design.fixed import fixed_design, type3
+from flashmm_sc._design.type3 import type3
 
 FORMULAS = [
     "~ cls*trt",
@@ -39,7 +38,7 @@ def test_some_cells_suffice(obs, formula, enough, monkeypatch):
     """More are taken if a column is zero in the first."""
     design = fixed_design(formula, obs)
     expected = type3(design, obs)
-    monkeypatch.setattr(_terms, "_ENOUGH", enough)
+    monkeypatch.setattr(type3, "_ENOUGH", enough)
     found = type3(design, obs)
     assert list(found) == list(expected) == [term for term in design.terms if term != "Intercept"]
     for term, L in expected.items():
