@@ -27,7 +27,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 import flashmm_sc as fsc
-from flashmm_sc._blocks import BLOCK_BYTES, blocks
+from flashmm_sc._stream.blocks import BLOCK_BYTES, blocks
 
 RESULTS = Path(__file__).parent / "results" / "stream.csv"
 MODEL = {"fixed": "~ 0 + cls + cls:trt", "random": "donor", "transform": "log1p"}

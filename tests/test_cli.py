@@ -19,9 +19,9 @@ import flashmm_sc as fsc
 from flashmm_sc import _h5ad
 from flashmm_sc._cli import main
 from flashmm_sc._ddf import DDF
-from flashmm_sc._kernel import TRANSFORMS
 from flashmm_sc._lmm import METHODS
 from flashmm_sc._store import CORRECTIONS
+from flashmm_sc._stream.kernel import TRANSFORMS
 
 MODEL = ["--fixed", "~ 0 + cls + cls:trt", "--random", "sam"]
 LOGGED = [*MODEL, "--transform", "log1p"]

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from flashmm_sc import FlashmmWarning
-from flashmm_sc._accumulate import Part, Sums, accumulate
 from flashmm_sc._design.rows import Rows
 from flashmm_sc._model import build_models
+from flashmm_sc._stream.accumulate import Part, Sums, accumulate
 
 FIXED, RANDOM = "~ trt + score", "sam + batch"
 

@@ -74,9 +74,9 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
 def _add_de_options(de: argparse.ArgumentParser) -> None:
     """Options are the arguments of `tl.lmm_de`; one that isn't given has its default there."""
     from flashmm_sc._ddf import DDF
-    from flashmm_sc._kernel import TRANSFORMS
     from flashmm_sc._lmm import METHODS
     from flashmm_sc._store import CORRECTIONS
+    from flashmm_sc._stream.kernel import TRANSFORMS
 
     de.set_defaults(run=_de)
     de.argument_default = argparse.SUPPRESS

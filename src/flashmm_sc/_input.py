@@ -12,8 +12,8 @@ import numpy as np
 from anndata import AnnData
 
 from flashmm_sc._base.errors import FlashmmWarning, did_you_mean, listed
-from flashmm_sc._blocks import blocks
 from flashmm_sc._design.columns import repeated
+from flashmm_sc._stream.blocks import blocks
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from flashmm_sc._accumulate import Sums
 from flashmm_sc._base.errors import FlashmmWarning, listed
 from flashmm_sc._design.columns import as_factor, complete_column, repeated
 from flashmm_sc._design.fixed import FixedDesign, check_full_rank, fixed_design
@@ -18,6 +17,7 @@ from flashmm_sc._design.random import RandomDesign, random_design
 from flashmm_sc._design.rows import Encoder, Rows
 from flashmm_sc._design.type3 import type3
 from flashmm_sc._projection import Projection
+from flashmm_sc._stream.accumulate import Sums
 from flashmm_sc._summary import SummaryStats
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from flashmm_sc._accumulate import Part, accumulate
 from flashmm_sc._design.rows import Rows
+from flashmm_sc._stream.accumulate import Part, accumulate
 from flashmm_sc._summary import SummaryStats
 
 

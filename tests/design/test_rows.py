@@ -9,11 +9,11 @@ from containers import CONTAINERS, grouped_rows, stored
 from test_study import assert_equal_results, run
 
 import flashmm_sc as fsc
-from flashmm_sc import _accumulate
-from flashmm_sc._blocks import blocks
 from flashmm_sc._design.fixed import rows
 from flashmm_sc._design.rows import Encoder, Rows
 from flashmm_sc._model import build_models
+from flashmm_sc._stream import accumulate
+from flashmm_sc._stream.blocks import blocks
 
 CHUNK = 32
 
@@ -31,7 +31,7 @@ def encoded(monkeypatch):
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Blocks of a few cells, or of a few genes, that don't end where chunks do."""
-    monkeypatch.setattr(_accumulate, "blocks", lambda X, block_bytes, threads: blocks(X, 1000, threads))
+    monkeypatch.setattr(accumulate, "blocks", lambda X, block_bytes, threads: blocks(X, 1000, threads))
 
 
 @pytest.fixture(scope="module")

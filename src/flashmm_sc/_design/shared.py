@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import scipy.sparse as sp
 
-from flashmm_sc._accumulate import accumulate
 from flashmm_sc._base.errors import listed, one_of
 from flashmm_sc._design.columns import as_factor, complete_column
 from flashmm_sc._design.file import from_json, to_json
@@ -22,8 +21,9 @@ from flashmm_sc._design.fixed import FixedDesign, fixed_design
 from flashmm_sc._design.random import Component, RandomDesign
 from flashmm_sc._design.random_terms import RandomTerm, parse_random
 from flashmm_sc._h5ad import appearing_whole
-from flashmm_sc._kernel import TRANSFORMS
 from flashmm_sc._model import CellDesign
+from flashmm_sc._stream.accumulate import accumulate
+from flashmm_sc._stream.kernel import TRANSFORMS
 from flashmm_sc._study import Source, in_memory, needed_columns, study_of
 from flashmm_sc._summary import SummaryStats
 

@@ -9,7 +9,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from flashmm_sc._blocks import blocks
+from flashmm_sc._stream.blocks import blocks
 from flashmm_sc.datasets._simu_design import check_same_cells, numbered
 
 logger = logging.getLogger("flashmm_sc")

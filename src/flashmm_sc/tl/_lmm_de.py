@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from anndata import AnnData
 
-from flashmm_sc._accumulate import accumulate
 from flashmm_sc._base.errors import one_of
 from flashmm_sc._base.threads import n_threads
 from flashmm_sc._contrasts import Contrasts
 from flashmm_sc._estimate import Options
 from flashmm_sc._inference import check_ddf
-from flashmm_sc._kernel import TRANSFORMS
 from flashmm_sc._lmm import METHODS, fit
 from flashmm_sc._model import build_models
 from flashmm_sc._moderate import check_moderate
 from flashmm_sc._store import CORRECTIONS, check_key, remove, write_fits
+from flashmm_sc._stream.accumulate import accumulate
+from flashmm_sc._stream.kernel import TRANSFORMS
 from flashmm_sc._study import Source, Study, needed_columns, study_of
 from flashmm_sc.tl._advice import advise
 from flashmm_sc.tl._lmm_test import in_groups, lmm_test

@@ -195,10 +195,10 @@ def test_a_file_that_another_process_writes_is_refused_by_name(adata, tmp_path, 
 @pytest.mark.parametrize("kind", [sp.csr_matrix, sp.csc_matrix, np.asarray], ids=["csr", "csc", "dense"])
 @pytest.mark.parametrize("compression", COMPRESSIONS)
 def test_a_bad_value_in_a_late_block_is_named(large, tmp_path, kind, compression, monkeypatch):
-    from flashmm_sc import _accumulate
-    from flashmm_sc._blocks import blocks
+    from flashmm_sc._stream import accumulate
+    from flashmm_sc._stream.blocks import blocks
 
-    monkeypatch.setattr(_accumulate, "blocks", lambda X, block_bytes, threads: blocks(X, 20_000, threads))
+    monkeypatch.setattr(accumulate, "blocks", lambda X, block_bytes, threads: blocks(X, 20_000, threads))
     values = large.X.toarray()
     values[158, 1998] = np.nan
     backed = ad.read_h5ad(written(ad.AnnData(kind(values), large.obs), tmp_path / "a.h5ad", compression), backed="r")

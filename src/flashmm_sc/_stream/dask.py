@@ -17,9 +17,9 @@ import numpy as np
 import scipy.sparse as sp
 from dask.callbacks import Callback
 
-from flashmm_sc._accumulate import Part, Sums, add_block
-from flashmm_sc._blocks import chunk_blocks, lazy_chunks
 from flashmm_sc._design.rows import Encoder, Piece, Rows
+from flashmm_sc._stream.accumulate import Part, Sums, add_block
+from flashmm_sc._stream.blocks import chunk_blocks, lazy_chunks
 
 _TASK_BYTES = 2**26
 _TASKS = 16

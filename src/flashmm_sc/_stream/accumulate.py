@@ -13,9 +13,9 @@ import scipy.sparse as sp
 from tqdm import tqdm
 
 from flashmm_sc._base.threads import n_threads
-from flashmm_sc._blocks import BLOCK_BYTES, Block, blocks, is_lazy, read_ahead
 from flashmm_sc._design.rows import Rows
-from flashmm_sc._kernel import TRANSFORMS, add_columns, add_rows, log_table
+from flashmm_sc._stream.blocks import BLOCK_BYTES, Block, blocks, is_lazy, read_ahead
+from flashmm_sc._stream.kernel import TRANSFORMS, add_columns, add_rows, log_table
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +103,7 @@ def accumulate(
         for part in parts:
             try:
                 if is_lazy(part.X):
-                    from flashmm_sc._distributed import add_lazy  # dask is optional
+                    from flashmm_sc._stream.dask import add_lazy  # dask is optional
 
                     add_lazy(part, rows, transform, sums, bar.update)
                     bar.update(part.start + part.X.shape[0] - bar.n)

@@ -18,7 +18,7 @@ import numpy as np
 import scipy.sparse as sp
 from anndata.abc import CSCDataset, CSRDataset
 
-from flashmm_sc._h5chunks import read, readable
+from flashmm_sc._stream.h5chunks import read, readable
 
 BLOCK_BYTES = 2**26
 _LARGEST = 2**30

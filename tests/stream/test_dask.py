@@ -19,9 +19,9 @@ from containers import assert_unchanged, grouped_rows
 from test_study import assert_equal_results, run
 
 import flashmm_sc as fsc
-from flashmm_sc import _distributed
-from flashmm_sc._accumulate import Part, accumulate
 from flashmm_sc._design.rows import Rows
+from flashmm_sc._stream import dask
+from flashmm_sc._stream.accumulate import Part, accumulate
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:anndata", "ignore::UserWarning:contextlib")
 
@@ -68,7 +68,7 @@ def check_sums(X, counts, design, *, gene=None, transform="log1p"):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("task_bytes", [1, 2**26], ids=["a chunk a task", "all in a task"])
 def test_sums_are_those_of_the_values(counts, design, kind, grid, task_bytes, monkeypatch):
-    monkeypatch.setattr(_distributed, "_TASK_BYTES", task_bytes)
+    monkeypatch.setattr(dask, "_TASK_BYTES", task_bytes)
     X = lazy(counts, kind, grid)
     with dask.config.set(scheduler="synchronous"):
         check_sums(X, counts, design)
@@ -142,12 +142,10 @@ def test_unknown_chunk_sizes_are_refused(counts, design):
 
 
 def test_no_more_rows_than_a_task_needs_are_encoded_at_once(counts, design, monkeypatch):
-    monkeypatch.setattr(_distributed, "_TASK_BYTES", 1)
+    monkeypatch.setattr(dask, "_TASK_BYTES", 1)
     seen = []
-    encoded = _distributed._encoded
-    monkeypatch.setattr(
-        _distributed, "_encoded", lambda encoder, piece: seen.append(piece.n) or encoded(encoder, piece)
-    )
+    encoded = dask._encoded
+    monkeypatch.setattr(dask, "_encoded", lambda encoder, piece: seen.append(piece.n) or encoded(encoder, piece))
     with dask.config.set(scheduler="synchronous"):
         check_sums(lazy(counts, "csr", "rows"), counts, design)
     assert max(seen) <= 69
@@ -196,8 +194,8 @@ def test_a_bad_value_is_named_by_a_cluster(adata, cluster):
 def test_only_sums_travel(counts, design, cluster, monkeypatch):
     """What comes back is as large for ten times the cells."""
     came = []
-    add_to = _distributed.PartialSums.add_to
-    monkeypatch.setattr(_distributed.PartialSums, "add_to", lambda self, *to: came.append(self) or add_to(self, *to))
+    add_to = dask.PartialSums.add_to
+    monkeypatch.setattr(dask.PartialSums, "add_to", lambda self, *to: came.append(self) or add_to(self, *to))
     for times in (1, 10):
         rows = Rows.of(sp.csr_array(sp.vstack([design[0]] * times)))
         accumulate([Part.of(da.from_array(np.tile(counts, (times, 1)), chunks=(50, 12)))], rows)

@@ -15,7 +15,7 @@ import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flashmm_sc._h5chunks import _unlzf, read, readable
+from flashmm_sc._stream.h5chunks import _unlzf, read, readable
 
 FILTERS = [
     {"compression": "gzip"},

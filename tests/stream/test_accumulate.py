@@ -15,11 +15,11 @@ import scipy.sparse as sp
 from containers import DTYPES, IN_MEMORY, assert_same, assert_unchanged, grouped_rows
 
 import flashmm_sc as fsc
-from flashmm_sc import _accumulate
-from flashmm_sc._accumulate import Part
-from flashmm_sc._accumulate import accumulate as accumulate_parts
-from flashmm_sc._blocks import Block
 from flashmm_sc._design.rows import Rows
+from flashmm_sc._stream import accumulate
+from flashmm_sc._stream.accumulate import Part
+from flashmm_sc._stream.accumulate import accumulate as accumulate_parts
+from flashmm_sc._stream.blocks import Block
 
 IN_LOG = {None: lambda x: x, "log1p": np.log1p, "log2p1": lambda x: np.log1p(x) / np.log(2)}
 
@@ -239,9 +239,9 @@ def test_an_interrupt_ends_the_pass_and_its_threads(adata, monkeypatch, where):
             raise KeyboardInterrupt
         return add(*arguments)
 
-    add = _accumulate.add_block
-    monkeypatch.setattr(_accumulate, "blocks", interrupted)
-    monkeypatch.setattr(_accumulate, "add_block", add_block)
+    add = accumulate.add_block
+    monkeypatch.setattr(accumulate, "blocks", interrupted)
+    monkeypatch.setattr(accumulate, "add_block", add_block)
     with pytest.raises(KeyboardInterrupt):
         fsc.tl.lmm_de(adata, "~ 0 + cls + cls:trt", "sam", transform="log1p", n_jobs=2)
     assert len(read) <= 7  # one or two were on their way
@@ -253,15 +253,15 @@ RUN = """
 import sys, threading
 import anndata as ad
 import flashmm_sc as fsc
-from flashmm_sc import _accumulate
-from flashmm_sc._blocks import blocks
+from flashmm_sc._stream import accumulate
+from flashmm_sc._stream.blocks import blocks
 
 def endless(X, block_bytes, threads):
     while True:
         yield from blocks(X, block_bytes, threads)
         print("reading", flush=True)
 
-_accumulate.blocks = endless
+accumulate.blocks = endless
 adata = ad.read_h5ad(sys.argv[1], backed="r")
 try:
     fsc.tl.lmm_de(adata, "~ 0 + cls + cls:trt", "sam", transform="log1p", n_jobs=2)

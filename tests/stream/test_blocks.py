@@ -13,7 +13,7 @@ import scipy.sparse as sp
 import zarr
 from containers import CONTAINERS, DTYPES, IN_MEMORY, assert_same, stored
 
-from flashmm_sc._blocks import blocks, read_ahead
+from flashmm_sc._stream.blocks import blocks, read_ahead
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
