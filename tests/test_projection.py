@@ -8,7 +8,7 @@ import pytest
 
 from flashmm_sc._projection import Genes, Projection
 from flashmm_sc._sslmm import sslmm
-from flashmm_sc._summary import SummaryStats
+from flashmm_sc._stats.summary import SummaryStats
 
 
 def project(stats: SummaryStats) -> Projection:

@@ -35,14 +35,14 @@ if TYPE_CHECKING:
     from flashmm_sc._lmmtest import lmmtest
     from flashmm_sc._lrt import lrt
     from flashmm_sc._sslmm import sslmm
-    from flashmm_sc._summary import SummaryStats
+    from flashmm_sc._stats.summary import SummaryStats
     from flashmm_sc._varexp import variance_explained
 else:  # hidden from type checkers, which would take any name to exist
     _MODULES = {
         "Design": "_design.shared",
         "FlashmmWarning": "_base.errors",
         "LMMFit": "_lmm",
-        "SummaryStats": "_summary",
+        "SummaryStats": "_stats.summary",
         "contrast_matrix": "_contrasts",
         "lmm": "_lmm",
         "lmmfit": "_lmm",

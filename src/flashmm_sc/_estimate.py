@@ -12,7 +12,7 @@ from flashmm_sc._inference import Estimates
 from flashmm_sc._information import expected_information, inverse_on, observed_information
 from flashmm_sc._projection import Genes, Projection
 from flashmm_sc._solver import Objective, Point, optimise
-from flashmm_sc._summary import SummaryStats
+from flashmm_sc._stats.summary import SummaryStats
 
 STATUS = ("ok", "boundary", "constant", "masked", "not converged", "indefinite", "no df")
 OK, BOUNDARY, CONSTANT, MASKED, NOT_CONVERGED, INDEFINITE, NO_DF = range(len(STATUS))

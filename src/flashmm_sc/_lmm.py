@@ -19,7 +19,7 @@ from flashmm_sc._moderate import Moderated, check_moderate, moderated_tests, mod
 from flashmm_sc._projection import Genes, Projection
 from flashmm_sc._solver import Objective
 from flashmm_sc._sslmm import sslmm
-from flashmm_sc._summary import SummaryStats
+from flashmm_sc._stats.summary import SummaryStats
 
 METHODS = ("REML", "ML")
 

@@ -11,7 +11,7 @@ from scipy.stats import chi2
 from flashmm_sc._base.errors import listed
 from flashmm_sc._lmm import LMMFit
 from flashmm_sc._projection import Projection
-from flashmm_sc._summary import SummaryStats, component_slices
+from flashmm_sc._stats.summary import SummaryStats, component_slices
 
 
 def lrt(fit: LMMFit, null: LMMFit | None = None) -> pd.DataFrame:

@@ -17,8 +17,8 @@ from flashmm_sc._design.random import RandomDesign, random_design
 from flashmm_sc._design.rows import Encoder, Rows
 from flashmm_sc._design.type3 import type3
 from flashmm_sc._projection import Projection
+from flashmm_sc._stats.summary import SummaryStats
 from flashmm_sc._stream.accumulate import Sums
-from flashmm_sc._summary import SummaryStats
 
 
 @dataclass(frozen=True, eq=False)

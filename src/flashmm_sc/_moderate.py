@@ -24,7 +24,7 @@ from flashmm_sc._inference import Intervals, TTests
 from flashmm_sc._prior import MAX_COMPONENTS, MIN_GENES, MIN_LEVELS, Prior, grid, learn, posterior
 from flashmm_sc._projection import Genes, Projection
 from flashmm_sc._solver import Objective
-from flashmm_sc._summary import SummaryStats, column_totals
+from flashmm_sc._stats.summary import SummaryStats, column_totals
 from flashmm_sc._tails import quantile, upper_tail
 
 _NEGLIGIBLE = 1e-12

@@ -34,7 +34,7 @@ from flashmm_sc._base.errors import listed
 from flashmm_sc._base.threads import BLOCK_BYTES
 from flashmm_sc._sparse_kernel import LANES
 from flashmm_sc._sparse_table import POINTS, Table
-from flashmm_sc._summary import component_slices
+from flashmm_sc._stats.summary import component_slices
 
 _STEP = 3e-5  # relative: truncation and rounding leave some 1e-9 of |T_kl|²
 _TINY = 1e-30

@@ -10,8 +10,8 @@ import pandas as pd
 import scipy.sparse as sp
 
 from flashmm_sc._design.rows import Rows
+from flashmm_sc._stats.summary import SummaryStats
 from flashmm_sc._stream.accumulate import Part, accumulate
-from flashmm_sc._summary import SummaryStats
 
 
 def sslmm(X: Any, Y: Any, Z: Any, d: Sequence[int] | int | None = None, *, n_jobs: int | None = None) -> SummaryStats:

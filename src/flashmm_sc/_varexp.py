@@ -10,7 +10,7 @@ import pandas as pd
 from flashmm_sc._base.errors import listed
 from flashmm_sc._base.selection import Selection, positions
 from flashmm_sc._lmm import LMMFit
-from flashmm_sc._summary import SummaryStats, column_totals, component_slices
+from flashmm_sc._stats.summary import SummaryStats, column_totals, component_slices
 
 
 def variance_explained(fit: LMMFit, terms: Mapping[str, Selection] | None = None) -> pd.DataFrame:

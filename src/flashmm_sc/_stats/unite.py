@@ -7,7 +7,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from flashmm_sc._base.errors import listed
-from flashmm_sc._summary import SummaryStats, component_slices
+from flashmm_sc._stats.summary import SummaryStats, component_slices
 
 
 def united(a: SummaryStats, b: SummaryStats) -> SummaryStats:

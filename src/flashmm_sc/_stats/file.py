@@ -10,7 +10,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from flashmm_sc._h5ad import appearing_whole
-from flashmm_sc._summary import SummaryStats
+from flashmm_sc._stats.summary import SummaryStats
 
 _FORMAT = "flashmm-sc summary statistics 1"
 _NAMES = ("coef_names", "component_names", "ranef_names")

@@ -190,7 +190,7 @@ class SummaryStats:
         ValueError
             When coefficients, components, genes or origin differ.
         """
-        from flashmm_sc._united import united
+        from flashmm_sc._stats.unite import united
 
         return united(self, other) if isinstance(other, SummaryStats) else NotImplemented
 
@@ -206,7 +206,7 @@ class SummaryStats:
         OSError
             When the file can't be written.
         """
-        from flashmm_sc._stats_file import save
+        from flashmm_sc._stats.file import save
 
         save(self, Path(path))
 
@@ -219,7 +219,7 @@ class SummaryStats:
         OSError, ValueError
             When the file can't be read, or holds something else.
         """
-        from flashmm_sc._stats_file import load
+        from flashmm_sc._stats.file import load
 
         return load(Path(path))
 
