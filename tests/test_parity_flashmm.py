@@ -17,8 +17,8 @@ import pytest
 import reference_data as rd
 
 import flashmm_sc as fsc
-from flashmm_sc._projection import Genes
-from flashmm_sc._solver import Objective, optimise
+from flashmm_sc._gaussian.projection import Genes
+from flashmm_sc._gaussian.solver import Objective, optimise
 
 METHODS = ["REML", "ML"]
 PAIRS = list(product(rd.random_of, METHODS))

@@ -17,9 +17,9 @@ from functools import cached_property
 
 import numpy as np
 
-from flashmm_sc._information import expected_of_theta, inverse_on
-from flashmm_sc._projection import Projection
-from flashmm_sc._structure import Factor, Shared
+from flashmm_sc._gaussian.dense.covariance import Factor, Shared
+from flashmm_sc._gaussian.information import expected_of_theta, inverse_on
+from flashmm_sc._gaussian.projection import Projection
 
 DDF = ("satterthwaite", "kenward-roger", "residual")
 

@@ -28,9 +28,9 @@ from flashmm_sc._ddf import (
     satterthwaite,
     with_scale,
 )
+from flashmm_sc._gaussian.dense.covariance import Factor
+from flashmm_sc._gaussian.projection import Projection
 from flashmm_sc._inference import Estimates
-from flashmm_sc._projection import Projection
-from flashmm_sc._structure import Factor
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,12 +12,12 @@ import pandas as pd
 from flashmm_sc._base.errors import listed, one_of
 from flashmm_sc._base.selection import Selection, positions
 from flashmm_sc._base.threads import for_gene_blocks
-from flashmm_sc._estimate import STATUS, Options, estimate, with_df
+from flashmm_sc._gaussian.estimate import STATUS, Options, estimate, with_df
+from flashmm_sc._gaussian.information import expected_information
+from flashmm_sc._gaussian.projection import Genes, Projection
+from flashmm_sc._gaussian.solver import Objective
 from flashmm_sc._inference import Estimates, check_ddf, t_tests
-from flashmm_sc._information import expected_information
 from flashmm_sc._moderate import Moderated, check_moderate, moderated_tests, moderation
-from flashmm_sc._projection import Genes, Projection
-from flashmm_sc._solver import Objective
 from flashmm_sc._sslmm import sslmm
 from flashmm_sc._stats.summary import SummaryStats
 

@@ -16,7 +16,7 @@ from flashmm_sc._design.fixed import FixedDesign, check_full_rank, fixed_design
 from flashmm_sc._design.random import RandomDesign, random_design
 from flashmm_sc._design.rows import Encoder, Rows
 from flashmm_sc._design.type3 import type3
-from flashmm_sc._projection import Projection
+from flashmm_sc._gaussian.projection import Projection
 from flashmm_sc._stats.summary import SummaryStats
 from flashmm_sc._stream.accumulate import Sums
 

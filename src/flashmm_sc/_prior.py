@@ -17,7 +17,7 @@ import numpy as np
 from scipy.special import xlogy
 
 from flashmm_sc._base.threads import one_blas_thread
-from flashmm_sc._projection import Projection
+from flashmm_sc._gaussian.projection import Projection
 
 N_BINS = 6
 SHRINKAGE = 50.0

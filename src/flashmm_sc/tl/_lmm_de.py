@@ -13,7 +13,7 @@ from anndata import AnnData
 from flashmm_sc._base.errors import one_of
 from flashmm_sc._base.threads import n_threads
 from flashmm_sc._contrasts import Contrasts
-from flashmm_sc._estimate import Options
+from flashmm_sc._gaussian.estimate import Options
 from flashmm_sc._inference import check_ddf
 from flashmm_sc._lmm import METHODS, fit
 from flashmm_sc._model import build_models

@@ -10,7 +10,7 @@ from anndata import AnnData
 from scipy.stats import norm
 
 from flashmm_sc._base.errors import listed, one_of
-from flashmm_sc._estimate import MASKED
+from flashmm_sc._gaussian.estimate import MASKED
 from flashmm_sc._lrt import likelihood_ratio
 from flashmm_sc._store import CORRECTIONS, Table, check_key, read_fit, strings, write_tables
 

@@ -29,11 +29,11 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.sparse.linalg import splu
 
-from flashmm_sc import _sparse_kernel as kernel
 from flashmm_sc._base.errors import listed
 from flashmm_sc._base.threads import BLOCK_BYTES
-from flashmm_sc._sparse_kernel import LANES
-from flashmm_sc._sparse_table import POINTS, Table
+from flashmm_sc._gaussian.sparse import kernel as kernel
+from flashmm_sc._gaussian.sparse.kernel import LANES
+from flashmm_sc._gaussian.sparse.table import POINTS, Table
 from flashmm_sc._stats.summary import component_slices
 
 _STEP = 3e-5  # relative: truncation and rounding leave some 1e-9 of |T_kl|²

@@ -10,11 +10,11 @@ import pytest
 import scipy.sparse as sp
 
 import flashmm_sc as fsc
-from flashmm_sc import _projection
-from flashmm_sc._projection import Projection
-from flashmm_sc._sparse import Sparse
+from flashmm_sc._gaussian import projection
+from flashmm_sc._gaussian.dense.covariance import Structure
+from flashmm_sc._gaussian.projection import Projection
+from flashmm_sc._gaussian.sparse.covariance import Sparse
 from flashmm_sc._sslmm import sslmm
-from flashmm_sc._structure import Structure
 
 
 def same(a, b, rtol=1e-8):
@@ -33,7 +33,7 @@ def same_traces(a, b, rtol):
 @pytest.fixture
 def sparse_room(monkeypatch):
     """All designs have too many levels."""
-    return lambda: monkeypatch.setattr(_projection, "MOST_DENSE", (0, 0))
+    return lambda: monkeypatch.setattr(projection, "MOST_DENSE", (0, 0))
 
 
 @pytest.fixture(params=dense.DESIGNS)
@@ -197,7 +197,7 @@ def test_free_and_moderated_components_stay_dense_or_are_refused(options, sparse
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # too few genes to learn a prior from
         assert not fsc.lmm(stats, **options).projection.is_sparse
-    monkeypatch.setattr(_projection, "MOST_AT_ALL", 5)
+    monkeypatch.setattr(projection, "MOST_AT_ALL", 5)
     with pytest.raises(ValueError, match="use nonnegative=True and moderate=False"):
         fsc.lmm(stats, **options)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from flashmm_sc._elimination import invert_signed
-from flashmm_sc._spectrum import Products, Resolvent, Spectrum
+from flashmm_sc._gaussian.dense.elimination import invert_signed
+from flashmm_sc._gaussian.dense.spectrum import Products, Resolvent, Spectrum
 
 FUNCTIONS = {
     "d": lambda d, lam: d,

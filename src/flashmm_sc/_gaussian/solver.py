@@ -18,9 +18,9 @@ from itertools import product
 
 import numpy as np
 
-from flashmm_sc._information import with_residual
-from flashmm_sc._projection import Genes, Projection
-from flashmm_sc._structure import Factor
+from flashmm_sc._gaussian.dense.covariance import Factor
+from flashmm_sc._gaussian.information import with_residual
+from flashmm_sc._gaussian.projection import Genes, Projection
 
 _POLISH = 1e-9  # below this Newton decrement one more full step is exact to rounding
 _ROUNDING = 1e-6  # f of large ratios is known no better; a Newton step may seem to raise it by as much

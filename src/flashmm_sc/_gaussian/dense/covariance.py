@@ -19,8 +19,8 @@ from functools import cached_property
 import numpy as np
 
 from flashmm_sc._base.threads import one_blas_thread
-from flashmm_sc._elimination import invert_signed
-from flashmm_sc._spectrum import Products, Resolvent, Spectrum
+from flashmm_sc._gaussian.dense.elimination import invert_signed
+from flashmm_sc._gaussian.dense.spectrum import Products, Resolvent, Spectrum
 
 _LARGE = 1000
 """Columns from which on several threads diagonalise a matrix faster than one."""

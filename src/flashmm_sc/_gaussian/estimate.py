@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from flashmm_sc._base.threads import for_gene_blocks
+from flashmm_sc._gaussian.information import expected_information, inverse_on, observed_information
+from flashmm_sc._gaussian.projection import Genes, Projection
+from flashmm_sc._gaussian.solver import Objective, Point, optimise
 from flashmm_sc._inference import Estimates
-from flashmm_sc._information import expected_information, inverse_on, observed_information
-from flashmm_sc._projection import Genes, Projection
-from flashmm_sc._solver import Objective, Point, optimise
 from flashmm_sc._stats.summary import SummaryStats
 
 STATUS = ("ok", "boundary", "constant", "masked", "not converged", "indefinite", "no df")

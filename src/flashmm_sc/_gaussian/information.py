@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flashmm_sc._structure import Factor
+from flashmm_sc._gaussian.dense.covariance import Factor
 
 if TYPE_CHECKING:
-    from flashmm_sc._solver import Point
+    from flashmm_sc._gaussian.solver import Point
 
 
 def expected_information(point: Point, nu: int) -> np.ndarray:

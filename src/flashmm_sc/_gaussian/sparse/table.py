@@ -15,7 +15,7 @@ import numpy as np
 from flashmm_sc._base.threads import for_gene_blocks
 
 if TYPE_CHECKING:
-    from flashmm_sc._sparse import Sparse
+    from flashmm_sc._gaussian.sparse.covariance import Sparse
 
 POINTS = 54
 _LOW, _DECADES = 1e-2, 6.0  # range in multiples of q_k / tr S_kk

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from flashmm_sc._spectrum import weighted_products
-from flashmm_sc._structure import Structure
+from flashmm_sc._gaussian.dense.covariance import Structure
+from flashmm_sc._gaussian.dense.spectrum import weighted_products
 
 # Sizes of the components; the largest, which is diagonalised, comes first, last, in between, or is not the only one.
 SIZES = [(6,), (5, 3), (3, 5), (4, 4), (2, 6, 3), (2, 3, 2, 4)]
