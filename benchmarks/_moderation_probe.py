@@ -18,9 +18,9 @@ from _moderation_methods import statistics
 from scipy.stats import false_discovery_control
 
 import flashmm_sc as fsc
-from flashmm_sc import _prior
 from flashmm_sc._gaussian.projection import Genes, Projection
-from flashmm_sc._moderate import Moderated, mean_expression, moderated_tests
+from flashmm_sc._inference.moderated import Moderated, mean_expression, moderated_tests
+from flashmm_sc._inference.t_tests import prior
 
 SIZES = {"OneK1K": {8: 4, 20: 4}, "Kang control": {8: 2}}  # splits of each number of donors
 TREATMENT = np.array([[0.0], [1.0]])
@@ -58,9 +58,9 @@ class Case:
         choice = DEFAULT | choice
         use = np.arange(len(self.genes.yRy)) if use is None else use
         with ExitStack() as stack:
-            stack.enter_context(mock.patch.object(_prior, "N_BINS", choice["N_BINS"]))
-            stack.enter_context(mock.patch.object(_prior, "SHRINKAGE", choice["SHRINKAGE"]))
-            stack.enter_context(mock.patch.dict(_prior._POINTS, {1: choice["points"]}))
+            stack.enter_context(mock.patch.object(prior, "N_BINS", choice["N_BINS"]))
+            stack.enter_context(mock.patch.object(prior, "SHRINKAGE", choice["SHRINKAGE"]))
+            stack.enter_context(mock.patch.dict(prior._POINTS, {1: choice["points"]}))
             covariate = self.covariates[choice["covariate"]][use]
             moderated = Moderated.of(self.projection, self.genes[use], np.arange(use.size), covariate)
         return moderated_tests(self.projection, moderated, TREATMENT, n_jobs=1).p[:, 0]

@@ -10,7 +10,7 @@ import pytest
 import reference_data as rd
 
 import flashmm_sc as fsc
-from flashmm_sc._moderate import mean_expression
+from flashmm_sc._inference.moderated import mean_expression
 
 RANDOM = {name: rd.random_of[name] for name in ("sam", "sam_batch", "sam_slope")} | {"intercept": "sam"}
 

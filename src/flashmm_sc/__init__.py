@@ -29,8 +29,8 @@ __all__ = [
 if TYPE_CHECKING:
     from flashmm_sc import datasets, get, pl, tl
     from flashmm_sc._base.errors import FlashmmWarning
-    from flashmm_sc._contrasts import contrast_matrix
     from flashmm_sc._design.shared import Design, summarize
+    from flashmm_sc._inference.contrasts import contrast_matrix
     from flashmm_sc._lmm import LMMFit, lmm, lmmfit
     from flashmm_sc._lmmtest import lmmtest
     from flashmm_sc._lrt import lrt
@@ -43,7 +43,7 @@ else:  # hidden from type checkers, which would take any name to exist
         "FlashmmWarning": "_base.errors",
         "LMMFit": "_lmm",
         "SummaryStats": "_stats.summary",
-        "contrast_matrix": "_contrasts",
+        "contrast_matrix": "_inference.contrasts",
         "lmm": "_lmm",
         "lmmfit": "_lmm",
         "lmmtest": "_lmmtest",

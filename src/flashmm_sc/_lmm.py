@@ -16,8 +16,8 @@ from flashmm_sc._gaussian.estimate import STATUS, Options, estimate, with_df
 from flashmm_sc._gaussian.information import expected_information
 from flashmm_sc._gaussian.projection import Genes, Projection
 from flashmm_sc._gaussian.solver import Objective
-from flashmm_sc._inference import Estimates, check_ddf, t_tests
-from flashmm_sc._moderate import Moderated, check_moderate, moderated_tests, moderation
+from flashmm_sc._inference.moderated import Moderated, check_moderate, moderated_tests, moderation
+from flashmm_sc._inference.t_tests import Estimates, check_ddf, t_tests
 from flashmm_sc._sslmm import sslmm
 from flashmm_sc._stats.summary import SummaryStats
 

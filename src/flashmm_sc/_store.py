@@ -18,11 +18,11 @@ from scipy.stats import false_discovery_control
 from flashmm_sc._base.errors import did_you_mean
 from flashmm_sc._gaussian.estimate import MASKED, STATUS
 from flashmm_sc._gaussian.projection import Genes, Projection
-from flashmm_sc._inference import Estimates, TTests
+from flashmm_sc._inference.moderated import Moderated
+from flashmm_sc._inference.prior import Prior
+from flashmm_sc._inference.t_tests import Estimates, TTests
 from flashmm_sc._lmm import LMMFit
 from flashmm_sc._model import Model
-from flashmm_sc._moderate import Moderated
-from flashmm_sc._prior import Prior
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

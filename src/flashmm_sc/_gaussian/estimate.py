@@ -11,7 +11,7 @@ from flashmm_sc._base.threads import for_gene_blocks
 from flashmm_sc._gaussian.information import expected_information, inverse_on, observed_information
 from flashmm_sc._gaussian.projection import Genes, Projection
 from flashmm_sc._gaussian.solver import Objective, Point, optimise
-from flashmm_sc._inference import Estimates
+from flashmm_sc._inference.t_tests import Estimates
 from flashmm_sc._stats.summary import SummaryStats
 
 STATUS = ("ok", "boundary", "constant", "masked", "not converged", "indefinite", "no df")

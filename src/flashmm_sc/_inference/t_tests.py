@@ -13,9 +13,9 @@ from scipy.special import stdtrit
 
 from flashmm_sc._base.errors import one_of
 from flashmm_sc._base.threads import for_gene_blocks
-from flashmm_sc._ddf import DDF, Combinations, capped, kenward_roger_variance, satterthwaite, variances
 from flashmm_sc._gaussian.projection import Projection
-from flashmm_sc._tails import upper_tail
+from flashmm_sc._inference.df import DDF, Combinations, capped, kenward_roger_variance, satterthwaite, variances
+from flashmm_sc._inference.tails import upper_tail
 
 ALTERNATIVES = ("two-sided", "less", "greater")
 

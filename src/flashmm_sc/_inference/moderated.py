@@ -19,13 +19,13 @@ import numpy as np
 
 from flashmm_sc._base.errors import FlashmmWarning
 from flashmm_sc._base.threads import for_gene_blocks
-from flashmm_sc._ddf import Combinations
 from flashmm_sc._gaussian.projection import Genes, Projection
 from flashmm_sc._gaussian.solver import Objective
-from flashmm_sc._inference import Intervals, TTests
-from flashmm_sc._prior import MAX_COMPONENTS, MIN_GENES, MIN_LEVELS, Prior, grid, learn, posterior
+from flashmm_sc._inference.df import Combinations
+from flashmm_sc._inference.prior import MAX_COMPONENTS, MIN_GENES, MIN_LEVELS, Prior, grid, learn, posterior
+from flashmm_sc._inference.t_tests import Intervals, TTests
+from flashmm_sc._inference.tails import quantile, upper_tail
 from flashmm_sc._stats.summary import SummaryStats, column_totals
-from flashmm_sc._tails import quantile, upper_tail
 
 _NEGLIGIBLE = 1e-12
 

@@ -9,9 +9,9 @@ import pytest
 from scipy import stats as sps
 
 import flashmm_sc as fsc
-from flashmm_sc import _prior
-from flashmm_sc._moderate import Moderated
-from flashmm_sc._tails import quantile, upper_tail
+from flashmm_sc._inference.moderated import Moderated
+from flashmm_sc._inference.t_tests import prior
+from flashmm_sc._inference.tails import quantile, upper_tail
 
 
 def study(donors: int = 8, genes: int = 300, cells: int = 30, seed: int = 0, effect: float = 0.0, batches: int = 0):
@@ -88,7 +88,7 @@ def test_prior_is_the_maximum_likelihood_estimate_where_it_is_not_shrunken():
     rng = np.random.default_rng(0)
     lik = np.exp(-0.5 * (rng.normal(size=(500, 1)) * 2 - np.linspace(-4, 4, 15)) ** 2)
     uniform = np.full(15, 1 / 15)
-    weights = _prior._em(lik, uniform, uniform, 0.0)
+    weights = prior._em(lik, uniform, uniform, 0.0)
     slope = (lik / (lik @ weights)[:, None]).mean(axis=0)
     assert slope.max() < 1.01
     np.testing.assert_allclose(slope[weights > 0.05], 1, atol=0.01)

@@ -6,8 +6,8 @@ import pytest
 import reference_data as rd
 
 import flashmm_sc as fsc
-from flashmm_sc import _inference
-from flashmm_sc._ddf import Combinations, capped
+from flashmm_sc._inference.df import Combinations, capped
+from flashmm_sc._inference.t_tests import t_tests
 
 DESIGNS = ["sam", "sam_batch", "sam_samcls"]
 
@@ -77,7 +77,7 @@ def test_zero_component_gets_containment_df_where_satterthwaite_would_jump_to_th
 
 
 def test_without_the_bound_df_at_zero_are_those_of_the_cells(monkeypatch):
-    monkeypatch.setattr(_inference, "capped", lambda df, theta, cap: df)
+    monkeypatch.setattr(t_tests, "capped", lambda df, theta, cap: df)
     rng = np.random.default_rng(1)
     sample = np.repeat(np.arange(6), 50)
     X = np.column_stack([np.ones(300), sample % 2])

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import flashmm_sc._contrasts
-from flashmm_sc._contrasts import contrast_matrix
+import flashmm_sc._inference.contrasts
+from flashmm_sc._inference.contrasts import contrast_matrix
 
 NASTY = [
     "Intercept",
@@ -258,4 +258,4 @@ def test_refused_input(contrasts: Any, names: list[str], message: str) -> None:
 
 
 def test_docstring() -> None:
-    assert doctest.testmod(flashmm_sc._contrasts).failed == 0
+    assert doctest.testmod(flashmm_sc._inference.contrasts).failed == 0

@@ -20,7 +20,9 @@ from scipy.special import betainc
 from flashmm_sc._base.errors import listed
 from flashmm_sc._base.rank import aliased_columns
 from flashmm_sc._base.threads import for_gene_blocks
-from flashmm_sc._ddf import (
+from flashmm_sc._gaussian.dense.covariance import Factor
+from flashmm_sc._gaussian.projection import Projection
+from flashmm_sc._inference.df import (
     Combinations,
     capped,
     contracted,
@@ -28,9 +30,7 @@ from flashmm_sc._ddf import (
     satterthwaite,
     with_scale,
 )
-from flashmm_sc._gaussian.dense.covariance import Factor
-from flashmm_sc._gaussian.projection import Projection
-from flashmm_sc._inference import Estimates
+from flashmm_sc._inference.t_tests import Estimates
 
 
 @dataclass(frozen=True, eq=False)
