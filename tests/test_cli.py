@@ -17,9 +17,9 @@ from anndata.abc import CSRDataset
 
 import flashmm_sc as fsc
 from flashmm_sc import _h5ad
+from flashmm_sc._arrays.lmm import METHODS
 from flashmm_sc._cli import main
 from flashmm_sc._inference.df import DDF
-from flashmm_sc._lmm import METHODS
 from flashmm_sc._store import CORRECTIONS
 from flashmm_sc._stream.kernel import TRANSFORMS
 

@@ -13,7 +13,7 @@ from containers import assert_same
 from statsmodels.stats.multitest import multipletests
 
 import flashmm_sc as fsc
-from flashmm_sc._lmm import STATUS
+from flashmm_sc._arrays.lmm import STATUS
 from flashmm_sc._store import adjust, check_key, read_models, read_result, remove
 
 TYPES = ["CD4/CD8", "T cell (naive)", "a:b", "CD14+ Monocytes"]

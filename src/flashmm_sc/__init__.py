@@ -28,29 +28,29 @@ __all__ = [
 # Names are imported at first use, since what they need takes seconds to import. Type checkers and editors read this.
 if TYPE_CHECKING:
     from flashmm_sc import datasets, get, pl, tl
+    from flashmm_sc._arrays.lmm import LMMFit, lmm, lmmfit
+    from flashmm_sc._arrays.lmmtest import lmmtest
+    from flashmm_sc._arrays.lrt import lrt
+    from flashmm_sc._arrays.sslmm import sslmm
+    from flashmm_sc._arrays.varexp import variance_explained
     from flashmm_sc._base.errors import FlashmmWarning
     from flashmm_sc._design.shared import Design, summarize
     from flashmm_sc._inference.contrasts import contrast_matrix
-    from flashmm_sc._lmm import LMMFit, lmm, lmmfit
-    from flashmm_sc._lmmtest import lmmtest
-    from flashmm_sc._lrt import lrt
-    from flashmm_sc._sslmm import sslmm
     from flashmm_sc._stats.summary import SummaryStats
-    from flashmm_sc._varexp import variance_explained
 else:  # hidden from type checkers, which would take any name to exist
     _MODULES = {
         "Design": "_design.shared",
         "FlashmmWarning": "_base.errors",
-        "LMMFit": "_lmm",
+        "LMMFit": "_arrays.lmm",
         "SummaryStats": "_stats.summary",
         "contrast_matrix": "_inference.contrasts",
-        "lmm": "_lmm",
-        "lmmfit": "_lmm",
-        "lmmtest": "_lmmtest",
-        "lrt": "_lrt",
-        "sslmm": "_sslmm",
+        "lmm": "_arrays.lmm",
+        "lmmfit": "_arrays.lmm",
+        "lmmtest": "_arrays.lmmtest",
+        "lrt": "_arrays.lrt",
+        "sslmm": "_arrays.sslmm",
         "summarize": "_design.shared",
-        "variance_explained": "_varexp",
+        "variance_explained": "_arrays.varexp",
     }
 
     def __getattr__(name: str) -> object:

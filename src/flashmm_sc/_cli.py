@@ -73,8 +73,8 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
 
 def _add_de_options(de: argparse.ArgumentParser) -> None:
     """Options are the arguments of `tl.lmm_de`; one that isn't given has its default there."""
+    from flashmm_sc._arrays.lmm import METHODS
     from flashmm_sc._inference.df import DDF
-    from flashmm_sc._lmm import METHODS
     from flashmm_sc._store import CORRECTIONS
     from flashmm_sc._stream.kernel import TRANSFORMS
 

@@ -15,13 +15,13 @@ import scipy.sparse as sp
 from anndata import AnnData
 from scipy.stats import false_discovery_control
 
+from flashmm_sc._arrays.lmm import LMMFit
 from flashmm_sc._base.errors import did_you_mean
 from flashmm_sc._gaussian.estimate import MASKED, STATUS
 from flashmm_sc._gaussian.projection import Genes, Projection
 from flashmm_sc._inference.moderated import Moderated
 from flashmm_sc._inference.prior import Prior
 from flashmm_sc._inference.t_tests import Estimates, TTests
-from flashmm_sc._lmm import LMMFit
 from flashmm_sc._model import Model
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import dense_reference as dense
 import numpy as np
 import pytest
 
+from flashmm_sc._arrays.sslmm import sslmm
 from flashmm_sc._gaussian.projection import Genes, Projection
-from flashmm_sc._sslmm import sslmm
 from flashmm_sc._stats.summary import SummaryStats
 
 

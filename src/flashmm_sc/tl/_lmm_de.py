@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from anndata import AnnData
 
+from flashmm_sc._arrays.lmm import METHODS, fit
 from flashmm_sc._base.errors import one_of
 from flashmm_sc._base.threads import n_threads
 from flashmm_sc._gaussian.estimate import Options
 from flashmm_sc._inference.contrasts import Contrasts
 from flashmm_sc._inference.moderated import check_moderate
 from flashmm_sc._inference.t_tests import check_ddf
-from flashmm_sc._lmm import METHODS, fit
 from flashmm_sc._model import build_models
 from flashmm_sc._store import CORRECTIONS, check_key, remove, write_fits
 from flashmm_sc._stream.accumulate import accumulate

@@ -10,11 +10,11 @@ import pytest
 import scipy.sparse as sp
 
 import flashmm_sc as fsc
+from flashmm_sc._arrays.sslmm import sslmm
 from flashmm_sc._gaussian import projection
 from flashmm_sc._gaussian.dense.covariance import Structure
 from flashmm_sc._gaussian.projection import Projection
 from flashmm_sc._gaussian.sparse.covariance import Sparse
-from flashmm_sc._sslmm import sslmm
 
 
 def same(a, b, rtol=1e-8):

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from flashmm_sc._arrays.lmm import LMMFit
 from flashmm_sc._base.errors import listed
 from flashmm_sc._base.selection import Selection, positions
-from flashmm_sc._lmm import LMMFit
 from flashmm_sc._stats.summary import SummaryStats, column_totals, component_slices
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from flashmm_sc._arrays.sslmm import sslmm
 from flashmm_sc._base.errors import listed, one_of
 from flashmm_sc._base.selection import Selection, positions
 from flashmm_sc._base.threads import for_gene_blocks
@@ -18,7 +19,6 @@ from flashmm_sc._gaussian.projection import Genes, Projection
 from flashmm_sc._gaussian.solver import Objective
 from flashmm_sc._inference.moderated import Moderated, check_moderate, moderated_tests, moderation
 from flashmm_sc._inference.t_tests import Estimates, check_ddf, t_tests
-from flashmm_sc._sslmm import sslmm
 from flashmm_sc._stats.summary import SummaryStats
 
 METHODS = ("REML", "ML")

@@ -7,13 +7,13 @@ from dataclasses import fields
 import numpy as np
 import pandas as pd
 
+from flashmm_sc._arrays.lmm import LMMFit
 from flashmm_sc._base.errors import one_of
 from flashmm_sc._base.selection import Selection, positions
 from flashmm_sc._inference.contrasts import Contrasts, contrast_matrix
 from flashmm_sc._inference.f_tests import check_independent, f_tests
 from flashmm_sc._inference.moderated import moderated_tests
 from flashmm_sc._inference.t_tests import ALTERNATIVES, check_ddf, t_tests
-from flashmm_sc._lmm import LMMFit
 
 
 def lmmtest(

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from scipy.stats import chi2
 
+from flashmm_sc._arrays.lmm import LMMFit
 from flashmm_sc._base.errors import listed
 from flashmm_sc._gaussian.projection import Projection
-from flashmm_sc._lmm import LMMFit
 from flashmm_sc._stats.summary import SummaryStats, component_slices
 
 
