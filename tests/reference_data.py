@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_array, csr_matrix
 
-from flashmm_sc._model import Model
+from flashmm_sc._results.models import Model
 
 HERE = Path(__file__).parent / "reference"
 

@@ -16,11 +16,11 @@ import scipy.sparse as sp
 from anndata.abc import CSRDataset
 
 import flashmm_sc as fsc
-from flashmm_sc import _h5ad
 from flashmm_sc._arrays.lmm import METHODS
 from flashmm_sc._cli import main
 from flashmm_sc._inference.df import DDF
-from flashmm_sc._store import CORRECTIONS
+from flashmm_sc._results import files
+from flashmm_sc._results.store import CORRECTIONS
 from flashmm_sc._stream.kernel import TRANSFORMS
 
 MODEL = ["--fixed", "~ 0 + cls + cls:trt", "--random", "sam"]
@@ -179,7 +179,7 @@ def test_results_of_an_earlier_call_are_replaced(adata, tmp_path):
 
 
 def test_matrices_stay_on_disk(source):
-    with _h5ad.streamed(source) as adata:
+    with files.streamed(source) as adata:
         assert isinstance(adata.X, CSRDataset)
         assert isinstance(adata.raw.X, CSRDataset)
         assert isinstance(adata.layers["halved"], CSRDataset)
@@ -255,7 +255,7 @@ def test_nothing_half_written_remains(source, tmp_path, monkeypatch, capsys):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(_h5ad, "write_results", full)
+    monkeypatch.setattr(files, "write_results", full)
     assert run(source, *LOGGED, "--out", tmp_path / "out.h5ad", "--table", tmp_path / "out.csv") == 2
     assert "No space left" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["in.h5ad"]

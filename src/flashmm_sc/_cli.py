@@ -75,7 +75,7 @@ def _add_de_options(de: argparse.ArgumentParser) -> None:
     """Options are the arguments of `tl.lmm_de`; one that isn't given has its default there."""
     from flashmm_sc._arrays.lmm import METHODS
     from flashmm_sc._inference.df import DDF
-    from flashmm_sc._store import CORRECTIONS
+    from flashmm_sc._results.store import CORRECTIONS
     from flashmm_sc._stream.kernel import TRANSFORMS
 
     de.set_defaults(run=_de)
@@ -143,8 +143,8 @@ def _plain_warnings() -> None:
 def _de(args: argparse.Namespace) -> None:
     import pandas as pd
 
-    from flashmm_sc._h5ad import appearing_whole, write_results
     from flashmm_sc._report import summary
+    from flashmm_sc._results.files import appearing_whole, write_results
     from flashmm_sc.get import lmm_de_df
     from flashmm_sc.tl import lmm_de
 
@@ -199,7 +199,7 @@ def _check_files(sources: Sequence[Path], out: Path | None, table: Path | None =
 
 def _fitted(path: Path, **options: Any) -> AnnData:
     """Fit the cells of a file; uns then holds the fit, and after it the contrasts, and nothing else."""
-    from flashmm_sc._h5ad import streamed
+    from flashmm_sc._results.files import streamed
     from flashmm_sc.tl import lmm_de
 
     with streamed(path) as adata:
@@ -209,8 +209,8 @@ def _fitted(path: Path, **options: Any) -> AnnData:
 
 
 def _demo(args: argparse.Namespace) -> None:
-    from flashmm_sc._h5ad import appearing_whole, write_results
     from flashmm_sc._report import compared, next_steps, simulated
+    from flashmm_sc._results.files import appearing_whole, write_results
     from flashmm_sc.datasets import simu_rnaseq
 
     _check_files([], args.out)

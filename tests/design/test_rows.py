@@ -11,7 +11,7 @@ from test_study import assert_equal_results, run
 import flashmm_sc as fsc
 from flashmm_sc._design.fixed import rows
 from flashmm_sc._design.rows import Encoder, Rows
-from flashmm_sc._model import build_models
+from flashmm_sc._results.models import build_models
 from flashmm_sc._stream import accumulate
 from flashmm_sc._stream.blocks import blocks
 

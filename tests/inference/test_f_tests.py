@@ -8,7 +8,7 @@ import reference_data as rd
 import flashmm_sc as fsc
 from flashmm_sc._design.type3 import type3
 from flashmm_sc._inference.f_tests import check_independent, f_tests
-from flashmm_sc._model import Model
+from flashmm_sc._results.models import Model
 
 
 def fitted(fixed: str, random: object, genes: list[str]) -> tuple[fsc.LMMFit, Model]:

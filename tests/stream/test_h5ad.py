@@ -15,7 +15,7 @@ import scipy.sparse as sp
 from containers import assert_same, assert_unchanged
 
 import flashmm_sc as fsc
-from flashmm_sc._h5ad import appearing_whole, streamed, write_results
+from flashmm_sc._results.files import appearing_whole, streamed, write_results
 
 COMPRESSIONS = [None, "gzip", "lzf"]
 

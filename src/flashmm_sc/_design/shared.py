@@ -20,12 +20,12 @@ from flashmm_sc._design.file import from_json, to_json
 from flashmm_sc._design.fixed import FixedDesign, fixed_design
 from flashmm_sc._design.random import Component, RandomDesign
 from flashmm_sc._design.random_terms import RandomTerm, parse_random
-from flashmm_sc._h5ad import appearing_whole
-from flashmm_sc._model import CellDesign
+from flashmm_sc._results.files import appearing_whole
+from flashmm_sc._results.models import CellDesign
+from flashmm_sc._results.study import Source, in_memory, needed_columns, study_of
 from flashmm_sc._stats.summary import SummaryStats
 from flashmm_sc._stream.accumulate import accumulate
 from flashmm_sc._stream.kernel import TRANSFORMS
-from flashmm_sc._study import Source, in_memory, needed_columns, study_of
 
 if TYPE_CHECKING:
     from anndata import AnnData

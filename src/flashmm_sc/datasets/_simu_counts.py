@@ -16,7 +16,7 @@ import scipy.sparse as sp
 from tqdm import tqdm
 
 from flashmm_sc._base.threads import n_threads
-from flashmm_sc._h5ad import appearing_whole
+from flashmm_sc._results.files import appearing_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,7 +12,7 @@ import pandas as pd
 from anndata import AnnData
 
 from flashmm_sc._base.errors import FlashmmWarning
-from flashmm_sc._store import read_result, strings
+from flashmm_sc._results.store import read_result, strings
 from flashmm_sc.get._columns import selected
 
 

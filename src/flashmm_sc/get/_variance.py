@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from flashmm_sc._store import read_fit, read_result, strings
+from flashmm_sc._results.store import read_fit, read_result, strings
 from flashmm_sc.get._columns import selected
 
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flashmm_sc._base.errors import did_you_mean, listed
-from flashmm_sc._store import read_models
+from flashmm_sc._results.store import read_models
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
 
-    from flashmm_sc._store import StoredModel
+    from flashmm_sc._results.store import StoredModel
 
 PRIOR, SHRUNKEN, SINGLE = "#0072B2", "#D55E00", "#B3B3B3"
 

@@ -8,7 +8,7 @@ from flashmm_sc._base.errors import one_of
 from flashmm_sc._gaussian.estimate import with_df
 from flashmm_sc._inference.f_tests import f_tests
 from flashmm_sc._inference.t_tests import check_ddf
-from flashmm_sc._store import CORRECTIONS, Table, check_key, read_fit, read_models, write_tables
+from flashmm_sc._results.store import CORRECTIONS, Table, check_key, read_fit, read_models, write_tables
 from flashmm_sc.tl._lmm_test import check_moderated
 
 

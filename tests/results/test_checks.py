@@ -14,7 +14,7 @@ import scipy.sparse as sp
 from containers import IN_MEMORY
 
 from flashmm_sc import FlashmmWarning
-from flashmm_sc._input import check_anndata, find_expression, log_base
+from flashmm_sc._results.checks import check_anndata, find_expression, log_base
 
 
 def base_of(adata, layer=None, use_raw=False, transform=None):

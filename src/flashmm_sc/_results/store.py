@@ -22,7 +22,7 @@ from flashmm_sc._gaussian.projection import Genes, Projection
 from flashmm_sc._inference.moderated import Moderated
 from flashmm_sc._inference.prior import Prior
 from flashmm_sc._inference.t_tests import Estimates, TTests
-from flashmm_sc._model import Model
+from flashmm_sc._results.models import Model
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

@@ -18,8 +18,8 @@ from flashmm_sc._base.errors import listed
 from flashmm_sc._design.columns import check_columns
 from flashmm_sc._design.formula import parse_formula, used_columns
 from flashmm_sc._design.random_terms import Random, parse_random
-from flashmm_sc._h5ad import streamed
-from flashmm_sc._input import Expression, check_anndata, find_expression, gene_mask, log_base
+from flashmm_sc._results.checks import Expression, check_anndata, find_expression, gene_mask, log_base
+from flashmm_sc._results.files import streamed
 from flashmm_sc._stream.accumulate import Part
 
 Needed: TypeAlias = Callable[[Any, str], list[str]]

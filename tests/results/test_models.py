@@ -8,7 +8,7 @@ import pytest
 
 from flashmm_sc import FlashmmWarning
 from flashmm_sc._design.rows import Rows
-from flashmm_sc._model import build_models
+from flashmm_sc._results.models import build_models
 from flashmm_sc._stream.accumulate import Part, Sums, accumulate
 
 FIXED, RANDOM = "~ trt + score", "sam + batch"
