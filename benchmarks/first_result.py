@@ -83,8 +83,8 @@ def main() -> None:
     for command, arguments in {
         "python -c pass": ["-c", "pass"],
         "python -c 'import flashmm_sc'": ["-c", "import flashmm_sc"],
-        "flashmm-sc --help": ["-m", "flashmm_sc._cli", "--help"],
-        "flashmm-sc de --help": ["-m", "flashmm_sc._cli", "de", "--help"],
+        "flashmm-sc --help": ["-m", "flashmm_sc.cli._main", "--help"],
+        "flashmm-sc de --help": ["-m", "flashmm_sc.cli._main", "de", "--help"],
     }.items():
         table.loc[command, "warm"] = min(process(*arguments) for _ in rounds)
     table = table.rename_axis("step").round(3)

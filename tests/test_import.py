@@ -51,7 +51,7 @@ def test_submodules_load_no_plotting(name: str) -> None:
 
 @pytest.mark.parametrize("option", ["--help", "--version"])
 def test_command_line_help_is_light(option: str) -> None:
-    done = run("-X", "importtime", "-m", "flashmm_sc._cli", option)
+    done = run("-X", "importtime", "-m", "flashmm_sc.cli._main", option)
     assert "flashmm-sc" in done.stdout
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
     assert "argparse" in loaded

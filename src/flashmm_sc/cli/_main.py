@@ -143,8 +143,8 @@ def _plain_warnings() -> None:
 def _de(args: argparse.Namespace) -> None:
     import pandas as pd
 
-    from flashmm_sc._report import summary
     from flashmm_sc._results.files import appearing_whole, write_results
+    from flashmm_sc.cli._report import summary
     from flashmm_sc.get import lmm_de_df
     from flashmm_sc.tl import lmm_de
 
@@ -209,8 +209,8 @@ def _fitted(path: Path, **options: Any) -> AnnData:
 
 
 def _demo(args: argparse.Namespace) -> None:
-    from flashmm_sc._report import compared, next_steps, simulated
     from flashmm_sc._results.files import appearing_whole, write_results
+    from flashmm_sc.cli._report import compared, next_steps, simulated
     from flashmm_sc.datasets import simu_rnaseq
 
     _check_files([], args.out)

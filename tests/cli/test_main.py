@@ -17,11 +17,11 @@ from anndata.abc import CSRDataset
 
 import flashmm_sc as fsc
 from flashmm_sc._arrays.lmm import METHODS
-from flashmm_sc._cli import main
 from flashmm_sc._inference.df import DDF
 from flashmm_sc._results import files
 from flashmm_sc._results.store import CORRECTIONS
 from flashmm_sc._stream.kernel import TRANSFORMS
+from flashmm_sc.cli._main import main
 
 MODEL = ["--fixed", "~ 0 + cls + cls:trt", "--random", "sam"]
 LOGGED = [*MODEL, "--transform", "log1p"]
@@ -289,7 +289,7 @@ def test_version(capsys):
 
 
 def test_as_a_program():
-    command = [sys.executable, "-m", "flashmm_sc._cli", "de", "missing.h5ad", *MODEL, "--table", "out.csv"]
+    command = [sys.executable, "-m", "flashmm_sc.cli._main", "de", "missing.h5ad", *MODEL, "--table", "out.csv"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "flashmm-sc: error: There is no file 'missing.h5ad'.\n"
