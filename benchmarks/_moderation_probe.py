@@ -19,8 +19,8 @@ from scipy.stats import false_discovery_control
 
 import flashmm_sc as fsc
 from flashmm_sc._gaussian.projection import Genes, Projection
+from flashmm_sc._inference import prior
 from flashmm_sc._inference.moderated import Moderated, mean_expression, moderated_tests
-from flashmm_sc._inference.t_tests import prior
 
 SIZES = {"OneK1K": {8: 4, 20: 4}, "Kang control": {8: 2}}  # splits of each number of donors
 TREATMENT = np.array([[0.0], [1.0]])

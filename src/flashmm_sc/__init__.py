@@ -34,8 +34,9 @@ if TYPE_CHECKING:
     from flashmm_sc._arrays.sslmm import sslmm
     from flashmm_sc._arrays.varexp import variance_explained
     from flashmm_sc._base.errors import FlashmmWarning
-    from flashmm_sc._design.shared import Design, summarize
+    from flashmm_sc._design.shared import Design
     from flashmm_sc._inference.contrasts import contrast_matrix
+    from flashmm_sc._results.summarize import summarize
     from flashmm_sc._stats.summary import SummaryStats
 else:  # hidden from type checkers, which would take any name to exist
     _MODULES = {

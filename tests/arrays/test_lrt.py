@@ -8,7 +8,7 @@ import reference_data as rd
 from scipy.stats import chi2
 
 import flashmm_sc as fsc
-from flashmm_sc._arrays.lrt import likelihood_ratio
+from flashmm_sc._inference.likelihood_ratio import likelihood_ratio
 
 
 @pytest.fixture(scope="module")

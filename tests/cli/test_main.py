@@ -17,9 +17,9 @@ from anndata.abc import CSRDataset
 
 import flashmm_sc as fsc
 from flashmm_sc._arrays.lmm import METHODS
+from flashmm_sc._inference.adjustment import CORRECTIONS
 from flashmm_sc._inference.df import DDF
 from flashmm_sc._results import files
-from flashmm_sc._results.store import CORRECTIONS
 from flashmm_sc._stream.kernel import TRANSFORMS
 from flashmm_sc.cli._main import main
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from containers import CONTAINERS, grouped_rows, stored
-from test_study import assert_equal_results, run
+from same_results import assert_equal_results, run
 
 import flashmm_sc as fsc
-from flashmm_sc._design.fixed import rows
+from flashmm_sc._design import rows
 from flashmm_sc._design.rows import Encoder, Rows
 from flashmm_sc._results.models import build_models
 from flashmm_sc._stream import accumulate

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flashmm_sc._design.fixed import fixed_design, type3
+from flashmm_sc._design.fixed import fixed_design
 from flashmm_sc._design.type3 import type3
 
 FORMULAS = [

@@ -9,8 +9,8 @@ import pytest
 from scipy import stats as sps
 
 import flashmm_sc as fsc
+from flashmm_sc._inference import prior
 from flashmm_sc._inference.moderated import Moderated
-from flashmm_sc._inference.t_tests import prior
 from flashmm_sc._inference.tails import quantile, upper_tail
 
 

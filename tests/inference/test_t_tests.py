@@ -13,7 +13,8 @@ from scipy import stats
 from scipy.integrate import quad
 
 import flashmm_sc as fsc
-from flashmm_sc._inference.t_tests import Estimates, t_and_p, t_tests
+from flashmm_sc._gaussian.estimate import Estimates
+from flashmm_sc._inference.t_tests import t_and_p, t_tests
 
 CONTRASTS = np.column_stack([np.eye(5), [0, 0, 1, -1, 0], [0, 0, 0.5, 0.5, 0], [1, -1, 2, 0, 0.1]])
 

@@ -9,7 +9,8 @@ import pytest
 from flashmm_sc import FlashmmWarning
 from flashmm_sc._design.rows import Rows
 from flashmm_sc._results.models import build_models
-from flashmm_sc._stream.accumulate import Part, Sums, accumulate
+from flashmm_sc._stream.accumulate import accumulate
+from flashmm_sc._stream.sums import CellMatrix, Sums
 
 FIXED, RANDOM = "~ trt + score", "sam + batch"
 
@@ -51,7 +52,7 @@ def test_rows_lie_side_by_side_and_sums_are_taken_apart_again(obs, counts):
     W, group = rows.cut(0, len(obs))
     names = np.array([models[index].group for index in group])
     np.testing.assert_array_equal(names, obs["type"])
-    sums = accumulate([Part.of(counts)], rows)
+    sums = accumulate([CellMatrix.of(counts)], rows)
     for index, (model, start) in enumerate(zip(models, [0, 14], strict=True)):
         inside = (obs["type"] == model.group).to_numpy()
         X, Z = expected_designs(obs[inside])
@@ -127,8 +128,8 @@ def test_sums_of_other_groups_play_no_part(obs, counts):
     """The statistics of a group from the sums over its own rows only."""
     models, rows = build_models(obs, FIXED, RANDOM, "type")
     other, own = rows.parts
-    both = accumulate([Part.of(counts)], rows)
-    only = accumulate([Part.of(counts)], Rows(rows.n, rows.encoder, [(other[0][:0], other[1][:0]), own]))
+    both = accumulate([CellMatrix.of(counts)], rows)
+    only = accumulate([CellMatrix.of(counts)], Rows(rows.n, rows.encoder, [(other[0][:0], other[1][:0]), own]))
     stats = [models[1].stats(Sums(sums.WY, sums.yy), 14, 1, list("abcdefghijkl")) for sums in (both, only)]
     for name in ("XY", "ZY", "yy"):
         np.testing.assert_array_equal(getattr(stats[0], name), getattr(stats[1], name))

@@ -13,8 +13,9 @@ from containers import assert_same
 from statsmodels.stats.multitest import multipletests
 
 import flashmm_sc as fsc
-from flashmm_sc._arrays.lmm import STATUS
-from flashmm_sc._results.store import adjust, check_key, read_models, read_result, remove
+from flashmm_sc._gaussian.estimate import STATUS
+from flashmm_sc._inference.adjustment import adjust
+from flashmm_sc._results.store import check_key, read_models, read_result, remove
 
 TYPES = ["CD4/CD8", "T cell (naive)", "a:b", "CD14+ Monocytes"]
 """Level names with characters that files or formulas have their own ideas of."""

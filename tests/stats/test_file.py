@@ -10,7 +10,7 @@ import anndata as ad
 import h5py
 import numpy as np
 import pytest
-from test_united import DONORS, stats
+from example_stats import DONORS, stats
 
 import flashmm_sc as fsc
 

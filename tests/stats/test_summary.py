@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import flashmm_sc as fsc
-from flashmm_sc._stats.summary import component_slices
+from flashmm_sc._base.selection import component_slices
 
 SUMS = ["XX", "XY", "ZX", "ZY", "ZZ", "yy"]
 

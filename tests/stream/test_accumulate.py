@@ -16,19 +16,18 @@ from containers import DTYPES, IN_MEMORY, assert_same, assert_unchanged, grouped
 
 import flashmm_sc as fsc
 from flashmm_sc._design.rows import Rows
-from flashmm_sc._stream import accumulate
-from flashmm_sc._stream.accumulate import Part
-from flashmm_sc._stream.accumulate import accumulate as accumulate_parts
+from flashmm_sc._stream import accumulate as one_pass
 from flashmm_sc._stream.blocks import Block
+from flashmm_sc._stream.sums import CellMatrix
 
 IN_LOG = {None: lambda x: x, "log1p": np.log1p, "log2p1": lambda x: np.log1p(x) / np.log(2)}
 
 
 def accumulate(X, W, *, group=None, gene=None, **options):
     """Sums over one matrix with the rows of W at hand."""
-    part = Part.of(X) if gene is None else Part(X, gene)
+    part = CellMatrix.of(X) if gene is None else CellMatrix(X, gene)
     W = sp.csr_array(W)
-    return accumulate_parts([part], Rows.of(W) if group is None else grouped_rows(W, group), **options)
+    return one_pass.accumulate([part], Rows.of(W) if group is None else grouped_rows(W, group), **options)
 
 
 @pytest.fixture(scope="session")
@@ -188,11 +187,14 @@ def test_only_a_few_blocks_are_in_memory(large, name, tmp_path):
 
 
 def test_parts_are_summed_over_one_after_another(counts, design):
-    parts = [Part(counts[:50], np.arange(12)), Part(sp.csc_matrix(counts[50:51, ::-1]), np.arange(12)[::-1], 50)]
-    parts.append(Part(sp.csr_matrix(counts[51:, [0, 5, 5]]), np.array([0, 5, -1]), 51))
+    parts = [
+        CellMatrix(counts[:50], np.arange(12)),
+        CellMatrix(sp.csc_matrix(counts[50:51, ::-1]), np.arange(12)[::-1], 50),
+    ]
+    parts.append(CellMatrix(sp.csr_matrix(counts[51:, [0, 5, 5]]), np.array([0, 5, -1]), 51))
     values = counts.copy()
     values[51:, np.setdiff1d(np.arange(12), [0, 5])] = 0
-    sums = accumulate_parts(parts, Rows.of(design), transform="log1p", block_bytes=1000)
+    sums = one_pass.accumulate(parts, Rows.of(design), transform="log1p", block_bytes=1000)
     WY, yy = dense_sums(values, design, np.zeros(160, int), "log1p")
     np.testing.assert_allclose(sums.WY, WY, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(sums.yy, yy, rtol=1e-12)
@@ -201,17 +203,17 @@ def test_parts_are_summed_over_one_after_another(counts, design):
 def test_a_bad_value_in_a_late_part_is_named_by_its_cell_in_the_study(counts, design):
     bad = counts.copy()
     bad[130, 7] = np.nan
-    parts = [Part(bad[:100], np.arange(12)), Part(bad[100:], np.arange(12), 100)]
+    parts = [CellMatrix(bad[:100], np.arange(12)), CellMatrix(bad[100:], np.arange(12), 100)]
     with pytest.raises(ValueError, match="nan at row 130, column 7"):
-        accumulate_parts(parts, Rows.of(design), block_bytes=500)
+        one_pass.accumulate(parts, Rows.of(design), block_bytes=500)
 
 
 def test_a_part_that_cannot_be_read_is_named(counts, design):
     damaged = sp.csr_matrix(counts[100:])
     damaged.indices[5] = 99
-    parts = [Part(counts[:100], np.arange(12)), Part(damaged, np.arange(12), 100, "'second.h5ad'")]
+    parts = [CellMatrix(counts[:100], np.arange(12)), CellMatrix(damaged, np.arange(12), 100, "'second.h5ad'")]
     with pytest.raises(OSError, match=r"^'second\.h5ad': .*an index lies outside of the 12 there are"):
-        accumulate_parts(parts, Rows.of(design))
+        one_pass.accumulate(parts, Rows.of(design))
 
 
 # Interruption
@@ -239,9 +241,9 @@ def test_an_interrupt_ends_the_pass_and_its_threads(adata, monkeypatch, where):
             raise KeyboardInterrupt
         return add(*arguments)
 
-    add = accumulate.add_block
-    monkeypatch.setattr(accumulate, "blocks", interrupted)
-    monkeypatch.setattr(accumulate, "add_block", add_block)
+    add = one_pass.add_block
+    monkeypatch.setattr(one_pass, "blocks", interrupted)
+    monkeypatch.setattr(one_pass, "add_block", add_block)
     with pytest.raises(KeyboardInterrupt):
         fsc.tl.lmm_de(adata, "~ 0 + cls + cls:trt", "sam", transform="log1p", n_jobs=2)
     assert len(read) <= 7  # one or two were on their way

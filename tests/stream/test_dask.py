@@ -16,12 +16,13 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from containers import assert_unchanged, grouped_rows
-from test_study import assert_equal_results, run
+from same_results import assert_equal_results, run
 
 import flashmm_sc as fsc
 from flashmm_sc._design.rows import Rows
-from flashmm_sc._stream import dask
-from flashmm_sc._stream.accumulate import Part, accumulate
+from flashmm_sc._stream import dask as over_dask
+from flashmm_sc._stream.accumulate import accumulate
+from flashmm_sc._stream.sums import CellMatrix
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:anndata", "ignore::UserWarning:contextlib")
 
@@ -58,7 +59,7 @@ def check_sums(X, counts, design, *, gene=None, transform="log1p"):
     W, group = design
     gene = np.arange(12) if gene is None else gene
     lazy, plain = (
-        accumulate([Part(values, gene)], grouped_rows(W, group), transform=transform) for values in (X, counts)
+        accumulate([CellMatrix(values, gene)], grouped_rows(W, group), transform=transform) for values in (X, counts)
     )
     np.testing.assert_allclose(lazy.WY, plain.WY, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(lazy.yy, plain.yy, rtol=1e-12, atol=1e-12)
@@ -68,7 +69,7 @@ def check_sums(X, counts, design, *, gene=None, transform="log1p"):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("task_bytes", [1, 2**26], ids=["a chunk a task", "all in a task"])
 def test_sums_are_those_of_the_values(counts, design, kind, grid, task_bytes, monkeypatch):
-    monkeypatch.setattr(dask, "_TASK_BYTES", task_bytes)
+    monkeypatch.setattr(over_dask, "_TASK_BYTES", task_bytes)
     X = lazy(counts, kind, grid)
     with dask.config.set(scheduler="synchronous"):
         check_sums(X, counts, design)
@@ -137,15 +138,15 @@ def test_unknown_chunk_sizes_are_refused(counts, design):
     with pytest.raises(
         ValueError, match=r"chunks of the dask array have unknown sizes; call its compute_chunk_sizes\(\)"
     ):
-        accumulate([Part.of(X)], Rows.of(design[0]))
+        accumulate([CellMatrix.of(X)], Rows.of(design[0]))
     check_sums(X.compute_chunk_sizes(), counts, design)
 
 
 def test_no_more_rows_than_a_task_needs_are_encoded_at_once(counts, design, monkeypatch):
-    monkeypatch.setattr(dask, "_TASK_BYTES", 1)
+    monkeypatch.setattr(over_dask, "_TASK_BYTES", 1)
     seen = []
-    encoded = dask._encoded
-    monkeypatch.setattr(dask, "_encoded", lambda encoder, piece: seen.append(piece.n) or encoded(encoder, piece))
+    encoded = over_dask._encoded
+    monkeypatch.setattr(over_dask, "_encoded", lambda encoder, piece: seen.append(piece.n) or encoded(encoder, piece))
     with dask.config.set(scheduler="synchronous"):
         check_sums(lazy(counts, "csr", "rows"), counts, design)
     assert max(seen) <= 69
@@ -194,11 +195,11 @@ def test_a_bad_value_is_named_by_a_cluster(adata, cluster):
 def test_only_sums_travel(counts, design, cluster, monkeypatch):
     """What comes back is as large for ten times the cells."""
     came = []
-    add_to = dask.PartialSums.add_to
-    monkeypatch.setattr(dask.PartialSums, "add_to", lambda self, *to: came.append(self) or add_to(self, *to))
+    add_to = over_dask.PartialSums.add_to
+    monkeypatch.setattr(over_dask.PartialSums, "add_to", lambda self, *to: came.append(self) or add_to(self, *to))
     for times in (1, 10):
         rows = Rows.of(sp.csr_array(sp.vstack([design[0]] * times)))
-        accumulate([Part.of(da.from_array(np.tile(counts, (times, 1)), chunks=(50, 12)))], rows)
+        accumulate([CellMatrix.of(da.from_array(np.tile(counts, (times, 1)), chunks=(50, 12)))], rows)
     small, large = (len(pickle.dumps(one)) for one in came)
     assert small == large
 

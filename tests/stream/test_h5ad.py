@@ -15,7 +15,8 @@ import scipy.sparse as sp
 from containers import assert_same, assert_unchanged
 
 import flashmm_sc as fsc
-from flashmm_sc._results.files import appearing_whole, streamed, write_results
+from flashmm_sc._base.files import appearing_whole
+from flashmm_sc._results.files import streamed, write_results
 
 COMPRESSIONS = [None, "gzip", "lzf"]
 

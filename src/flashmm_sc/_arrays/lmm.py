@@ -13,12 +13,13 @@ from flashmm_sc._arrays.sslmm import sslmm
 from flashmm_sc._base.errors import listed, one_of
 from flashmm_sc._base.selection import Selection, positions
 from flashmm_sc._base.threads import for_gene_blocks
-from flashmm_sc._gaussian.estimate import STATUS, Options, estimate, with_df
+from flashmm_sc._gaussian.estimate import STATUS, Estimates, Options, estimate
 from flashmm_sc._gaussian.information import expected_information
 from flashmm_sc._gaussian.projection import Genes, Projection
 from flashmm_sc._gaussian.solver import Objective
+from flashmm_sc._inference.df import with_df
 from flashmm_sc._inference.moderated import Moderated, check_moderate, moderated_tests, moderation
-from flashmm_sc._inference.t_tests import Estimates, check_ddf, t_tests
+from flashmm_sc._inference.t_tests import check_ddf, t_tests
 from flashmm_sc._stats.summary import SummaryStats
 
 METHODS = ("REML", "ML")

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.stats import chi2
 
 from flashmm_sc._arrays.lmm import LMMFit
 from flashmm_sc._base.errors import listed
+from flashmm_sc._base.selection import component_slices
 from flashmm_sc._gaussian.projection import Projection
-from flashmm_sc._stats.summary import SummaryStats, component_slices
+from flashmm_sc._inference.likelihood_ratio import likelihood_ratio
+from flashmm_sc._stats.summary import SummaryStats
 
 
 def lrt(fit: LMMFit, null: LMMFit | None = None) -> pd.DataFrame:
@@ -67,20 +68,6 @@ def lrt(fit: LMMFit, null: LMMFit | None = None) -> pd.DataFrame:
         smaller = null.loglik.to_numpy()
     stat, p = likelihood_ratio(fit.loglik.to_numpy(), smaller, fixed, random, fit.nonnegative)
     return pd.DataFrame({"stat": stat, "df": np.where(np.isnan(stat), np.nan, fixed + random), "p": p}, fit.coef.index)
-
-
-def likelihood_ratio(
-    larger: np.ndarray, smaller: np.ndarray, fixed: int, random: int, nonnegative: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """Statistics and p-values from log-likelihoods, where the smaller model lacks so many columns and components."""
-    stat = 2 * (larger - smaller)
-    stat = np.where(stat < 1e-11 * (1 + np.abs(larger)), 0.0, stat)  # comparisons with NaN are false, so it stays
-    df = fixed + random
-    p = chi2.sf(stat, df)
-    if random and nonnegative:
-        one_less = chi2.sf(stat, df - 1) if df > 1 else np.where(np.isnan(stat), np.nan, stat == 0)
-        p = (p + one_less) / 2
-    return stat, p
 
 
 def _loglik_without_random(stats: SummaryStats, projection: Projection, method: str) -> np.ndarray:

@@ -11,7 +11,8 @@ import scipy.sparse as sp
 
 from flashmm_sc._design.rows import Rows
 from flashmm_sc._stats.summary import SummaryStats
-from flashmm_sc._stream.accumulate import Part, accumulate
+from flashmm_sc._stream.accumulate import accumulate
+from flashmm_sc._stream.sums import CellMatrix
 
 
 def sslmm(X: Any, Y: Any, Z: Any, d: Sequence[int] | int | None = None, *, n_jobs: int | None = None) -> SummaryStats:
@@ -64,7 +65,7 @@ def sslmm(X: Any, Y: Any, Z: Any, d: Sequence[int] | int | None = None, *, n_job
         )
         raise ValueError(msg)
     rows = Rows.of(sp.csr_array(sp.hstack([Xs, Zs], format="csr")))
-    sums = accumulate([Part.of(Y)], rows, n_jobs=n_jobs)
+    sums = accumulate([CellMatrix.of(Y)], rows, n_jobs=n_jobs)
     p = Xs.shape[1]
     return SummaryStats(
         XX=(Xs.T @ Xs).toarray(),

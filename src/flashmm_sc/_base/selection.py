@@ -1,8 +1,9 @@
-"""Choosing among named things, by name or by position."""
+"""Choosing among named things, by name or by position; and parts that lie one after another."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from typing import TypeAlias
 
 import numpy as np
@@ -47,3 +48,9 @@ def _position(argument: str, item: str | int, place: dict[str, int], size: int) 
         msg = f"{argument}: there is no {str(item)!r}. {did_you_mean(str(item), place)}"
         raise ValueError(msg)
     return place[str(item)]
+
+
+def component_slices(d: Sequence[int]) -> list[slice]:
+    """Positions of each component's columns among the q random columns."""
+    stops = list(accumulate(d))
+    return [slice(stop - size, stop) for size, stop in zip(d, stops, strict=True)]

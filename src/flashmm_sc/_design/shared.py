@@ -4,32 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
-import scipy.sparse as sp
 
-from flashmm_sc._base.errors import listed, one_of
+from flashmm_sc._base.errors import listed
+from flashmm_sc._base.files import appearing_whole
+from flashmm_sc._design.cell_design import in_memory, needed_columns
 from flashmm_sc._design.columns import as_factor, complete_column
 from flashmm_sc._design.file import from_json, to_json
 from flashmm_sc._design.fixed import FixedDesign, fixed_design
-from flashmm_sc._design.random import Component, RandomDesign
 from flashmm_sc._design.random_terms import RandomTerm, parse_random
-from flashmm_sc._results.files import appearing_whole
-from flashmm_sc._results.models import CellDesign
-from flashmm_sc._results.study import Source, in_memory, needed_columns, study_of
-from flashmm_sc._stats.summary import SummaryStats
-from flashmm_sc._stream.accumulate import accumulate
-from flashmm_sc._stream.kernel import TRANSFORMS
 
 if TYPE_CHECKING:
-    from anndata import AnnData
-
     from flashmm_sc._design.random_terms import Random
 
 
@@ -121,86 +111,7 @@ class Design:
         return f"{transform or 'values as they are'}, design {hashlib.sha256(content).hexdigest()[:12]}"
 
 
-def summarize(
-    adata: AnnData | Sequence[Source],
-    design: Design,
-    *,
-    layer: str | None = None,
-    use_raw: bool = False,
-    mask_var: Any = None,
-    transform: str | None = None,
-    n_jobs: int | None = None,
-    show_progress: bool | None = None,
-) -> SummaryStats:
-    """Sum over the cells of a part of a study, with a design that all parts share.
-
-    The statistics of parts add up (``a + b``), can be saved and loaded, and `flashmm_sc.lmm` fits them.
-
-    Parameters
-    ----------
-    adata
-        Cells × genes, or a list of AnnData and files, as in `flashmm_sc.tl.lmm_de`.
-    design
-        The design.
-    layer, use_raw, mask_var, transform, n_jobs, show_progress
-        As in `flashmm_sc.tl.lmm_de`.
-
-    Returns
-    -------
-    The statistics of these cells. They are sums over cells, but sums over few cells reveal these cells: of a donor with
-    one cell, Z'Y is that cell's expression.
-
-    Raises
-    ------
-    KeyError
-        For a column, layer or mask that `adata` lacks.
-    OSError, RuntimeError, TypeError
-        As `flashmm_sc.tl.lmm_de`.
-    ValueError
-        For missing values, levels that the design doesn't know, and values that the transform can't take.
-
-    Examples
-    --------
-    See `Design`.
-    """
-    if not isinstance(design, Design):
-        msg = f"design must be a Design, of Design.of or Design.load, not {type(design).__name__}."
-        raise TypeError(msg)
-    one_of("transform", transform, TRANSFORMS)
-    needed = lambda obs, where: needed_columns(obs, design.fixed.encoding.text, design.random, None, where)
-    with study_of(adata, needed, layer, use_raw, mask_var, copy=False) as study:
-        _check_levels(design.fixed, study.obs)
-        random = RandomDesign([Component.of(term, study.obs) for term in design.random])
-        rows = CellDesign(design.fixed, random).all_rows(study.obs)
-        gram, p = rows.gram(), len(design.names)
-        study.log_base(transform)  # warns of raw counts
-        sums = accumulate(
-            study.parts,
-            rows,
-            transform=transform,
-            n_jobs=n_jobs,
-            show_progress=sys.stderr.isatty() if show_progress is None else show_progress,
-            describe=study.describe,
-        )
-    return SummaryStats(
-        XX=gram[:p, :p].toarray(),
-        XY=sums.WY[:p],
-        ZX=gram[p:, :p].toarray(),
-        ZY=sums.WY[p:],
-        ZZ=sp.csr_array(gram[p:, p:]),
-        yy=sums.yy[0],
-        n=rows.n,
-        d=random.d,
-        coef_names=design.names,
-        gene_names=list(study.target.var_names[study.kept]),
-        component_names=random.names,
-        ranef_names=random.ranef_names,
-        slopes=random.slopes,
-        origin=design.origin(transform),
-    )
-
-
-def _check_levels(design: FixedDesign, obs: pd.DataFrame) -> None:
+def check_levels(design: FixedDesign, obs: pd.DataFrame) -> None:
     """Refuse levels that the design was not learned from; without a column, they would count as the reference."""
     for factor, levels in design.levels.items():
         if factor in design.columns:

@@ -9,9 +9,9 @@ import numpy as np
 
 from flashmm_sc._base.threads import for_gene_blocks
 from flashmm_sc._gaussian.information import expected_information, inverse_on, observed_information
+from flashmm_sc._gaussian.point import Point
 from flashmm_sc._gaussian.projection import Genes, Projection
-from flashmm_sc._gaussian.solver import Objective, Point, optimise
-from flashmm_sc._inference.t_tests import Estimates
+from flashmm_sc._gaussian.solver import Objective, optimise
 from flashmm_sc._stats.summary import SummaryStats
 
 STATUS = ("ok", "boundary", "constant", "masked", "not converged", "indefinite", "no df")
@@ -32,6 +32,20 @@ class Options:
         if self.max_iter < 1:
             msg = f"max_iter={self.max_iter} leaves no step to the optimiser; give a positive number."
             raise ValueError(msg)
+
+
+@dataclass(frozen=True, eq=False)
+class Estimates:
+    """What tests need of m fitted genes: coefficients m × p, theta m × (K+1) and its covariance; NaN if not fitted."""
+
+    coef: np.ndarray
+    theta: np.ndarray
+    theta_cov: np.ndarray
+
+    @property
+    def fitted(self) -> np.ndarray:
+        """Positions of the genes that were fitted."""
+        return np.flatnonzero(np.isfinite(self.theta).all(axis=1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,13 +115,6 @@ def estimate(stats: SummaryStats, projection: Projection, options: Options, n_jo
 
     for_gene_blocks(work, stats.n_genes, projection.gene_bytes(projection.p), n_jobs)
     return out
-
-
-def with_df(status: np.ndarray, df: np.ndarray) -> np.ndarray:
-    """Status codes, with "no df" for fitted genes of which some df (m × r) can't be estimated."""
-    fitted = np.isin(status, (OK, BOUNDARY, INDEFINITE, NO_DF))
-    lacking = np.isnan(df).any(axis=1)
-    return np.select([fitted & lacking, status == NO_DF], [NO_DF, OK], status).astype(np.int8)
 
 
 def _starting_ratios(theta0: Sequence[float] | np.ndarray, projection: Projection, nonnegative: bool) -> np.ndarray:

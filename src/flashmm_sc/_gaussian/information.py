@@ -15,7 +15,7 @@ import numpy as np
 from flashmm_sc._gaussian.dense.covariance import Factor
 
 if TYPE_CHECKING:
-    from flashmm_sc._gaussian.solver import Point
+    from flashmm_sc._gaussian.point import Point
 
 
 def expected_information(point: Point, nu: int) -> np.ndarray:

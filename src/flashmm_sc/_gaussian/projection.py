@@ -12,9 +12,10 @@ import scipy.sparse as sp
 
 from flashmm_sc._base.errors import listed
 from flashmm_sc._base.rank import aliased_columns
+from flashmm_sc._base.selection import component_slices
 from flashmm_sc._gaussian.dense.covariance import Shared, Structure
 from flashmm_sc._gaussian.sparse.covariance import Sparse
-from flashmm_sc._stats.summary import SummaryStats, component_slices
+from flashmm_sc._stats.summary import SummaryStats
 
 # Most levels of the largest component, and of all others together, with dense matrices where sparse ones would do: the first
 # is diagonalised once (3,000 levels: 10 s), the others are factorised for every gene (1,200 levels and 150: 17 ms, sparse 2).

@@ -12,7 +12,7 @@ traces from Z'Z instead of S = Z'RZ. A step that leaves the domain or raises f i
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 
@@ -20,48 +20,12 @@ import numpy as np
 
 from flashmm_sc._gaussian.dense.covariance import Factor
 from flashmm_sc._gaussian.information import with_residual
+from flashmm_sc._gaussian.point import Point
 from flashmm_sc._gaussian.projection import Genes, Projection
 
 _POLISH = 1e-9  # below this Newton decrement one more full step is exact to rounding
 _ROUNDING = 1e-6  # f of large ratios is known no better; a Newton step may seem to raise it by as much
 _SADDLE = 1e-4  # decrement below which negative curvature is followed instead of the gradient
-
-
-@dataclass(eq=False)
-class Point:
-    """f and its derivatives at the ratios γ of m genes; f is infinite outside the domain.
-
-    f is measured from ν log y'Ry, to keep digits; `quad` is v_k'T_kl v_l, `norm` |T_kl|² and `v_sq` |v_k|².
-    """
-
-    gamma: np.ndarray
-    f: np.ndarray
-    Q: np.ndarray
-    grad: np.ndarray
-    observed: np.ndarray
-    expected: np.ndarray
-    v_sq: np.ndarray
-    quad: np.ndarray
-    trace: np.ndarray
-    norm: np.ndarray
-    v1: np.ndarray
-    v2: np.ndarray
-
-    def put(self, index: np.ndarray, other: Point) -> None:
-        """Overwrite these genes."""
-        for field in fields(self):
-            getattr(self, field.name)[index] = getattr(other, field.name)
-
-    def replaced(self, where: np.ndarray, other: Point) -> Point:
-        """The other point where told, else this one."""
-        if where.all():
-            return other
-        new = self[np.arange(len(where))]
-        new.put(where, other[where])
-        return new
-
-    def __getitem__(self, index: np.ndarray) -> Point:
-        return Point(*(getattr(self, field.name)[index] for field in fields(self)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,6 +18,7 @@ from functools import cached_property
 import numpy as np
 
 from flashmm_sc._gaussian.dense.covariance import Factor, Shared
+from flashmm_sc._gaussian.estimate import BOUNDARY, INDEFINITE, NO_DF, OK
 from flashmm_sc._gaussian.information import expected_of_theta, inverse_on
 from flashmm_sc._gaussian.projection import Projection
 
@@ -104,3 +105,10 @@ def contracted(theta: np.ndarray, theta_cov: np.ndarray) -> np.ndarray:
     K = gamma.shape[1]
     E = np.concatenate([np.broadcast_to(np.eye(K), (len(gamma), K, K)), -gamma[:, None]], axis=1)
     return E.swapaxes(1, 2) @ theta_cov @ E
+
+
+def with_df(status: np.ndarray, df: np.ndarray) -> np.ndarray:
+    """Status codes, with "no df" for fitted genes of which some df (m × r) can't be estimated."""
+    fitted = np.isin(status, (OK, BOUNDARY, INDEFINITE, NO_DF))
+    lacking = np.isnan(df).any(axis=1)
+    return np.select([fitted & lacking, status == NO_DF], [NO_DF, OK], status).astype(np.int8)

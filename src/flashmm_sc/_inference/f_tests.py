@@ -21,6 +21,7 @@ from flashmm_sc._base.errors import listed
 from flashmm_sc._base.rank import aliased_columns
 from flashmm_sc._base.threads import for_gene_blocks
 from flashmm_sc._gaussian.dense.covariance import Factor
+from flashmm_sc._gaussian.estimate import Estimates
 from flashmm_sc._gaussian.projection import Projection
 from flashmm_sc._inference.df import (
     Combinations,
@@ -30,7 +31,6 @@ from flashmm_sc._inference.df import (
     satterthwaite,
     with_scale,
 )
-from flashmm_sc._inference.t_tests import Estimates
 
 
 @dataclass(frozen=True, eq=False)

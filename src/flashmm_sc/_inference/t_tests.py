@@ -13,25 +13,12 @@ from scipy.special import stdtrit
 
 from flashmm_sc._base.errors import one_of
 from flashmm_sc._base.threads import for_gene_blocks
+from flashmm_sc._gaussian.estimate import Estimates
 from flashmm_sc._gaussian.projection import Projection
 from flashmm_sc._inference.df import DDF, Combinations, capped, kenward_roger_variance, satterthwaite, variances
 from flashmm_sc._inference.tails import upper_tail
 
 ALTERNATIVES = ("two-sided", "less", "greater")
-
-
-@dataclass(frozen=True, eq=False)
-class Estimates:
-    """What tests need of m fitted genes: coefficients m × p, theta m × (K+1) and its covariance; NaN if not fitted."""
-
-    coef: np.ndarray
-    theta: np.ndarray
-    theta_cov: np.ndarray
-
-    @property
-    def fitted(self) -> np.ndarray:
-        """Positions of the genes that were fitted."""
-        return np.flatnonzero(np.isfinite(self.theta).all(axis=1))
 
 
 @dataclass(frozen=True, eq=False)

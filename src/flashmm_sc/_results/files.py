@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import h5py
@@ -97,12 +96,3 @@ def _put(group: h5py.Group, name: str, values: Mapping[str, Any]) -> None:
         write_elem(group, name, values[name])
     elif name in group:
         del group[name]
-
-
-@contextmanager
-def appearing_whole(path: Path) -> Iterator[Path]:
-    """Give a file beside `path` to write to; it takes the name `path` only once it is complete."""
-    with TemporaryDirectory(prefix=".flashmm-sc-", dir=path.parent) as folder:
-        part = Path(folder) / path.name  # the same name, since its ending may say how to write
-        yield part
-        part.replace(path)

@@ -11,6 +11,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from flashmm_sc._base.errors import FlashmmWarning, listed
+from flashmm_sc._design.cell_design import CellDesign
 from flashmm_sc._design.columns import as_factor, complete_column, repeated
 from flashmm_sc._design.fixed import FixedDesign, check_full_rank, fixed_design
 from flashmm_sc._design.random import RandomDesign, random_design
@@ -18,34 +19,7 @@ from flashmm_sc._design.rows import Encoder, Rows
 from flashmm_sc._design.type3 import type3
 from flashmm_sc._gaussian.projection import Projection
 from flashmm_sc._stats.summary import SummaryStats
-from flashmm_sc._stream.accumulate import Sums
-
-
-@dataclass(frozen=True, eq=False)
-class CellDesign:
-    """The designs of fixed and random effects together."""
-
-    fixed: FixedDesign
-    random: RandomDesign
-
-    @property
-    def width(self) -> int:
-        """Columns, p + q."""
-        return len(self.fixed.names) + sum(self.random.d)
-
-    def table(self, obs: pd.DataFrame) -> pd.DataFrame:
-        """What `rows` needs of all cells."""
-        table = self.fixed.table(obs)
-        others = {name: obs[name].array for name in self.random.columns if name not in table}
-        return table.assign(**others)
-
-    def all_rows(self, obs: pd.DataFrame) -> Rows:
-        """Rows of cells that are all of one model."""
-        return Rows(len(obs), Encoder([self.rows], [0], self.width), [(np.arange(len(obs)), self.table(obs))])
-
-    def rows(self, table: pd.DataFrame) -> sp.csr_array:
-        """Design rows [X Z] of some cells of the table."""
-        return sp.csr_array(sp.hstack([self.fixed.rows(table), self.random.rows(table)], format="csr"))
+from flashmm_sc._stream.sums import Sums
 
 
 @dataclass(frozen=True, eq=False)

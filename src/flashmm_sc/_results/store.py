@@ -13,21 +13,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
-from scipy.stats import false_discovery_control
 
 from flashmm_sc._arrays.lmm import LMMFit
 from flashmm_sc._base.errors import did_you_mean
-from flashmm_sc._gaussian.estimate import MASKED, STATUS
+from flashmm_sc._gaussian.estimate import MASKED, STATUS, Estimates
 from flashmm_sc._gaussian.projection import Genes, Projection
+from flashmm_sc._inference.adjustment import adjust
 from flashmm_sc._inference.moderated import Moderated
 from flashmm_sc._inference.prior import Prior
-from flashmm_sc._inference.t_tests import Estimates, TTests
+from flashmm_sc._inference.t_tests import TTests
 from flashmm_sc._results.models import Model
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-CORRECTIONS = ("benjamini-hochberg", "bonferroni")
 _SUFFIX = {"p": "pval"}  # otherwise the names of the arrays
 _TESTS = ("coef", "se", "t", "df", "ci_low", "ci_high", "pval", "pval_adj", "F", "df_num", "stat", "status")
 _MODERATED = ("theta_shrunk", "ols", "zry", "yry", "mean")
@@ -70,18 +69,6 @@ def check_key(adata: AnnData, key: str, *, tests: bool = False) -> None:
     if tests and found is not None and "models" in found:
         msg = f"key_added={key!r} is the key of a fit, which the tests would overwrite; give another."
         raise ValueError(msg)
-
-
-def adjust(p: np.ndarray, corr_method: str) -> np.ndarray:
-    """Adjust the p-values of each column for the number of genes tested; NaN stays NaN."""
-    adjusted = np.full_like(p, np.nan)
-    for j in range(p.shape[1]):
-        tested = np.isfinite(p[:, j])
-        if corr_method == "bonferroni":
-            adjusted[tested, j] = np.minimum(p[tested, j] * tested.sum(), 1.0)
-        elif tested.any():
-            adjusted[tested, j] = false_discovery_control(p[tested, j], method="bh")
-    return adjusted
 
 
 def remove(adata: AnnData, key: str) -> None:

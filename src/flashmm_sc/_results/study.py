@@ -15,12 +15,10 @@ from anndata import AnnData
 from pandas.api.types import union_categoricals
 
 from flashmm_sc._base.errors import listed
-from flashmm_sc._design.columns import check_columns
-from flashmm_sc._design.formula import parse_formula, used_columns
-from flashmm_sc._design.random_terms import Random, parse_random
+from flashmm_sc._design.cell_design import in_memory
 from flashmm_sc._results.checks import Expression, check_anndata, find_expression, gene_mask, log_base
 from flashmm_sc._results.files import streamed
-from flashmm_sc._stream.accumulate import Part
+from flashmm_sc._stream.sums import CellMatrix
 
 Needed: TypeAlias = Callable[[Any, str], list[str]]
 Source: TypeAlias = AnnData | str | PathLike[str]
@@ -48,7 +46,7 @@ class Study:
 
     target: AnnData
     obs: pd.DataFrame
-    parts: list[Part]
+    parts: list[CellMatrix]
     kept: np.ndarray
     sources: list[tuple[AnnData, Expression]]
     names: list[tuple[str, pd.Index, pd.Index]]
@@ -100,7 +98,7 @@ def _one(
     found = find_expression(adata, layer, use_raw, mask_var)
     obs = adata.obs if isinstance(adata.obs, pd.DataFrame) else in_memory(adata.obs, needed(adata.obs, ""))
     names = [("", adata.obs_names, _columns(adata, use_raw))]
-    return Study(adata, obs, [Part(found.X, found.gene)], found.kept, [(adata, found)], names)
+    return Study(adata, obs, [CellMatrix(found.X, found.gene)], found.kept, [(adata, found)], names)
 
 
 def _joint(
@@ -124,7 +122,7 @@ def _joint(
             found.append(find_expression(one, layer, use_raw, None))
     starts = np.cumsum([0, *(one.n_obs for one in several)]).tolist()
     parts = [
-        Part(part.X, _renumbered(part, one.var_names, target.var_names[kept]), start, name)
+        CellMatrix(part.X, _renumbered(part, one.var_names, target.var_names[kept]), start, name)
         for part, one, start, name in zip(found, several, starts[:-1], names, strict=True)
     ]
     where = [(f" of {name}", one.obs_names, _columns(one, use_raw)) for name, one in zip(names, several, strict=True)]
@@ -172,30 +170,6 @@ def _named(name: str) -> Iterator[None]:
         kind = KeyError if isinstance(error, KeyError) else ValueError
         msg = f"{name}: {error.args[0]}"
         raise kind(msg) from error
-
-
-def needed_columns(obs: Any, fixed: str, random: Random, groupby: str | None, where: str) -> list[str]:
-    """Columns of obs that a model uses; `where` says in messages whose obs it is.
-
-    Raises
-    ------
-    KeyError, ValueError
-        When a column is not there, or the formula or the terms can't be read.
-    """
-    columns = [str(name) for name in obs.columns]
-    formula = f"fixed={fixed!r}{where}"
-    used = used_columns(parse_formula(fixed, formula), columns, formula)
-    used += [name for term in parse_random(random, columns) for name in (*term.groups, term.slope) if name]
-    if groupby is not None:
-        check_columns([groupby], columns, f"groupby={groupby!r}{where}")
-        used.append(groupby)
-    return list(dict.fromkeys(used))
-
-
-def in_memory(table: Any, columns: list[str]) -> pd.DataFrame:
-    """Columns of a table that may be lazy."""
-    part = table[columns]
-    return part if isinstance(part, pd.DataFrame) else part.to_memory()
 
 
 def _joint_obs(several: Sequence[AnnData], names: Sequence[str], needed: Needed) -> pd.DataFrame:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from flashmm_sc._results.files import appearing_whole
+from flashmm_sc._base.files import appearing_whole
 from flashmm_sc._stats.summary import SummaryStats
 
 _FORMAT = "flashmm-sc summary statistics 1"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate as running_sum
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from flashmm_sc._base.errors import listed
-from flashmm_sc._base.selection import Selection, positions
+from flashmm_sc._base.selection import Selection, component_slices, positions
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -257,12 +256,6 @@ def _check_array(name: str, array: Any, shape: tuple[int, ...]) -> None:
     if not np.isfinite(array.data if sp.issparse(array) else array).all():
         msg = f"{name} holds NaN or infinite values; look for them in the expression matrix and the design."
         raise ValueError(msg)
-
-
-def component_slices(d: Sequence[int]) -> list[slice]:
-    """Positions of each component's columns among the q random columns."""
-    stops = list(running_sum(d))
-    return [slice(stop - size, stop) for size, stop in zip(d, stops, strict=True)]
 
 
 def column_totals(stats: SummaryStats) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:

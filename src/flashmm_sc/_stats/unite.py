@@ -7,7 +7,8 @@ import pandas as pd
 import scipy.sparse as sp
 
 from flashmm_sc._base.errors import listed
-from flashmm_sc._stats.summary import SummaryStats, component_slices
+from flashmm_sc._base.selection import component_slices
+from flashmm_sc._stats.summary import SummaryStats
 
 
 def united(a: SummaryStats, b: SummaryStats) -> SummaryStats:

@@ -4,70 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 from tqdm import tqdm
 
 from flashmm_sc._base.threads import n_threads
 from flashmm_sc._design.rows import Rows
 from flashmm_sc._stream.blocks import BLOCK_BYTES, Block, blocks, is_lazy, read_ahead
-from flashmm_sc._stream.kernel import TRANSFORMS, add_columns, add_rows, log_table
-
-
-@dataclass(frozen=True, eq=False)
-class Part:
-    """A matrix with some of the cells.
-
-    Attributes
-    ----------
-    X
-        Expression, cells × columns, any container that `blocks` knows.
-    gene
-        Position of each column of X in the result; columns with -1 are left out.
-    start
-        Number of the first cell.
-    name
-        What messages call it, where there are several.
-    """
-
-    X: Any
-    gene: np.ndarray
-    start: int = 0
-    name: str = ""
-
-    @classmethod
-    def of(cls, X: Any) -> Part:
-        """All cells and genes."""
-        return cls(X, np.arange(X.shape[1]))
-
-
-@dataclass(frozen=True, eq=False)
-class Sums:
-    """W'Y (columns of W × genes) and, per model, the sums of squares of its cells (models × genes)."""
-
-    WY: np.ndarray
-    yy: np.ndarray
-
-    @classmethod
-    def zeros(cls, width: int, n_models: int, n_genes: int) -> Sums:
-        """No cells yet."""
-        return cls(np.zeros((width, n_genes)), np.zeros((n_models, n_genes)))
-
-
-class UnusableValueError(ValueError):
-    """A stored value that can't be summed: its cell, column and itself."""
-
-    def __init__(self, cell: int, column: int, value: float) -> None:
-        super().__init__(cell, column, value)
-        self.cell, self.column, self.value = cell, column, value
+from flashmm_sc._stream.sums import CellMatrix, Sums, UnusableValueError, add_block
 
 
 def accumulate(
-    parts: Sequence[Part],
+    parts: Sequence[CellMatrix],
     rows: Rows,
     *,
     transform: str | None = None,
@@ -124,7 +73,13 @@ _BAR: dict[str, Any] = {"desc": "summing over cells", "unit": " cells", "unit_sc
 
 
 def _add(
-    block: Block, part: Part, rows: Rows, transform: str | None, sums: Sums, pool: ThreadPoolExecutor, threads: int
+    block: Block,
+    part: CellMatrix,
+    rows: Rows,
+    transform: str | None,
+    sums: Sums,
+    pool: ThreadPoolExecutor,
+    threads: int,
 ) -> float:
     """Add a block with the rows of its cells; return how many cells that is, or is as good as."""
     n, m = part.X.shape
@@ -135,46 +90,8 @@ def _add(
     return height if block.by_rows else n * width / m
 
 
-def add_block(
-    block: Block,
-    design: tuple[sp.csr_array, np.ndarray],
-    gene: np.ndarray,
-    transform: str | None,
-    sums: Sums,
-    pool: ThreadPoolExecutor | None = None,
-    threads: int = 1,
-) -> None:
-    """Add a block, each thread its own range of genes.
-
-    Parameters
-    ----------
-    design
-        Design rows of the cells of the block, and the numbers of their models.
-    gene
-        Position of each column of the whole matrix in the sums, or -1.
-
-    Raises
-    ------
-    UnusableValueError
-        For the first value that can't be used.
-    """
-    values, (W, number) = block.values, design
-    stored = (values.indptr.astype(np.int64), values.indices.astype(np.int32, copy=False), values.data)
-    rows = (W.indptr.astype(np.int64), W.indices.astype(np.int32, copy=False), W.data)
-    gene = gene if block.by_rows else gene[block.start : block.start + values.shape[1]]
-    fixed = (TRANSFORMS[transform], log_table(transform), sums.WY, sums.yy)
-    kernel: Callable[..., tuple[int, int]] = add_rows if block.by_rows else add_columns
-    call = lambda genes: kernel(*stored, *genes, gene, number, *rows, *fixed)
-    ranges = pairwise(np.linspace(0, values.shape[1], threads + 1).astype(np.int64))
-    bad = [position for position in (pool.map if pool else map)(call, ranges) if position[0] >= 0]
-    if bad:
-        i, j = min(bad)
-        value = values[[i], [j]].item()
-        raise UnusableValueError(*((i + block.start, j) if block.by_rows else (i, j + block.start)), value)
-
-
 def _complaint(
-    part: Part, error: UnusableValueError, transform: str | None, describe: Callable[[int, int], str]
+    part: CellMatrix, error: UnusableValueError, transform: str | None, describe: Callable[[int, int], str]
 ) -> str:
     where = describe(part.start + error.cell, error.column)
     if not np.isfinite(error.value):

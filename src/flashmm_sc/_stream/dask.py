@@ -18,8 +18,8 @@ import scipy.sparse as sp
 from dask.callbacks import Callback
 
 from flashmm_sc._design.rows import Encoder, Piece, Rows
-from flashmm_sc._stream.accumulate import Part, Sums, add_block
 from flashmm_sc._stream.blocks import chunk_blocks, lazy_chunks
+from flashmm_sc._stream.sums import CellMatrix, Sums, add_block
 
 _TASK_BYTES = 2**26
 _TASKS = 16
@@ -45,7 +45,9 @@ class PartialSums:
         sums.yy[np.ix_(np.searchsorted(models, self.models), at)] += self.sums.yy
 
 
-def add_lazy(part: Part, rows: Rows, transform: str | None, sums: Sums, progress: Callable[[float], object]) -> None:
+def add_lazy(
+    part: CellMatrix, rows: Rows, transform: str | None, sums: Sums, progress: Callable[[float], object]
+) -> None:
     """Add the sums over a matrix that is a dask array; `progress` is told of cells done, by dask's local schedulers.
 
     Raises

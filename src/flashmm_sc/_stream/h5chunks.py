@@ -14,8 +14,9 @@ from math import prod
 from typing import Any
 
 import h5py
-import numba
 import numpy as np
+
+from flashmm_sc._stream import lzf
 
 try:
     inflate: Any = import_module("isal.isal_zlib")  # twice as fast
@@ -108,45 +109,7 @@ class _Chunks:
         if code == _SHUFFLE:
             return np.frombuffer(stored, np.uint8).reshape(self.dtype.itemsize, -1).T.ravel()
         out = np.empty(size, np.uint8)
-        if _unlzf(np.frombuffer(stored, np.uint8), out) != size:
+        if lzf.decompress(np.frombuffer(stored, np.uint8), out) != size:
             msg = "not LZF, or cut off"
             raise ValueError(msg)
         return out
-
-
-@numba.njit(nogil=True, cache=True)
-def _unlzf(code, out):  # type: ignore[no-untyped-def]
-    """Decompress LZF, runs of literal bytes and copies of earlier ones; return the bytes written, or -1 if invalid.
-
-    Indices are unsigned where it matters, since numba lets signed ones count from the end: a third of the time.
-    """
-    i, o = 0, 0
-    while i < code.size:
-        length = np.int64(code[i])
-        i += 1
-        if length < 32:  # that many more bytes follow
-            length += 1
-            if i + length > code.size or o + length > out.size:
-                return -1
-            for k in range(length):
-                out[np.uintp(o + k)] = code[np.uintp(i + k)]
-            i += length
-        else:
-            back = ((length & 31) << 8) + 1
-            length >>= 5
-            if length == 7:
-                if i >= code.size:
-                    return -1
-                length += code[i]
-                i += 1
-            if i >= code.size:
-                return -1
-            back += code[i]
-            i += 1
-            length += 2
-            if back > o or o + length > out.size:
-                return -1
-            for k in range(length):  # byte by byte: the copy may overlap itself
-                out[np.uintp(o + k)] = out[np.uintp(o + k - back)]
-        o += length
-    return o

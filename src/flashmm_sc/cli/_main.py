@@ -74,8 +74,8 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
 def _add_de_options(de: argparse.ArgumentParser) -> None:
     """Options are the arguments of `tl.lmm_de`; one that isn't given has its default there."""
     from flashmm_sc._arrays.lmm import METHODS
+    from flashmm_sc._inference.adjustment import CORRECTIONS
     from flashmm_sc._inference.df import DDF
-    from flashmm_sc._results.store import CORRECTIONS
     from flashmm_sc._stream.kernel import TRANSFORMS
 
     de.set_defaults(run=_de)
@@ -143,7 +143,8 @@ def _plain_warnings() -> None:
 def _de(args: argparse.Namespace) -> None:
     import pandas as pd
 
-    from flashmm_sc._results.files import appearing_whole, write_results
+    from flashmm_sc._base.files import appearing_whole
+    from flashmm_sc._results.files import write_results
     from flashmm_sc.cli._report import summary
     from flashmm_sc.get import lmm_de_df
     from flashmm_sc.tl import lmm_de
@@ -209,7 +210,8 @@ def _fitted(path: Path, **options: Any) -> AnnData:
 
 
 def _demo(args: argparse.Namespace) -> None:
-    from flashmm_sc._results.files import appearing_whole, write_results
+    from flashmm_sc._base.files import appearing_whole
+    from flashmm_sc._results.files import write_results
     from flashmm_sc.cli._report import compared, next_steps, simulated
     from flashmm_sc.datasets import simu_rnaseq
 

@@ -15,8 +15,8 @@ import pandas as pd
 import scipy.sparse as sp
 from tqdm import tqdm
 
+from flashmm_sc._base.files import appearing_whole
 from flashmm_sc._base.threads import n_threads
-from flashmm_sc._results.files import appearing_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

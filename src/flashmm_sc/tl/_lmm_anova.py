@@ -5,10 +5,11 @@ from __future__ import annotations
 from anndata import AnnData
 
 from flashmm_sc._base.errors import one_of
-from flashmm_sc._gaussian.estimate import with_df
+from flashmm_sc._inference.adjustment import CORRECTIONS
+from flashmm_sc._inference.df import with_df
 from flashmm_sc._inference.f_tests import f_tests
 from flashmm_sc._inference.t_tests import check_ddf
-from flashmm_sc._results.store import CORRECTIONS, Table, check_key, read_fit, read_models, write_tables
+from flashmm_sc._results.store import Table, check_key, read_fit, read_models, write_tables
 from flashmm_sc.tl._lmm_test import check_moderated
 
 

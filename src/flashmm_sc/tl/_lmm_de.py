@@ -13,14 +13,16 @@ from anndata import AnnData
 from flashmm_sc._arrays.lmm import METHODS, fit
 from flashmm_sc._base.errors import one_of
 from flashmm_sc._base.threads import n_threads
+from flashmm_sc._design.cell_design import needed_columns
 from flashmm_sc._gaussian.estimate import Options
+from flashmm_sc._inference.adjustment import CORRECTIONS
 from flashmm_sc._inference.contrasts import Contrasts
 from flashmm_sc._inference.moderated import check_moderate
 from flashmm_sc._inference.t_tests import check_ddf
 from flashmm_sc._results.advice import advise
 from flashmm_sc._results.models import build_models
-from flashmm_sc._results.store import CORRECTIONS, check_key, remove, write_fits
-from flashmm_sc._results.study import Source, Study, needed_columns, study_of
+from flashmm_sc._results.store import check_key, remove, write_fits
+from flashmm_sc._results.study import Source, Study, study_of
 from flashmm_sc._stream.accumulate import accumulate
 from flashmm_sc._stream.kernel import TRANSFORMS
 from flashmm_sc.tl._lmm_test import in_groups, lmm_test

@@ -11,12 +11,13 @@ import pandas as pd
 from anndata import AnnData
 
 from flashmm_sc._base.errors import FlashmmWarning, one_of
-from flashmm_sc._gaussian.estimate import with_df
+from flashmm_sc._inference.adjustment import CORRECTIONS
 from flashmm_sc._inference.contrasts import Contrasts, contrast_matrix
+from flashmm_sc._inference.df import with_df
 from flashmm_sc._inference.f_tests import FTests, check_independent, f_tests
 from flashmm_sc._inference.moderated import moderated_intervals, moderated_tests
 from flashmm_sc._inference.t_tests import ALTERNATIVES, TTests, check_ddf, t_tests, with_intervals
-from flashmm_sc._results.store import CORRECTIONS, StoredModel, Table, check_key, read_fit, read_models, write_tables
+from flashmm_sc._results.store import StoredModel, Table, check_key, read_fit, read_models, write_tables
 
 
 def lmm_test(

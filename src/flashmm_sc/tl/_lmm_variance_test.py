@@ -9,10 +9,11 @@ import numpy as np
 from anndata import AnnData
 from scipy.stats import norm
 
-from flashmm_sc._arrays.lrt import likelihood_ratio
 from flashmm_sc._base.errors import listed, one_of
 from flashmm_sc._gaussian.estimate import MASKED
-from flashmm_sc._results.store import CORRECTIONS, Table, check_key, read_fit, strings, write_tables
+from flashmm_sc._inference.adjustment import CORRECTIONS
+from flashmm_sc._inference.likelihood_ratio import likelihood_ratio
+from flashmm_sc._results.store import Table, check_key, read_fit, strings, write_tables
 
 _SAME = ("fixed", "layer", "use_raw", "transform", "method", "nonnegative", "groupby", "n_obs")
 

@@ -30,11 +30,11 @@ import scipy.sparse as sp
 from scipy.sparse.linalg import splu
 
 from flashmm_sc._base.errors import listed
+from flashmm_sc._base.selection import component_slices
 from flashmm_sc._base.threads import BLOCK_BYTES
 from flashmm_sc._gaussian.sparse import kernel as kernel
 from flashmm_sc._gaussian.sparse.kernel import LANES
 from flashmm_sc._gaussian.sparse.table import POINTS, Table
-from flashmm_sc._stats.summary import component_slices
 
 _STEP = 3e-5  # relative: truncation and rounding leave some 1e-9 of |T_kl|²
 _TINY = 1e-30

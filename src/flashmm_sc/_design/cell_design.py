@@ -1,0 +1,68 @@
+"""The designs of fixed and random effects together: what they need of obs, and the rows [X Z] that they make."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+from flashmm_sc._design.columns import check_columns
+from flashmm_sc._design.fixed import FixedDesign
+from flashmm_sc._design.formula import parse_formula, used_columns
+from flashmm_sc._design.random import RandomDesign
+from flashmm_sc._design.random_terms import Random, parse_random
+from flashmm_sc._design.rows import Encoder, Rows
+
+
+def needed_columns(obs: Any, fixed: str, random: Random, groupby: str | None, where: str) -> list[str]:
+    """Columns of obs that a model uses; `where` says in messages whose obs it is.
+
+    Raises
+    ------
+    KeyError, ValueError
+        When a column is not there, or the formula or the terms can't be read.
+    """
+    columns = [str(name) for name in obs.columns]
+    formula = f"fixed={fixed!r}{where}"
+    used = used_columns(parse_formula(fixed, formula), columns, formula)
+    used += [name for term in parse_random(random, columns) for name in (*term.groups, term.slope) if name]
+    if groupby is not None:
+        check_columns([groupby], columns, f"groupby={groupby!r}{where}")
+        used.append(groupby)
+    return list(dict.fromkeys(used))
+
+
+def in_memory(table: Any, columns: list[str]) -> pd.DataFrame:
+    """Columns of a table that may be lazy."""
+    part = table[columns]
+    return part if isinstance(part, pd.DataFrame) else part.to_memory()
+
+
+@dataclass(frozen=True, eq=False)
+class CellDesign:
+    """The designs of fixed and random effects together."""
+
+    fixed: FixedDesign
+    random: RandomDesign
+
+    @property
+    def width(self) -> int:
+        """Columns, p + q."""
+        return len(self.fixed.names) + sum(self.random.d)
+
+    def table(self, obs: pd.DataFrame) -> pd.DataFrame:
+        """What `rows` needs of all cells."""
+        table = self.fixed.table(obs)
+        others = {name: obs[name].array for name in self.random.columns if name not in table}
+        return table.assign(**others)
+
+    def all_rows(self, obs: pd.DataFrame) -> Rows:
+        """Rows of cells that are all of one model."""
+        return Rows(len(obs), Encoder([self.rows], [0], self.width), [(np.arange(len(obs)), self.table(obs))])
+
+    def rows(self, table: pd.DataFrame) -> sp.csr_array:
+        """Design rows [X Z] of some cells of the table."""
+        return sp.csr_array(sp.hstack([self.fixed.rows(table), self.random.rows(table)], format="csr"))

@@ -1,0 +1,44 @@
+"""Points of the profile likelihood, one a gene."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+
+@dataclass(eq=False)
+class Point:
+    """f and its derivatives at the ratios γ of m genes; f is infinite outside the domain.
+
+    f is measured from ν log y'Ry, to keep digits; `quad` is v_k'T_kl v_l, `norm` |T_kl|² and `v_sq` |v_k|².
+    """
+
+    gamma: np.ndarray
+    f: np.ndarray
+    Q: np.ndarray
+    grad: np.ndarray
+    observed: np.ndarray
+    expected: np.ndarray
+    v_sq: np.ndarray
+    quad: np.ndarray
+    trace: np.ndarray
+    norm: np.ndarray
+    v1: np.ndarray
+    v2: np.ndarray
+
+    def put(self, index: np.ndarray, other: Point) -> None:
+        """Overwrite these genes."""
+        for field in fields(self):
+            getattr(self, field.name)[index] = getattr(other, field.name)
+
+    def replaced(self, where: np.ndarray, other: Point) -> Point:
+        """The other point where told, else this one."""
+        if where.all():
+            return other
+        new = self[np.arange(len(where))]
+        new.put(where, other[where])
+        return new
+
+    def __getitem__(self, index: np.ndarray) -> Point:
+        return Point(*(getattr(self, field.name)[index] for field in fields(self)))

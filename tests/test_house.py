@@ -1,0 +1,91 @@
+"""The house: data flow one way, and the folders show it. Imports tell, those in functions and for types included."""
+
+from __future__ import annotations
+
+import ast
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import flashmm_sc as fsc
+
+HOME = Path(fsc.__file__).parent
+ROOMS = ["_base", "_design", "_stream", "_stats", "_gaussian", "_inference", "_arrays", "_results"]
+FACES = ["tl", "get", "pl", "datasets", "cli"]
+"""Faces know each other only from left to right."""
+MODULES = {".".join(path.relative_to(HOME).with_suffix("").parts): path for path in HOME.rglob("*.py")}
+ANNDATA = {"_stream.blocks", "_stats.file"}
+"""Below `_results` only they know anndata: what its backed matrices are, and the file format of statistics."""
+OUTSIDE = {"anndata", "formulaic", "h5py", "matplotlib", "numba", "pandas", "scanpy", "zarr"}
+
+
+def imported(module: str) -> set[str]:
+    """Modules of ours, and packages of others, that a module imports anywhere."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}: imports say where they lead, from flashmm_sc"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    found = set()
+    for name in names:
+        package, _, inner = name.partition(".")
+        if package != "flashmm_sc":
+            found.add(package)
+            continue
+        parts = inner.split(".")
+        known = [".".join(parts[:k]) for k in range(len(parts), 0, -1)]
+        known += [f"{name}.__init__" for name in known]
+        found.add(next((name for name in known if name in MODULES), "__init__"))
+    return found
+
+
+def room(module: str) -> str:
+    return module.partition(".")[0]
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_no_import_runs_up(module):
+    order = [*ROOMS, *FACES, "__init__"]
+    own = order.index(room(module))
+    for other in imported(module) & MODULES.keys():
+        assert order.index(room(other)) <= own, f"{module} imports {other}, which comes after it"
+
+
+def test_no_circle_of_imports():
+    TopologicalSorter({module: imported(module) & MODULES.keys() - {module} for module in MODULES}).prepare()
+
+
+def test_the_two_covariances_do_not_know_each_other():
+    for module in MODULES:
+        for one, other in (("dense", "sparse"), ("sparse", "dense")):
+            if module.startswith(f"_gaussian.{one}."):
+                assert not any(name.startswith(f"_gaussian.{other}.") for name in imported(module)), module
+
+
+@pytest.mark.parametrize("module", sorted(name for name in MODULES if room(name) in ROOMS[:-1]))
+def test_rooms_below_results_know_nothing_of_anndata(module):
+    found = imported(module)
+    assert "scanpy" not in found
+    assert "anndata" not in found or module in ANNDATA
+
+
+@pytest.mark.parametrize(
+    ("rooms", "packages"),
+    [
+        (["_base"], set()),
+        (["_design"], {"formulaic", "pandas"}),
+        (["_stream"], {"anndata", "h5py", "numba"}),
+        (["_gaussian", "_inference"], {"numba", "pandas"}),
+    ],
+)
+def test_what_a_room_needs(rooms, packages):
+    for module in MODULES:
+        if room(module) in rooms:
+            assert imported(module) & OUTSIDE <= packages, module
+
+
+def test_formulaic_is_known_in_the_design_only():
+    assert {room(module) for module in MODULES if "formulaic" in imported(module)} == {"_design"}
