@@ -50,7 +50,7 @@ else:  # hidden from type checkers, which would take any name to exist
         "lmmtest": "_arrays.lmmtest",
         "lrt": "_arrays.lrt",
         "sslmm": "_arrays.sslmm",
-        "summarize": "_design.shared",
+        "summarize": "_results.summarize",
         "variance_explained": "_arrays.varexp",
     }
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import flashmm_sc as fsc
 from flashmm_sc._base import threads
+from flashmm_sc._gaussian.projection import Genes
 
 METHODS = ["REML", "ML"]
 seeds = st.integers(0, 2**20)
@@ -213,10 +214,8 @@ def test_threads_and_blocks_make_no_difference(monkeypatch, n_jobs, block_bytes)
 def test_blocks_of_genes_are_fitted_apart(monkeypatch):
     """So that the test above tests something."""
     sizes = []
-    genes_of = fsc._lmm.Genes.of
-    monkeypatch.setattr(
-        fsc._lmm.Genes, "of", lambda p, s, part: sizes.append(part.stop - part.start) or genes_of(p, s, part)
-    )
+    genes_of = Genes.of
+    monkeypatch.setattr(Genes, "of", lambda p, s, part: sizes.append(part.stop - part.start) or genes_of(p, s, part))
     monkeypatch.setattr(threads, "BLOCK_BYTES", 2**14)
     X, Z, d, Y = dense.example("crossed", m=23)
     fsc.lmmfit(Y, X, Z, d, n_jobs=1)

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from flashmm_sc._design import type3
 from flashmm_sc._design.fixed import fixed_design
-from flashmm_sc._design.type3 import type3
 
 FORMULAS = [
     "~ cls*trt",
@@ -37,9 +37,9 @@ def obs(request):
 def test_some_cells_suffice(obs, formula, enough, monkeypatch):
     """More are taken if a column is zero in the first."""
     design = fixed_design(formula, obs)
-    expected = type3(design, obs)
+    expected = type3.hypotheses(design, obs)
     monkeypatch.setattr(type3, "_ENOUGH", enough)
-    found = type3(design, obs)
+    found = type3.hypotheses(design, obs)
     assert list(found) == list(expected) == [term for term in design.terms if term != "Intercept"]
     for term, L in expected.items():
         np.testing.assert_allclose(found[term], L, rtol=1e-7, atol=1e-7, err_msg=term)
@@ -48,7 +48,7 @@ def test_some_cells_suffice(obs, formula, enough, monkeypatch):
 @pytest.mark.parametrize("formula", ["~ cls*trt", "~ 0 + cls + cls:trt"])
 def test_a_main_effect_is_averaged_over_the_levels_of_the_other(obs, formula):
     design = fixed_design(formula, obs)
-    found = type3(design, obs)
+    found = type3.hypotheses(design, obs)
     if "trt" in found:
         weights = found["trt"][:, 0] / found["trt"][design.names.index("trt[T.B]"), 0]
         expected = [1 if name == "trt[T.B]" else 1 / 3 if name.endswith(":trt[T.B]") else 0 for name in design.names]

@@ -6,7 +6,7 @@ import pytest
 import reference_data as rd
 
 import flashmm_sc as fsc
-from flashmm_sc._design.type3 import type3
+from flashmm_sc._design import type3
 from flashmm_sc._inference.f_tests import check_independent, f_tests
 from flashmm_sc._results.models import Model
 
@@ -77,7 +77,7 @@ def test_dependent_contrasts_are_named():
 def test_type3_averages_over_the_levels_of_other_factors():
     model, _, _ = rd.designs("~ cls * trt", "sam")
     names = model.fixed.names
-    L = type3(model.fixed, rd.obs())["trt"][:, 0]
+    L = type3.hypotheses(model.fixed, rd.obs())["trt"][:, 0]
     ratio = L / L[names.index("trt[T.B]")]
     expected = {"trt[T.B]": 1.0, "cls[T.2]:trt[T.B]": 1 / 3, "cls[T.3]:trt[T.B]": 1 / 3}
     np.testing.assert_allclose(ratio, [expected.get(name, 0.0) for name in names], atol=1e-12)

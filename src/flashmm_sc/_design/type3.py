@@ -15,7 +15,7 @@ _ENOUGH = 20_000
 """Cells from which hypotheses are got, more if some columns are zero in these."""
 
 
-def type3(design: FixedDesign, obs: pd.DataFrame) -> dict[str, np.ndarray]:
+def hypotheses(design: FixedDesign, obs: pd.DataFrame) -> dict[str, np.ndarray]:
     """Hypothesis of each term but the intercept, as columns of L (p × r).
 
     A main effect is tested averaged over the levels of the factors that it interacts with, which is what its columns

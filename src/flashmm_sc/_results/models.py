@@ -11,12 +11,12 @@ import pandas as pd
 import scipy.sparse as sp
 
 from flashmm_sc._base.errors import FlashmmWarning, listed
+from flashmm_sc._design import type3
 from flashmm_sc._design.cell_design import CellDesign
 from flashmm_sc._design.columns import as_factor, complete_column, repeated
 from flashmm_sc._design.fixed import FixedDesign, check_full_rank, fixed_design
 from flashmm_sc._design.random import RandomDesign, random_design
 from flashmm_sc._design.rows import Encoder, Rows
-from flashmm_sc._design.type3 import type3
 from flashmm_sc._gaussian.projection import Projection
 from flashmm_sc._stats.summary import SummaryStats
 from flashmm_sc._stream.sums import Sums
@@ -67,7 +67,7 @@ class Model:
         XX, ZX, ZZ = gram[:p, :p].toarray(), gram[p:, :p].toarray(), sp.csr_array(gram[p:, p:])
         check_full_rank(X, XX, obs)
         projection = Projection.of(XX, ZX, ZZ, n, Z.d, X.names, Z.names, sparse=sparse)
-        return cls(group, n, X, Z, projection, XX, ZX, type3(X, obs)), rows
+        return cls(group, n, X, Z, projection, XX, ZX, type3.hypotheses(X, obs)), rows
 
     @property
     def width(self) -> int:
