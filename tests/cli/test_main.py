@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+from typing import get_args
 
 import anndata as ad
 import h5py
@@ -16,11 +17,11 @@ import scipy.sparse as sp
 from anndata.abc import CSRDataset
 
 import flashmm_sc as fsc
-from flashmm_sc._arrays.lmm import METHODS
-from flashmm_sc._inference.adjustment import CORRECTIONS
-from flashmm_sc._inference.df import DDF
+from flashmm_sc._gaussian.estimate import Method
+from flashmm_sc._inference.adjustment import Correction
+from flashmm_sc._inference.df import Ddf
 from flashmm_sc._results import files
-from flashmm_sc._stream.kernel import TRANSFORMS
+from flashmm_sc._stream.kernel import Transform
 from flashmm_sc.cli._main import main
 
 MODEL = ["--fixed", "~ 0 + cls + cls:trt", "--random", "sam"]
@@ -226,7 +227,7 @@ def test_errors_are_one_plain_line(source, tmp_path, monkeypatch, capsys, argume
 
 @pytest.mark.parametrize(
     ("option", "choices"),
-    [("--transform", TRANSFORMS), ("--method", METHODS), ("--ddf", DDF), ("--corr-method", CORRECTIONS)],
+    [("--transform", Transform), ("--method", Method), ("--ddf", Ddf), ("--corr-method", Correction)],
 )
 def test_choices_are_the_packages_own(source, capsys, option, choices):
     with pytest.raises(SystemExit, match="2"):
@@ -234,7 +235,7 @@ def test_choices_are_the_packages_own(source, capsys, option, choices):
     err = capsys.readouterr().err
     assert err.startswith(f"flashmm-sc: error: argument {option}: invalid choice: 'foo'")
     assert err.count("\n") == 1
-    assert all((choice or "none") in err for choice in choices)
+    assert all((choice or "none") in err for choice in get_args(choices))
 
 
 def test_contrast_needs_a_name(source, capsys):

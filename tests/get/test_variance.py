@@ -77,7 +77,7 @@ def test_ranef_that_was_not_stored(adata):
 
 def test_what_there_is_not(adata):
     fitted(adata)
-    with pytest.raises(KeyError, match="component: the result 'lmm_de' has no 'donor'"):
+    with pytest.raises(KeyError, match="components: the result 'lmm_de' has no 'donor'"):
         fsc.get.ranef_df(adata, "donor")
     fsc.tl.lmm_test(adata, "cls[B]")
     for read in (fsc.get.variance_df, fsc.get.ranef_df):

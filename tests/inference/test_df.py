@@ -6,8 +6,8 @@ import pytest
 import reference_data as rd
 
 import flashmm_sc as fsc
+from flashmm_sc._inference import t_tests
 from flashmm_sc._inference.df import Combinations, capped
-from flashmm_sc._inference.t_tests import t_tests
 
 DESIGNS = ["sam", "sam_batch", "sam_samcls"]
 

@@ -19,7 +19,7 @@ def fitted(fixed: str, random: object, genes: list[str]) -> tuple[fsc.LMMFit, Mo
 @pytest.mark.parametrize("ddf", ["satterthwaite", "kenward-roger"])
 def test_type3_anova_of_lmertest(ddf):
     fit, model = fitted(rd.ANOVA_FIXED, "sam", list(rd.genes()[:1]))
-    ours = f_tests(fit.projection, fit.estimates, list(model.terms.values()), ddf=ddf)
+    ours = f_tests(fit.projection, fit.inference.estimates, list(model.terms.values()), ddf=ddf)
     theirs = rd.anova().query("ddf == @ddf").set_index("term").loc[list(model.terms)]
     np.testing.assert_allclose(ours.F[0], theirs["f"], rtol=1e-4)
     np.testing.assert_allclose(ours.df_num[0], theirs["num_df"])
@@ -55,14 +55,14 @@ def test_joint_test_depends_only_on_the_space_of_its_contrasts(ddf):
     fit, _ = fitted(rd.FIXED, "sam", list(rd.genes()[:10]))
     L = np.eye(7)[:, 4:]
     mixed = L @ np.array([[1.0, 2.0, 0.0], [0.0, 1.0, -1.0], [3.0, 0.0, 1.0]])
-    a, b = (f_tests(fit.projection, fit.estimates, [M], ddf=ddf) for M in (L, mixed))
+    a, b = (f_tests(fit.projection, fit.inference.estimates, [M], ddf=ddf) for M in (L, mixed))
     np.testing.assert_allclose(a.F, b.F, rtol=1e-8)
     np.testing.assert_allclose(a.p, b.p, rtol=0.05 if ddf == "satterthwaite" else 1e-7)  # its eigenvectors depend on L
 
 
 def test_residual_f_is_the_wald_test():
     fit, _ = fitted(rd.FIXED, "sam", list(rd.genes()[:4]))
-    ours = f_tests(fit.projection, fit.estimates, [np.eye(7)[:, 4:]], ddf="residual")
+    ours = f_tests(fit.projection, fit.inference.estimates, [np.eye(7)[:, 4:]], ddf="residual")
     beta, cov = fit.coef.to_numpy()[:, 4:], fit.cov()[:, 4:, 4:]
     wald = np.einsum("ij,ij->i", beta, np.linalg.solve(cov, beta[..., None])[..., 0]) / 3
     np.testing.assert_allclose(ours.F[:, 0], wald, rtol=1e-9)

@@ -161,7 +161,7 @@ def test_what_has_no_grid_is_refused():
         fsc.lmmfit(Y, X, Z, d, moderate=True, method="ML")
     with pytest.raises(ValueError, match="at most 2"):
         fsc.lmmfit(Y, X, np.hstack([Z, Z[:, ::-1], Z]), [8, 8, 8], moderate=True)
-    with pytest.raises(ValueError, match="t tests only"):
+    with pytest.raises(ValueError, match="For F tests fit with moderate=False"):
         fsc.lmmtest(fsc.lmmfit(Y, X, Z, d, moderate=True), joint=True)
 
 

@@ -36,7 +36,7 @@ def fitted(request):
 
 def test_estimates_and_standard_errors(fitted):
     fit, use, genes = fitted
-    tests = t_tests(fit.projection, fit.estimates, CONTRASTS)
+    tests = t_tests(fit.projection, fit.inference.estimates, CONTRASTS)
     np.testing.assert_allclose(tests.coef[use], [model.coef(theta) @ CONTRASTS for model, theta in genes], rtol=1e-8)
     variance = [[c @ model.cov(theta) @ c for c in CONTRASTS.T] for model, theta in genes]
     np.testing.assert_allclose(tests.se[use], np.sqrt(variance), rtol=1e-9)
@@ -47,7 +47,7 @@ def test_estimates_and_standard_errors(fitted):
 def test_satterthwaite(fitted):
     """By the formula; a component at zero bounds it by its containment df."""
     fit, use, genes = fitted
-    tests = t_tests(fit.projection, fit.estimates, CONTRASTS, ddf="satterthwaite")
+    tests = t_tests(fit.projection, fit.inference.estimates, CONTRASTS, ddf="satterthwaite")
     for g, (model, theta) in zip(use, genes, strict=True):
         if fit.nonnegative:
             zero = np.flatnonzero(theta == 0)
@@ -61,7 +61,7 @@ def test_satterthwaite(fitted):
 def test_t_values_and_p_values(fitted):
     fit, use, _ = fitted
     for ddf, alternative in product(["residual", "satterthwaite"], ["two-sided", "less", "greater"]):
-        tests = t_tests(fit.projection, fit.estimates, CONTRASTS, ddf=ddf, alternative=alternative)
+        tests = t_tests(fit.projection, fit.inference.estimates, CONTRASTS, ddf=ddf, alternative=alternative)
         np.testing.assert_allclose(tests.p[use], p_of(tests.t[use], tests.df[use], alternative), rtol=1e-9)
 
 
@@ -121,7 +121,10 @@ def test_genes_without_a_fit_stay_nan():
     theta = fit.theta.to_numpy().copy()
     theta[[0, 3]] = np.nan
     estimates = Estimates(fit.coef.to_numpy(), theta, fit.theta_cov)
-    some, all_ = t_tests(fit.projection, estimates, CONTRASTS), t_tests(fit.projection, fit.estimates, CONTRASTS)
+    some, all_ = (
+        t_tests(fit.projection, estimates, CONTRASTS),
+        t_tests(fit.projection, fit.inference.estimates, CONTRASTS),
+    )
     for name in ("se", "t", "df", "p"):
         assert np.isnan(getattr(some, name)[[0, 3]]).all()
         np.testing.assert_array_equal(getattr(some, name)[[1, 2, 4, 5]], getattr(all_, name)[[1, 2, 4, 5]])
@@ -131,7 +134,7 @@ def test_scale_of_a_contrast_changes_nothing_but_the_estimate():
     X, Z, d, Y = dense.example("nested")
     fit = fsc.lmmfit(Y, X, Z, d, nonnegative=True)
     for ddf in ("satterthwaite", "kenward-roger", "residual"):
-        one, other = (t_tests(fit.projection, fit.estimates, CONTRASTS * k, ddf=ddf) for k in (1, -1e6))
+        one, other = (t_tests(fit.projection, fit.inference.estimates, CONTRASTS * k, ddf=ddf) for k in (1, -1e6))
         np.testing.assert_allclose(other.se, one.se * 1e6, rtol=1e-9)
         np.testing.assert_allclose(other.t, -one.t, rtol=1e-9)
         np.testing.assert_allclose(other.df, one.df, rtol=1e-9)

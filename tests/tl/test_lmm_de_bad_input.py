@@ -180,7 +180,7 @@ BAD = {
     "mask of numbers": (None, {"mask_var": [1] * 12}, ValueError, ["True or False a gene (12)", "int64"]),
     "mask of another length": (None, {"mask_var": [True] * 5}, ValueError, ["(12)", "shape (5,)"]),
     "mask of nothing": (None, {"mask_var": [False] * 12}, ValueError, ["leaves no gene"]),
-    "no steps": (None, {"max_iter": 0}, ValueError, ["max_iter=0 leaves no step"]),
+    "no steps": (None, {"max_iter": 0}, ValueError, ["max_iter=0 is too small; give 1 or more"]),
     "threads as text": (None, {"n_jobs": "2"}, TypeError, ["n_jobs='2' must be a whole number"]),
     "layer as number": (None, {"layer": 3}, KeyError, ["layer=3 is not in adata.layers"]),
     "no cells": (lambda adata: adata[:0].copy(), {}, ValueError, ["adata has 0 cells and 12 genes"]),

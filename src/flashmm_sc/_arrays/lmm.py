@@ -10,19 +10,18 @@ import numpy as np
 import pandas as pd
 
 from flashmm_sc._arrays.sslmm import sslmm
-from flashmm_sc._base.errors import listed, one_of
+from flashmm_sc._base.errors import listed
+from flashmm_sc._base.options import check_flags
 from flashmm_sc._base.selection import Selection, positions
-from flashmm_sc._base.threads import for_gene_blocks
-from flashmm_sc._gaussian.estimate import STATUS, Estimates, Options, estimate
+from flashmm_sc._base.threads import for_gene_blocks, n_threads
+from flashmm_sc._gaussian.estimate import STATUS, Estimates, Method, Options, estimate
 from flashmm_sc._gaussian.information import expected_information
 from flashmm_sc._gaussian.projection import Genes, Projection
 from flashmm_sc._gaussian.solver import Objective
-from flashmm_sc._inference.df import with_df
-from flashmm_sc._inference.moderated import Moderated, check_moderate, moderated_tests, moderation
-from flashmm_sc._inference.t_tests import check_ddf, t_tests
+from flashmm_sc._inference.df import Ddf, check_ddf, with_df
+from flashmm_sc._inference.inference import Inference
+from flashmm_sc._inference.moderated import Moderated, check_moderate, moderation
 from flashmm_sc._stats.summary import SummaryStats
-
-METHODS = ("REML", "ML")
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,17 +77,18 @@ class LMMFit:
     grad: pd.DataFrame
     n_iter: pd.Series
     status: pd.Series
-    method: str
+    method: Method
     nonnegative: bool
-    ddf: str
+    ddf: Ddf
     moderated: Moderated | None
     stats: SummaryStats
     projection: Projection
 
     @property
-    def estimates(self) -> Estimates:
-        """The arrays that tests work on."""
-        return Estimates(self.coef.to_numpy(), self.theta.to_numpy(), self.theta_cov)
+    def inference(self) -> Inference:
+        """What tests work on."""
+        estimates = Estimates(self.coef.to_numpy(), self.theta.to_numpy(), self.theta_cov)
+        return Inference(self.projection, estimates, self.method, self.ddf, self.moderated)
 
     def cov(self) -> np.ndarray:
         """Covariance of the coefficients, genes × p × p: s_0 [(X'X)⁻¹ + A' D (I + S D)⁻¹ A]."""
@@ -185,11 +185,11 @@ class LMMFit:
 def lmm(
     stats: SummaryStats,
     *,
-    method: str = "REML",
+    method: Method = "REML",
     theta0: Sequence[float] | np.ndarray | None = None,
     max_iter: int = 100,
     tol: float = 1e-16,
-    ddf: str = "residual",
+    ddf: Ddf = "residual",
     nonnegative: bool = False,
     moderate: bool = False,
     n_jobs: int | None = None,
@@ -247,34 +247,32 @@ def lmm(
     >>> fsc.lmm(fsc.sslmm(X, Y, Z))
     LMMFit of 4 genes by REML: 4 ok; 2 coefficients, variance components 'var1', 'residual'
     """
-    one_of("method", method, METHODS)
+    options = Options(method, nonnegative, max_iter, tol, theta0)
+    check_flags(moderate=moderate)
     check_ddf(ddf, method)
+    n_threads(n_jobs)
     if moderate:
         check_moderate(method, len(stats.d))
     names = stats.coef_names, stats.component_names
     sparse = nonnegative and not moderate
     projection = Projection.of(stats.XX, stats.ZX, stats.ZZ, stats.n, stats.d, *names, sparse=sparse)
-    return fit(stats, projection, Options(method, nonnegative, max_iter, tol, theta0), ddf, moderate, n_jobs)
+    return fit(stats, projection, options, ddf, moderate, n_jobs)
 
 
 def fit(
     stats: SummaryStats,
     projection: Projection,
     options: Options,
-    ddf: str,
+    ddf: Ddf,
     moderate: bool,
     n_jobs: int | None,
     group: str = "",
 ) -> LMMFit:
     """`lmm` with the projection at hand and the arguments checked."""
     fitted = estimate(stats, projection, options, n_jobs)
-    moderated = moderation(stats, projection, fitted.estimates.fitted, group) if moderate else None
+    moderated = moderation(stats, projection, fitted.fitted, group) if moderate else None
     ddf = "satterthwaite" if moderate else ddf
-    L = np.eye(projection.p)
-    if moderated is None:
-        tests = t_tests(projection, fitted.estimates, L, ddf=ddf, n_jobs=n_jobs)
-    else:
-        tests = moderated_tests(projection, moderated, L, n_jobs=n_jobs)
+    tests = Inference(projection, fitted, options.method, ddf, moderated).t_tests(np.eye(projection.p), n_jobs=n_jobs)
     genes, coefs = list(stats.gene_names), list(stats.coef_names)
     thetas = [*stats.component_names, "residual"]
     frame = lambda values, columns: pd.DataFrame(values, index=genes, columns=columns)

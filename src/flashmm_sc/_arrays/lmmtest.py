@@ -8,20 +8,20 @@ import numpy as np
 import pandas as pd
 
 from flashmm_sc._arrays.lmm import LMMFit
-from flashmm_sc._base.errors import one_of
+from flashmm_sc._base.options import check_flags, check_number, one_of
 from flashmm_sc._base.selection import Selection, positions
 from flashmm_sc._inference.contrasts import Contrasts, contrast_matrix
-from flashmm_sc._inference.f_tests import check_independent, f_tests
-from flashmm_sc._inference.moderated import moderated_tests
-from flashmm_sc._inference.t_tests import ALTERNATIVES, check_ddf, t_tests
+from flashmm_sc._inference.df import Ddf
+from flashmm_sc._inference.f_tests import check_independent
+from flashmm_sc._inference.t_tests import Alternative
 
 
 def lmmtest(
     fit: LMMFit,
     contrast: Contrasts | None = None,
     index: Selection | None = None,
-    alternative: str = "two-sided",
-    ddf: str | None = None,
+    alternative: Alternative = "two-sided",
+    ddf: Ddf | None = None,
     *,
     min_effect: float = 0.0,
     joint: bool = False,
@@ -39,8 +39,8 @@ def lmmtest(
     alternative
         "two-sided", "less" or "greater".
     ddf
-        "residual" (n - p, as FLASHMM), "satterthwaite" or "kenward-roger" (REML only); by default as in the fit. No part
-        in a moderated fit.
+        "residual" (n - p, as FLASHMM), "satterthwaite" or "kenward-roger" (REML only); by default as in the fit. Not
+        of a moderated fit.
     min_effect
         Smallest effect that counts, on the scale of the fitted values: the null hypothesis is \|effect\| <= min_effect
         (or effect <= min_effect for "greater", effect >= -min_effect for "less"; McCarthy and Smyth, Bioinformatics
@@ -57,7 +57,7 @@ def lmmtest(
     ------
     ValueError
         For an unknown coefficient or option, a contrast that is zero, contrasts of a joint test that depend on each
-        other, or a negative `min_effect`.
+        other, a negative `min_effect`, and F tests or degrees of freedom of a moderated fit.
 
     Examples
     --------
@@ -69,35 +69,24 @@ def lmmtest(
     >>> list(fsc.lmmtest(fit, {"sum": "x1 + x2"}, alternative="less"))
     ['sum_coef', 'sum_t', 'sum_p']
     """
-    one_of("alternative", alternative, ALTERNATIVES)
-    ddf = fit.ddf if ddf is None else ddf
-    check_ddf(ddf, fit.method)
-    if not (np.isfinite(min_effect) and min_effect >= 0):
-        msg = f"min_effect={min_effect!r} must be zero or more; alternative= gives the direction."
-        raise ValueError(msg)
+    one_of("alternative", alternative, Alternative)
+    check_flags(joint=joint)
+    check_number("min_effect", min_effect, 0.0, hint="alternative= gives the direction.")
     if joint and (min_effect != 0 or alternative != "two-sided"):
         msg = "joint=True is an F test, which has neither min_effect nor a one-sided alternative."
         raise ValueError(msg)
     if contrast is not None and index is not None:
         msg = "index chooses coefficients and contrast combinations of them; give one of the two."
         raise ValueError(msg)
-    names = list(fit.coef.columns)
+    names, inference = list(fit.coef.columns), fit.inference
     if contrast is None:
         L = pd.DataFrame(np.eye(len(names)), names, names).iloc[:, positions("index", index, names)]
     else:
         L = contrast_matrix(contrast, names)
-    if fit.moderated is not None:
-        if joint:
-            msg = "A moderated fit has t tests only; fit without moderate=True for a joint F test."
-            raise ValueError(msg)
-        tests = moderated_tests(fit.projection, fit.moderated, L.to_numpy(), alternative=alternative, effect=min_effect)
-    elif joint:
+    if joint:
         check_independent(L.to_numpy(), list(L.columns))
-        F = f_tests(fit.projection, fit.estimates, [L.to_numpy()], ddf=ddf)
+        F = inference.f_tests([L.to_numpy()], ddf=ddf)
         return pd.DataFrame({field.name: getattr(F, field.name)[:, 0] for field in fields(F)}, fit.coef.index)
-    else:
-        tests = t_tests(
-            fit.projection, fit.estimates, L.to_numpy(), ddf=ddf, alternative=alternative, effect=min_effect
-        )
+    tests = inference.t_tests(L.to_numpy(), ddf=ddf, alternative=alternative, effect=min_effect)
     columns = [f"{name}_{what}" for what in ("coef", "t", "p") for name in L.columns]
     return pd.DataFrame(np.concatenate([tests.coef, tests.t, tests.p], axis=1), fit.coef.index, columns)

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import os
+import sys
+import warnings
 from collections.abc import Iterable
+from pathlib import Path
+
+_HOME = f"{Path(__file__).parents[1]}{os.sep}"
 
 
 class FlashmmWarning(UserWarning):
@@ -26,9 +32,12 @@ def did_you_mean(name: object, options: Iterable[object]) -> str:
     return f"There are: {listed(known)}." if known else "There are none."
 
 
-def one_of(argument: str, value: object, choices: Iterable[object]) -> None:
-    """Refuse a value that is not among the choices of an argument."""
-    choices = list(choices)
-    if value not in choices:
-        msg = f"{argument}={value!r} is unknown; choose one of {', '.join(repr(c) for c in choices)}."
-        raise ValueError(msg)
+def warn(message: str) -> None:
+    """Warn at the line of the user's code that called the package, however deep inside it this is."""
+    frame, level, outside = sys._getframe(1), 2, 2
+    while frame is not None:
+        level += 1
+        if frame.f_code.co_filename.startswith(_HOME):
+            outside = level
+        frame = frame.f_back
+    warnings.warn(message, FlashmmWarning, stacklevel=outside)

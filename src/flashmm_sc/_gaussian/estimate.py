@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import numpy as np
 
+from flashmm_sc._base.options import check_flags, check_number, check_whole, one_of
 from flashmm_sc._base.threads import for_gene_blocks
 from flashmm_sc._gaussian.information import expected_information, inverse_on, observed_information
 from flashmm_sc._gaussian.point import Point
@@ -18,20 +20,24 @@ STATUS = ("ok", "boundary", "constant", "masked", "not converged", "indefinite",
 OK, BOUNDARY, CONSTANT, MASKED, NOT_CONVERGED, INDEFINITE, NO_DF = range(len(STATUS))
 
 
+Method: TypeAlias = Literal["REML", "ML"]
+
+
 @dataclass(frozen=True)
 class Options:
-    """How to fit: the arguments of `lmm`."""
+    """How to fit: the arguments of `lmm`, checked."""
 
-    method: str = "REML"
+    method: Method = "REML"
     nonnegative: bool = False
     max_iter: int = 100
     tol: float = 1e-16
     theta0: Sequence[float] | np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        if self.max_iter < 1:
-            msg = f"max_iter={self.max_iter} leaves no step to the optimiser; give a positive number."
-            raise ValueError(msg)
+        one_of("method", self.method, Method)
+        check_flags(nonnegative=self.nonnegative)
+        check_whole("max_iter", self.max_iter, 1)
+        check_number("tol", self.tol, 0.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,46 +55,38 @@ class Estimates:
 
 
 @dataclass(frozen=True, eq=False)
-class Fitted:
-    """Results of m genes: arrays m × ..., NaN where a gene has none. `status` holds positions in `STATUS`."""
+class Fit(Estimates):
+    """All results of m genes: arrays m × ..., NaN where a gene has none. `status` holds positions in `STATUS`."""
 
-    coef: np.ndarray
-    theta: np.ndarray
     theta_se: np.ndarray
-    theta_cov: np.ndarray
     grad: np.ndarray
     loglik: np.ndarray
     n_iter: np.ndarray
     status: np.ndarray
 
     @classmethod
-    def empty(cls, m: int, p: int, K: int) -> Fitted:
+    def empty(cls, m: int, p: int, K: int) -> Fit:
         """Room for m genes, p coefficients and K components."""
         nan = lambda *shape: np.full((m, *shape), np.nan)
         return cls(
-            nan(p),
-            nan(K + 1),
-            nan(K + 1),
-            nan(K + 1, K + 1),
-            nan(K + 1),
-            nan(),
-            np.zeros(m, int),
-            np.full(m, CONSTANT, np.int8),
+            coef=nan(p),
+            theta=nan(K + 1),
+            theta_cov=nan(K + 1, K + 1),
+            theta_se=nan(K + 1),
+            grad=nan(K + 1),
+            loglik=nan(),
+            n_iter=np.zeros(m, int),
+            status=np.full(m, CONSTANT, np.int8),
         )
 
-    @property
-    def estimates(self) -> Estimates:
-        """What tests need."""
-        return Estimates(self.coef, self.theta, self.theta_cov)
 
-
-def estimate(stats: SummaryStats, projection: Projection, options: Options, n_jobs: int | None) -> Fitted:
+def estimate(stats: SummaryStats, projection: Projection, options: Options, n_jobs: int | None) -> Fit:
     """Fit every gene."""
     objective = Objective(projection, options.method)
     (projection.S if options.method == "REML" else projection.Z).tabulate(stats.n_genes, n_jobs)
     K = len(stats.d)
     start = None if options.theta0 is None else _starting_ratios(options.theta0, projection, options.nonnegative)
-    out = Fitted.empty(stats.n_genes, projection.p, K)
+    out = Fit.empty(stats.n_genes, projection.p, K)
 
     @np.errstate(over="ignore", divide="ignore", invalid="ignore")  # of genes without an optimum, told by their status
     def work(part: slice) -> None:

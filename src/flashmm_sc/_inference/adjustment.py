@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal, TypeAlias
+
 import numpy as np
 from scipy.stats import false_discovery_control
 
-CORRECTIONS = ("benjamini-hochberg", "bonferroni")
+Correction: TypeAlias = Literal["benjamini-hochberg", "bonferroni"]
 
 
-def adjust(p: np.ndarray, corr_method: str) -> np.ndarray:
+def adjust(p: np.ndarray, corr_method: Correction) -> np.ndarray:
     """Adjust the p-values of each column for the number of genes tested; NaN stays NaN."""
     adjusted = np.full_like(p, np.nan)
     for j in range(p.shape[1]):

@@ -14,15 +14,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal, TypeAlias
 
 import numpy as np
 
+from flashmm_sc._base.options import one_of
 from flashmm_sc._gaussian.dense.covariance import Factor, Shared
-from flashmm_sc._gaussian.estimate import BOUNDARY, INDEFINITE, NO_DF, OK
+from flashmm_sc._gaussian.estimate import BOUNDARY, INDEFINITE, NO_DF, OK, Method
 from flashmm_sc._gaussian.information import expected_of_theta, inverse_on
 from flashmm_sc._gaussian.projection import Projection
 
-DDF = ("satterthwaite", "kenward-roger", "residual")
+Ddf: TypeAlias = Literal["satterthwaite", "kenward-roger", "residual"]
+
+
+def check_ddf(ddf: Ddf, method: Method) -> None:
+    """Refuse unknown degrees of freedom, and Kenward-Roger's with ML."""
+    one_of("ddf", ddf, Ddf)
+    if ddf == "kenward-roger" and method != "REML":
+        msg = "ddf='kenward-roger' rests on the REML information; use method='REML', or ddf='satterthwaite'."
+        raise ValueError(msg)
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ With V = L'cov(β)L and the gradient matrices G_k = W_k'W_k, W = (I + S D)⁻¹ 
     residual         F = β'L V⁻¹ L'β / r on n - p df
     satterthwaite    the t tests along the eigenvectors of V, F = Σ t_i² / r, their df ν_i pooled by E = Σ ν_i / (ν_i - 2),
                      df = 2 E / (E - r), as lmerTest's contestMD
-    kenward-roger    V adjusted (see `_ddf`), F scaled by λ and its df as in Kenward & Roger (Biometrics 1997), with
+    kenward-roger    V adjusted (see `df`), F scaled by λ and its df as in Kenward & Roger (Biometrics 1997), with
                      A_1 = Σ_ij W_ij tr(V⁻¹G_i) tr(V⁻¹G_j) and A_2 = Σ_ij W_ij tr(V⁻¹G_i V⁻¹G_j), as pbkrtest
 """
 
@@ -25,6 +25,7 @@ from flashmm_sc._gaussian.estimate import Estimates
 from flashmm_sc._gaussian.projection import Projection
 from flashmm_sc._inference.df import (
     Combinations,
+    Ddf,
     capped,
     contracted,
     inverse_expected,
@@ -59,16 +60,16 @@ def f_tests(
     estimates: Estimates,
     hypotheses: Sequence[np.ndarray],
     *,
-    ddf: str,
+    ddf: Ddf,
     n_jobs: int | None = None,
 ) -> FTests:
-    """Test L'β = 0 in every gene for each hypothesis L (p × r, independent columns); `ddf` as in `_ddf`."""
+    """Test L'β = 0 in every gene for each hypothesis L (p × r, independent columns); `ddf` as in `df`."""
     tests = [_f_test(projection, estimates, L, ddf, n_jobs) for L in hypotheses]
     return FTests(*(np.column_stack(parts) for parts in zip(*tests, strict=True)))
 
 
 def _f_test(
-    projection: Projection, estimates: Estimates, L: np.ndarray, ddf: str, n_jobs: int | None
+    projection: Projection, estimates: Estimates, L: np.ndarray, ddf: Ddf, n_jobs: int | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """F, numerator and denominator df, and p of one hypothesis."""
     m, r = len(estimates.coef), L.shape[1]

@@ -1,7 +1,7 @@
 """Moderated tests: t tests averaged over the posterior of the variance ratios.
 
 At a given γ the covariance is known up to s_0, so (c'β̂ - c'β) / se is exactly t with ν = n - p df. With the posterior ω
-of the ratios over the grid of `_prior`,
+of the ratios over the grid of `prior`,
 
     p = Σ_k ω_k P(|T_ν| > |c'β̂_k| / se_k),    coef = Σ_k ω_k c'β̂_k,    se² = Σ_k ω_k (se_k² + (c'β̂_k - coef)²)
 
@@ -11,19 +11,19 @@ At a grid point K = D (I + S D)⁻¹ is the same for all genes, so that c'β̂_k
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from flashmm_sc._base.errors import FlashmmWarning
+from flashmm_sc._base.errors import warn
 from flashmm_sc._base.threads import for_gene_blocks
+from flashmm_sc._gaussian.estimate import Method
 from flashmm_sc._gaussian.projection import Genes, Projection
 from flashmm_sc._gaussian.solver import Objective
 from flashmm_sc._inference.df import Combinations
 from flashmm_sc._inference.prior import MAX_COMPONENTS, MIN_GENES, MIN_LEVELS, Prior, grid, learn, posterior
-from flashmm_sc._inference.t_tests import Intervals, TTests
+from flashmm_sc._inference.t_tests import Alternative, Intervals, TTests
 from flashmm_sc._inference.tails import quantile, upper_tail
 from flashmm_sc._stats.summary import SummaryStats, column_totals
 
@@ -70,7 +70,7 @@ class Moderated:
         return np.column_stack([s0 @ self.prior.gamma, s0.sum(axis=1)])
 
 
-def check_moderate(method: str, n_components: int) -> None:
+def check_moderate(method: Method, n_components: int) -> None:
     """Refuse models whose ratios have no grid."""
     if method != "REML":
         msg = "moderate=True rests on the restricted likelihood; use method='REML'."
@@ -93,7 +93,7 @@ def moderation(stats: SummaryStats, projection: Projection, fitted: np.ndarray, 
         reason = f"a random component has only {levels} levels beyond the fixed effects, fewer than {MIN_LEVELS}"
     if reason:
         what = f"Group {group!r} is not moderated" if group else "Not moderated"
-        warnings.warn(f"{what}: {reason}. Satterthwaite's df serve instead.", FlashmmWarning, stacklevel=4)
+        warn(f"{what}: {reason}. Satterthwaite's df serve instead.")
         return None
     return Moderated.of(projection, Genes.of(projection, stats), fitted, mean_expression(stats))
 
@@ -114,7 +114,7 @@ def moderated_tests(
     moderated: Moderated,
     L: np.ndarray,
     *,
-    alternative: str = "two-sided",
+    alternative: Alternative = "two-sided",
     effect: float = 0.0,
     n_jobs: int | None = None,
 ) -> TTests:
@@ -204,7 +204,7 @@ def _points(projection: Projection, gamma: np.ndarray, L: np.ndarray) -> list[_P
     return points
 
 
-def _tail(beta: np.ndarray, se: np.ndarray, nu: int, alternative: str, effect: float) -> np.ndarray:
+def _tail(beta: np.ndarray, se: np.ndarray, nu: int, alternative: Alternative, effect: float) -> np.ndarray:
     """The p-value at known ratios."""
     if alternative != "two-sided":
         return upper_tail(((beta if alternative == "greater" else -beta) - effect) / se, nu)
@@ -214,7 +214,7 @@ def _tail(beta: np.ndarray, se: np.ndarray, nu: int, alternative: str, effect: f
     return upper_tail((size - effect) / se, nu) + upper_tail((size + effect) / se, nu)
 
 
-def _t_of(p: np.ndarray, coef: np.ndarray, nu: int, alternative: str) -> np.ndarray:
+def _t_of(p: np.ndarray, coef: np.ndarray, nu: int, alternative: Alternative) -> np.ndarray:
     """The t that has this p-value and direction."""
     with np.errstate(divide="ignore", invalid="ignore"):  # p may be 0
         if alternative == "two-sided":

@@ -7,18 +7,18 @@ test of a stored result needs no second look at the cells.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import numpy as np
 from scipy.special import stdtrit
 
-from flashmm_sc._base.errors import one_of
 from flashmm_sc._base.threads import for_gene_blocks
 from flashmm_sc._gaussian.estimate import Estimates
 from flashmm_sc._gaussian.projection import Projection
-from flashmm_sc._inference.df import DDF, Combinations, capped, kenward_roger_variance, satterthwaite, variances
+from flashmm_sc._inference.df import Combinations, Ddf, capped, kenward_roger_variance, satterthwaite, variances
 from flashmm_sc._inference.tails import upper_tail
 
-ALTERNATIVES = ("two-sided", "less", "greater")
+Alternative: TypeAlias = Literal["two-sided", "less", "greater"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,27 +46,19 @@ def with_intervals(tests: TTests, level: float) -> Intervals:
     return Intervals(**vars(tests), ci_low=tests.coef - half, ci_high=tests.coef + half)
 
 
-def check_ddf(ddf: str, method: str) -> None:
-    """Refuse unknown degrees of freedom, and Kenward-Roger's with ML."""
-    one_of("ddf", ddf, DDF)
-    if ddf == "kenward-roger" and method != "REML":
-        msg = "ddf='kenward-roger' rests on the REML information; use method='REML', or ddf='satterthwaite'."
-        raise ValueError(msg)
-
-
 def t_tests(
     projection: Projection,
     estimates: Estimates,
     L: np.ndarray,
     *,
-    ddf: str = "residual",
-    alternative: str = "two-sided",
+    ddf: Ddf = "residual",
+    alternative: Alternative = "two-sided",
     effect: float = 0.0,
     n_jobs: int | None = None,
 ) -> TTests:
     """Test the combinations c'β for the columns c of L (p × r) in every gene.
 
-    `ddf` as in `_ddf`. The null hypothesis is |c'β| <= effect, or c'β <= effect ("greater"), c'β >= -effect ("less").
+    `ddf` as in `df`. The null hypothesis is |c'β| <= effect, or c'β <= effect ("greater"), c'β >= -effect ("less").
     """
     m, r = len(estimates.coef), L.shape[1]
     out = TTests(estimates.coef @ L, *(np.full((m, r), np.nan) for _ in range(4)))
@@ -95,7 +87,7 @@ def t_tests(
 
 
 def t_and_p(
-    coef: np.ndarray, se: np.ndarray, df: np.ndarray, alternative: str, effect: float = 0.0
+    coef: np.ndarray, se: np.ndarray, df: np.ndarray, alternative: Alternative, effect: float = 0.0
 ) -> tuple[np.ndarray, np.ndarray]:
     """t-values and p-values; with an effect the treat test (McCarthy & Smyth, Bioinformatics 2009)."""
     if effect == 0:
@@ -110,5 +102,5 @@ def t_and_p(
     return t, _one_sided(t, df, alternative)
 
 
-def _one_sided(t: np.ndarray, df: np.ndarray, alternative: str) -> np.ndarray:
+def _one_sided(t: np.ndarray, df: np.ndarray, alternative: Alternative) -> np.ndarray:
     return upper_tail(t if alternative == "greater" else -t, df)

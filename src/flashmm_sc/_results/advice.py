@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import warnings
 
 import pandas as pd
 
-from flashmm_sc._base.errors import FlashmmWarning, listed
+from flashmm_sc._base.errors import listed, warn
 from flashmm_sc._design.columns import as_factor
 from flashmm_sc._design.fixed import FixedDesign
 from flashmm_sc._design.random_terms import RandomTerm
@@ -33,7 +32,7 @@ def advise(
             f"The model pools one variance over the levels of {name!r}, which differ in real data: moderated p-values "
             f"come out too small then. Fit one model for each level with groupby={name!r}."
         )
-        warnings.warn(msg, FlashmmWarning, stacklevel=3)
+        warn(msg)
     elif groupby is None and name:
         logger.info(
             "Every interaction has %r in it. One model for each of its levels, groupby=%r, estimates the same effects "
@@ -52,7 +51,7 @@ def _warn_of_cells_as_samples(obs: pd.DataFrame, used: list[str], terms: list[Ra
                 f"{listed(between)} varies between the levels of {':'.join(term.groups)!r} only, but ddf='residual' counts "
                 "cells as if they were independent: p-values come out too small. Use ddf='satterthwaite'."
             )
-            warnings.warn(msg, FlashmmWarning, stacklevel=4)
+            warn(msg)
             return
 
 

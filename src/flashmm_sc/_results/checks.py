@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,9 +10,10 @@ from typing import Any
 import numpy as np
 from anndata import AnnData
 
-from flashmm_sc._base.errors import FlashmmWarning, did_you_mean, listed
+from flashmm_sc._base.errors import did_you_mean, listed, warn
 from flashmm_sc._design.columns import repeated
 from flashmm_sc._stream.blocks import blocks
+from flashmm_sc._stream.kernel import Transform
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +116,7 @@ def gene_mask(adata: AnnData, mask_var: Any) -> np.ndarray:
     return values
 
 
-def log_base(sources: Sequence[tuple[AnnData, Expression]], transform: str | None) -> float:
+def log_base(sources: Sequence[tuple[AnnData, Expression]], transform: Transform) -> float:
     """Base of the logarithm that the fitted values are on, NaN where it can't be known; warn of raw counts.
 
     Raises
@@ -133,7 +133,7 @@ def log_base(sources: Sequence[tuple[AnnData, Expression]], transform: str | Non
             f"{sources[counts.index(True)][1].source} seems to hold raw counts, which are fitted as they are. For "
             "log-expression use transform='log1p' (or 'log2p1'), or sc.pp.normalize_total and sc.pp.log1p first."
         )
-        warnings.warn(msg, FlashmmWarning, stacklevel=5)
+        warn(msg)
         return math.nan
     bases = [_logged(adata, part) for (adata, _), part in zip(sources, values, strict=True)]
     known = sorted({base for base in bases if not math.isnan(base)})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from flashmm_sc._base.errors import FlashmmWarning, listed
+from flashmm_sc._base.errors import listed, warn
 from flashmm_sc._design import type3
 from flashmm_sc._design.cell_design import CellDesign
 from flashmm_sc._design.columns import as_factor, complete_column, repeated
@@ -135,7 +134,7 @@ def build_models(
         raise ValueError(msg)
     if reasons:
         msg = f"{len(reasons)} of {len(factor.categories)} groups of {where} are left out:\n{details}"
-        warnings.warn(msg, FlashmmWarning, stacklevel=3)
+        warn(msg)
     starts = np.cumsum([0, *(model.width for model in models)]).tolist()
     encode = [CellDesign(model.fixed, model.random).rows for model in models]
     return models, Rows(len(obs), Encoder(encode, starts[:-1], starts[-1]), parts)

@@ -18,6 +18,7 @@ from flashmm_sc._base.errors import listed
 from flashmm_sc._design.cell_design import in_memory
 from flashmm_sc._results.checks import Expression, check_anndata, find_expression, gene_mask, log_base
 from flashmm_sc._results.files import streamed
+from flashmm_sc._stream.kernel import Transform
 from flashmm_sc._stream.sums import CellMatrix
 
 Needed: TypeAlias = Callable[[Any, str], list[str]]
@@ -34,32 +35,32 @@ class Study:
         Where results go: the AnnData itself or, for several, a new one with their genes and no cells.
     obs
         Columns that the model needs, one row a cell.
-    parts
-        Matrices with the cells.
+    matrices
+        With the cells.
     kept
         Positions in `target.var` of the genes to fit.
     sources
-        For each part the AnnData and the matrix that it is.
+        For each of them the AnnData and the matrix that it is.
     names
-        For each part its name in messages, and the names of its cells and columns.
+        For each of them its name in messages, and the names of its cells and columns.
     """
 
     target: AnnData
     obs: pd.DataFrame
-    parts: list[CellMatrix]
+    matrices: list[CellMatrix]
     kept: np.ndarray
     sources: list[tuple[AnnData, Expression]]
     names: list[tuple[str, pd.Index, pd.Index]]
 
-    def log_base(self, transform: str | None) -> float:
+    def log_base(self, transform: Transform) -> float:
         """Base of the logarithm that the fitted values are on, NaN where it can't be known; warns of raw counts."""
         return log_base(self.sources, transform)
 
     def describe(self, i: int, j: int) -> str:
         """Words for cell i and column j of the part that it is in."""
-        k = int(np.searchsorted([part.start for part in self.parts], i, side="right")) - 1
+        k = int(np.searchsorted([part.start for part in self.matrices], i, side="right")) - 1
         where, cells, genes = self.names[k]
-        return f"cell {cells[i - self.parts[k].start]!r}, gene {genes[j]!r}{where}"
+        return f"cell {cells[i - self.matrices[k].start]!r}, gene {genes[j]!r}{where}"
 
 
 @contextmanager

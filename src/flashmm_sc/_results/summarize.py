@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import scipy.sparse as sp
 
-from flashmm_sc._base.errors import one_of
+from flashmm_sc._base.options import one_of
 from flashmm_sc._design.cell_design import CellDesign, needed_columns
 from flashmm_sc._design.random import Component, RandomDesign
 from flashmm_sc._design.shared import Design, check_levels
 from flashmm_sc._results.study import Source, study_of
 from flashmm_sc._stats.summary import SummaryStats
 from flashmm_sc._stream.accumulate import accumulate
-from flashmm_sc._stream.kernel import TRANSFORMS
+from flashmm_sc._stream.kernel import Transform
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -28,7 +27,7 @@ def summarize(
     layer: str | None = None,
     use_raw: bool = False,
     mask_var: Any = None,
-    transform: str | None = None,
+    transform: Transform = None,
     n_jobs: int | None = None,
     show_progress: bool | None = None,
 ) -> SummaryStats:
@@ -66,7 +65,7 @@ def summarize(
     if not isinstance(design, Design):
         msg = f"design must be a Design, of Design.of or Design.load, not {type(design).__name__}."
         raise TypeError(msg)
-    one_of("transform", transform, TRANSFORMS)
+    one_of("transform", transform, Transform)
     needed = lambda obs, where: needed_columns(obs, design.fixed.encoding.text, design.random, None, where)
     with study_of(adata, needed, layer, use_raw, mask_var, copy=False) as study:
         check_levels(design.fixed, study.obs)
@@ -75,11 +74,11 @@ def summarize(
         gram, p = rows.gram(), len(design.names)
         study.log_base(transform)  # warns of raw counts
         sums = accumulate(
-            study.parts,
+            study.matrices,
             rows,
             transform=transform,
             n_jobs=n_jobs,
-            show_progress=sys.stderr.isatty() if show_progress is None else show_progress,
+            show_progress=show_progress,
             describe=study.describe,
         )
     return SummaryStats(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -12,6 +13,7 @@ from tqdm import tqdm
 from flashmm_sc._base.threads import n_threads
 from flashmm_sc._design.rows import Rows
 from flashmm_sc._stream.blocks import BLOCK_BYTES, Block, blocks, is_lazy, read_ahead
+from flashmm_sc._stream.kernel import Transform
 from flashmm_sc._stream.sums import CellMatrix, Sums, UnusableValueError, add_block
 
 
@@ -19,10 +21,10 @@ def accumulate(
     parts: Sequence[CellMatrix],
     rows: Rows,
     *,
-    transform: str | None = None,
+    transform: Transform = None,
     n_jobs: int | None = None,
     block_bytes: int = BLOCK_BYTES,
-    show_progress: bool = False,
+    show_progress: bool | None = False,
     describe: Callable[[int, int], str] = "row {}, column {}".format,
 ) -> Sums:
     """Sum W'Y and y² over the cells, reading each matrix once.
@@ -48,7 +50,8 @@ def accumulate(
     n_genes = max(int(part.gene.max(initial=-1)) + 1 for part in parts)
     sums = Sums.zeros(rows.shape[1], len(rows.parts), n_genes)
     threads = n_threads(n_jobs)
-    with tqdm(total=rows.shape[0], disable=not show_progress, **_BAR) as bar, ThreadPoolExecutor(threads) as pool:
+    show = sys.stderr.isatty() if show_progress is None else show_progress
+    with tqdm(total=rows.shape[0], disable=not show, **_BAR) as bar, ThreadPoolExecutor(threads) as pool:
         for part in parts:
             try:
                 if is_lazy(part.X):
@@ -76,7 +79,7 @@ def _add(
     block: Block,
     part: CellMatrix,
     rows: Rows,
-    transform: str | None,
+    transform: Transform,
     sums: Sums,
     pool: ThreadPoolExecutor,
     threads: int,
@@ -91,7 +94,7 @@ def _add(
 
 
 def _complaint(
-    part: CellMatrix, error: UnusableValueError, transform: str | None, describe: Callable[[int, int], str]
+    part: CellMatrix, error: UnusableValueError, transform: Transform, describe: Callable[[int, int], str]
 ) -> str:
     where = describe(part.start + error.cell, error.column)
     if not np.isfinite(error.value):

@@ -19,6 +19,7 @@ from dask.callbacks import Callback
 
 from flashmm_sc._design.rows import Encoder, Piece, Rows
 from flashmm_sc._stream.blocks import chunk_blocks, lazy_chunks
+from flashmm_sc._stream.kernel import Transform
 from flashmm_sc._stream.sums import CellMatrix, Sums, add_block
 
 _TASK_BYTES = 2**26
@@ -46,7 +47,7 @@ class PartialSums:
 
 
 def add_lazy(
-    part: CellMatrix, rows: Rows, transform: str | None, sums: Sums, progress: Callable[[float], object]
+    part: CellMatrix, rows: Rows, transform: Transform, sums: Sums, progress: Callable[[float], object]
 ) -> None:
     """Add the sums over a matrix that is a dask array; `progress` is told of cells done, by dask's local schedulers.
 
@@ -124,7 +125,7 @@ def _partial(
     starts: list[int],
     design: tuple[sp.csr_array, np.ndarray],
     gene: np.ndarray,
-    transform: str | None,
+    transform: Transform,
     by_rows: bool,
     cells: float,
 ) -> PartialSums:

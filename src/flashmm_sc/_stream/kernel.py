@@ -11,18 +11,23 @@ loops instead of NumPy's functions, which take seconds to compile.
 
 from __future__ import annotations
 
+from typing import Literal, TypeAlias
+
 import numba
 import numpy as np
 
-TRANSFORMS = {None: 0, "log1p": 1, "log2p1": 2}
+Transform: TypeAlias = Literal[None, "log1p", "log2p1"]
+"""Of the values as they are read."""
+_KINDS: dict[Transform, int] = {None: 0, "log1p": 1, "log2p1": 2}
 _LN2 = np.log(2.0)
 _TABLE_SIZE = 4096
 
 
-def log_table(transform: str | None) -> np.ndarray:
-    """Transformed small counts, since looking up a logarithm is faster than computing it."""
+def kind_and_table(transform: Transform) -> tuple[int, np.ndarray]:
+    """A transform as the kernels know it, with transformed small counts: looking a logarithm up is faster than computing it."""
     counts = np.arange(_TABLE_SIZE, dtype=np.float64)
-    return {None: counts, "log1p": np.log1p(counts), "log2p1": np.log1p(counts) / _LN2}[transform]
+    table = {None: counts, "log1p": np.log1p(counts), "log2p1": np.log1p(counts) / _LN2}[transform]
+    return _KINDS[transform], table
 
 
 @numba.njit(nogil=True, cache=True)

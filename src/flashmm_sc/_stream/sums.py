@@ -12,7 +12,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from flashmm_sc._stream.blocks import Block
-from flashmm_sc._stream.kernel import TRANSFORMS, add_columns, add_rows, log_table
+from flashmm_sc._stream.kernel import Transform, add_columns, add_rows, kind_and_table
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +67,7 @@ def add_block(
     block: Block,
     design: tuple[sp.csr_array, np.ndarray],
     gene: np.ndarray,
-    transform: str | None,
+    transform: Transform,
     sums: Sums,
     pool: ThreadPoolExecutor | None = None,
     threads: int = 1,
@@ -90,7 +90,7 @@ def add_block(
     stored = (values.indptr.astype(np.int64), values.indices.astype(np.int32, copy=False), values.data)
     rows = (W.indptr.astype(np.int64), W.indices.astype(np.int32, copy=False), W.data)
     gene = gene if block.by_rows else gene[block.start : block.start + values.shape[1]]
-    fixed = (TRANSFORMS[transform], log_table(transform), sums.WY, sums.yy)
+    fixed = (*kind_and_table(transform), sums.WY, sums.yy)
     kernel: Callable[..., tuple[int, int]] = add_rows if block.by_rows else add_columns
     call = lambda genes: kernel(*stored, *genes, gene, number, *rows, *fixed)
     ranges = pairwise(np.linspace(0, values.shape[1], threads + 1).astype(np.int64))

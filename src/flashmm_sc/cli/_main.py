@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast, get_args
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -73,10 +73,10 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
 
 def _add_de_options(de: argparse.ArgumentParser) -> None:
     """Options are the arguments of `tl.lmm_de`; one that isn't given has its default there."""
-    from flashmm_sc._arrays.lmm import METHODS
-    from flashmm_sc._inference.adjustment import CORRECTIONS
-    from flashmm_sc._inference.df import DDF
-    from flashmm_sc._stream.kernel import TRANSFORMS
+    from flashmm_sc._gaussian.estimate import Method
+    from flashmm_sc._inference.adjustment import Correction
+    from flashmm_sc._inference.df import Ddf
+    from flashmm_sc._stream.kernel import Transform
 
     de.set_defaults(run=_de)
     de.argument_default = argparse.SUPPRESS
@@ -98,13 +98,13 @@ def _add_de_options(de: argparse.ArgumentParser) -> None:
         help="write a copy of IN, of several their genes, with the results",
     )
     add("--table", type=Path, default=None, metavar="OUT.csv", help="write the results as csv, or csv.gz")
-    add("--transform", choices=[name or "none" for name in TRANSFORMS], help="of the values as they are read")
+    add("--transform", choices=[name or "none" for name in get_args(Transform)], help="of the values as they are read")
     add("--layer", help="use this layer instead of X")
     add("--use-raw", action="store_true", help="use raw instead of X")
     add("--mask-var", metavar="COLUMN", help="boolean column of var: genes to fit")
     add("--groupby", metavar="COLUMN", help="column of obs: fit one model for each of its categories")
-    add("--method", choices=METHODS, help="restricted or plain maximum likelihood")
-    add("--ddf", choices=DDF, help="degrees of freedom of the tests")
+    add("--method", choices=get_args(Method), help="restricted or plain maximum likelihood")
+    add("--ddf", choices=get_args(Ddf), help="degrees of freedom of the tests")
     add("--free-variances", dest="nonnegative", action="store_false", help="let variance components be negative")
     add("--moderate", action="store_true", help="learn from all genes how variances are distributed")
     add(
@@ -115,7 +115,7 @@ def _add_de_options(de: argparse.ArgumentParser) -> None:
         metavar="NAME=EXPR",
         help="also test this; repeatable",
     )
-    add("--corr-method", choices=CORRECTIONS, help="correction of p-values for the number of genes")
+    add("--corr-method", choices=get_args(Correction), help="correction of p-values for the number of genes")
     add("--key-added", default="lmm_de", metavar="KEY", help="key of the results [%(default)s]")
     add("--n-jobs", type=int, metavar="N", help="threads [all cores]")
 

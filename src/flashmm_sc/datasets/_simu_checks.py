@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
-from flashmm_sc._base.errors import one_of
+from flashmm_sc._base.options import one_of
 
 if TYPE_CHECKING:
     from os import PathLike
+
+
+Direction: TypeAlias = Literal["both", "up", "down"]
 
 
 def check_sizes(**sizes: int | None) -> None:
@@ -21,9 +24,9 @@ def check_sizes(**sizes: int | None) -> None:
             raise ValueError(msg)
 
 
-def check_effects(direction: str, low: float, high: float, variance: float, n_de_genes: int | None) -> None:
+def check_effects(direction: Direction, low: float, high: float, variance: float, n_de_genes: int | None) -> None:
     """Refuse bounds that don't fit the direction of the effects, and impossible numbers."""
-    one_of("direction", direction, ("both", "up", "down"))
+    one_of("direction", direction, Direction)
     bounds = f"min_beta={low} and max_beta={high}"
     if not -np.inf < low < high < np.inf:
         msg = f"{bounds} bound no interval; give finite numbers with min_beta < max_beta."

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from flashmm_sc._base.errors import did_you_mean, listed
+from flashmm_sc.datasets._simu_checks import Direction
 
 FACTORS = ("sam", "cls", "trt")
 PerCluster: TypeAlias = Mapping[str, float] | Sequence[float] | np.ndarray | pd.Series
@@ -158,7 +159,7 @@ def with_effects(
     genes: pd.DataFrame,
     clusters: pd.Index,
     n_de: np.ndarray,
-    direction: str,
+    direction: Direction,
     bounds: tuple[float, float],
 ) -> pd.DataFrame:
     """Make the last genes DE, cluster after cluster: columns `de_cluster` and `beta`."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import anndata as ad
 import numpy as np
 
 from flashmm_sc._base.errors import did_you_mean, listed
-from flashmm_sc.datasets._simu_checks import check_effects, check_sizes, h5ad_path
+from flashmm_sc.datasets._simu_checks import Direction, check_effects, check_sizes, h5ad_path
 from flashmm_sc.datasets._simu_counts import count_model, counts_in_memory, counts_on_disk
 from flashmm_sc.datasets._simu_design import de_genes_per_cluster, given_cells, random_cells, resampled, with_effects
 from flashmm_sc.datasets._simu_reference import reference_for
@@ -39,7 +39,7 @@ def simu_rnaseq(
     n_de_genes_per_cluster: PerCluster | None = None,
     p_de_genes_per_cluster: PerCluster | None = None,
     adjust_library_size: bool = True,
-    direction: Literal["both", "up", "down"] = "both",
+    direction: Direction = "both",
     min_beta: float = 0.25,
     max_beta: float = 1.0,
     var_random_effects: float = 0.1,

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from flashmm_sc._base.errors import FlashmmWarning
-from flashmm_sc._results.store import read_result, strings
+from flashmm_sc._base.errors import warn
+from flashmm_sc._results.result import Result
 from flashmm_sc.get._columns import selected
 
 
@@ -71,32 +69,30 @@ def lmm_de_df(
     >>> table = fsc.get.lmm_de_df(adata, "cls[2]:trt[T.B]")
     >>> best = table.sort_values("p_value").head(3)
     """
-    result = read_result(adata, key)
-    if f"{key}_stat" in adata.varm:
+    result = Result.read(adata, key)
+    if "stat" in result.arrays:
         msg = f"adata.uns[{key!r}] holds tests of variance components; use fsc.get.variance_test_df."
         raise KeyError(msg)
-    names, in_group = strings(result["column_names"]), strings(result["column_groups"])
-    all_groups = strings(result["groups"])
-    wanted = selected("coefs", coefs, [*names, *strings(result["coef_names"])], key)
-    wanted_groups = selected("groups", groups, all_groups, key)
+    names, full_names, in_group = (result.names(name) for name in ("column_names", "coef_names", "column_groups"))
+    wanted = selected("coefs", coefs, [*names, *full_names], key)
+    wanted_groups = selected("groups", groups, result.groups, key)
     columns = [
         j
-        for j, (name, full) in enumerate(zip(names, strings(result["coef_names"]), strict=True))
+        for j, (name, full) in enumerate(zip(names, full_names, strict=True))
         if (wanted is None or name in wanted or full in wanted)
         and (wanted_groups is None or in_group[j] in wanted_groups)
     ]
-    take = lambda suffix: np.asarray(adata.varm[f"{key}_{suffix}"])[:, columns].T.reshape(-1)
     repeat = lambda values: np.repeat(np.array([values[j] for j in columns], dtype=object), adata.n_vars)
     table = {"variable": np.tile(adata.var_names.to_numpy(), len(columns)), "contrast": repeat(names)}
-    if all_groups != [""]:
+    if result.groups != [""]:
         table["group"] = repeat(in_group)
     for suffix, name in _COLUMNS.items():
-        if f"{key}_{suffix}" in adata.varm:
-            table[name] = take(suffix)
+        if suffix in result.arrays:
+            table[name] = result[suffix][:, columns].T.reshape(-1)
             if suffix == "coef":
                 table["log_fc"] = table[name] * _log2_factor(result)
-    status = np.asarray(adata.varm[f"{key}_status"])[:, [all_groups.index(in_group[j]) for j in columns]]
-    table["status"] = np.array(strings(result["status_names"]), dtype=object)[status.T.reshape(-1).astype(int)]
+    status = result["status"][:, [result.groups.index(in_group[j]) for j in columns]]
+    table["status"] = np.array(result.names("status_names"), dtype=object)[status.T.reshape(-1).astype(int)]
     return pd.DataFrame(table)
 
 
@@ -114,12 +110,12 @@ _COLUMNS = {
 }
 
 
-def _log2_factor(result: dict[str, Any]) -> float:
-    base = float(result["params"]["log_base"])
+def _log2_factor(result: Result) -> float:
+    base = float(result.params["log_base"])
     if math.isnan(base):
         msg = (
             "log_fc is NaN, since the logarithm that the values are on isn't known: use transform= in tl.lmm_de, or "
             "sc.pp.log1p, which notes it in adata.uns['log1p']."
         )
-        warnings.warn(msg, FlashmmWarning, stacklevel=3)
+        warn(msg)
     return math.log(base) / math.log(2)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from flashmm_sc._results.store import read_fit, read_result, strings
+from flashmm_sc._results.result import Result, strings
 from flashmm_sc.get._columns import selected
 
 
@@ -49,10 +48,10 @@ def variance_df(
     >>> fsc.get.variance_df(adata).pivot(index="variable", columns="component", values="variance").shape
     (50, 2)
     """
-    result = read_fit(adata, key)
-    names = [[*strings(model["component_names"]), "residual"] for model in _models(result)]
-    values = {"variance": adata.varm[f"{key}_theta"], "se": adata.varm[f"{key}_theta_se"]}
-    return _tidy(adata, result, key, groups, {"component": names}, values)
+    result = Result.read_fit(adata, key)
+    names = [[*strings(model["component_names"]), "residual"] for model in result.models]
+    values = {"variance": result["theta"], "se": result["theta_se"]}
+    return _tidy(adata, result, groups, {"component": names}, values)
 
 
 def variance_test_df(
@@ -92,25 +91,23 @@ def variance_test_df(
     >>> fsc.get.variance_test_df(adata).columns.to_list()
     ['variable', 'component', 'stat', 'p_value', 'adj_p_value', 'status']
     """
-    result = read_result(adata, key)
-    if f"{key}_stat" not in adata.varm:
+    result = Result.read(adata, key)
+    if "stat" not in result.arrays:
         msg = f"adata.uns[{key!r}] holds no tests of variance components; run fsc.tl.lmm_variance_test."
         raise KeyError(msg)
-    names, in_group = strings(result["column_names"]), strings(result["column_groups"])
-    all_groups = strings(result["groups"])
-    by_group = [[name for name, its in zip(names, in_group, strict=True) if its == group] for group in all_groups]
+    in_group = result.names("column_groups")
+    pairs = list(zip(result.names("column_names"), in_group, strict=True))
+    by_group = [[name for name, its in pairs if its == group] for group in result.groups]
     suffixes = {"stat": "stat", "df": "df", "p_value": "pval", "adj_p_value": "pval_adj"}
-    values = {
-        name: adata.varm[f"{key}_{suffix}"] for name, suffix in suffixes.items() if f"{key}_{suffix}" in adata.varm
-    }
-    codes = np.asarray(adata.varm[f"{key}_status"])[:, [all_groups.index(group) for group in in_group]].astype(int)
-    values["status"] = np.array(strings(result["status_names"]), dtype=object)[codes]
-    return _tidy(adata, result, key, groups, {"component": by_group}, values)
+    values = {name: result[suffix] for name, suffix in suffixes.items() if suffix in result.arrays}
+    codes = result["status"][:, [result.groups.index(group) for group in in_group]].astype(int)
+    values["status"] = np.array(result.names("status_names"), dtype=object)[codes]
+    return _tidy(adata, result, groups, {"component": by_group}, values)
 
 
 def ranef_df(
     adata: AnnData,
-    component: str | Sequence[str] | None = None,
+    components: str | Sequence[str] | None = None,
     *,
     key: str = "lmm_de",
     groups: str | Sequence[str] | None = None,
@@ -121,7 +118,7 @@ def ranef_df(
     ----------
     adata
         With results of `flashmm_sc.tl.lmm_de`, run with ``ranef=True``.
-    component
+    components
         Random components to show, by default all.
     key
         Key of the results.
@@ -147,47 +144,40 @@ def ranef_df(
     >>> fsc.get.ranef_df(adata, "sam:cls").columns.to_list()
     ['variable', 'component', 'level', 'value']
     """
-    result = read_fit(adata, key)
-    if f"{key}_ranef" not in adata.varm:
+    result = Result.read_fit(adata, key)
+    if "ranef" not in result.arrays:
         msg = f"The fit {key!r} was stored without random effects; run fsc.tl.lmm_de again with ranef=True."
         raise KeyError(msg)
-    components, levels = [], []
-    for model in _models(result):
+    of_level, levels = [], []
+    for model in result.models:
         names = np.repeat(strings(model["component_names"]), np.asarray(model["d"], dtype=int)).tolist()
-        components.append(names)
+        of_level.append(names)
         pairs = zip(names, strings(model["ranef_names"]), strict=True)
         levels.append([full[len(name) + 1 : -1] for name, full in pairs])  # component[level]
-    known = list(dict.fromkeys(name for names in components for name in names))
-    keep = selected("component", component, known, key)
-    labels = {"component": components, "level": levels}
-    return _tidy(adata, result, key, groups, labels, {"value": adata.varm[f"{key}_ranef"]}, keep=keep)
-
-
-def _models(result: dict[str, Any]) -> list[dict[str, Any]]:
-    return [result["models"][str(i)] for i in range(len(result["groups"]))]
+    known = list(dict.fromkeys(chain(*of_level)))
+    keep = selected("components", components, known, key)
+    return _tidy(adata, result, groups, {"component": of_level, "level": levels}, {"value": result["ranef"]}, keep=keep)
 
 
 def _tidy(
     adata: AnnData,
-    result: dict[str, Any],
-    key: str,
+    result: Result,
     groups: str | Sequence[str] | None,
     labels: dict[str, list[list[str]]],
     values: dict[str, np.ndarray],
     keep: list[str] | None = None,
 ) -> pd.DataFrame:
     """Stack genes × columns arrays, groups side by side; `labels` has the texts of the columns of each group."""
-    all_groups = strings(result["groups"])
-    wanted = selected("groups", groups, all_groups, key)
+    wanted = selected("groups", groups, result.groups, result.key)
     names = next(iter(labels.values()))
     columns = pd.DataFrame({name: list(chain(*texts)) for name, texts in labels.items()}, dtype=object)
-    columns["group"] = np.repeat(np.array(all_groups, dtype=object), [len(texts) for texts in names])
+    columns["group"] = np.repeat(np.array(result.groups, dtype=object), [len(texts) for texts in names])
     if wanted is not None:
         columns = columns[columns["group"].isin(wanted)]
     if keep is not None:
         columns = columns[columns["component"].isin(keep)]
-    labelled = columns if all_groups != [""] else columns.drop(columns="group")
+    labelled = columns if result.groups != [""] else columns.drop(columns="group")
     table = {"variable": np.tile(adata.var_names.to_numpy(), len(columns))}
     table |= {name: np.repeat(labelled[name].to_numpy(), adata.n_vars) for name in labelled}
-    taken = {name: np.asarray(array)[:, columns.index].T.reshape(-1) for name, array in values.items()}
+    taken = {name: array[:, columns.index].T.reshape(-1) for name, array in values.items()}
     return pd.DataFrame(table | taken)

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flashmm_sc._base.errors import did_you_mean, listed
-from flashmm_sc._results.store import read_models
+from flashmm_sc._results.fits import fitted_models
+from flashmm_sc._results.result import Result
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
 
-    from flashmm_sc._results.store import StoredModel
+    from flashmm_sc._results.group_tests import FittedModel
 
 PRIOR, SHRUNKEN, SINGLE = "#0072B2", "#D55E00", "#B3B3B3"
 
@@ -69,11 +70,11 @@ def variance_prior(
     import matplotlib.pyplot as plt  # slow to import, as is scanpy
     from scanpy import settings
 
-    models = {model.group: model for model in read_models(adata, key)}
+    models = {model.group: model for model in fitted_models(Result.read_fit(adata, key))}
     model = models[_chosen("group", group, list(models))]
     names = list(model.component_names)
     k = names.index(_chosen("component", component, names))
-    if model.moderated is None:
+    if model.inference.moderated is None:
         msg = f"The fit {key!r} is not moderated here; run fsc.tl.lmm_de with moderate=True."
         raise ValueError(msg)
     show = (settings.autoshow and ax is None) if show is None else show
@@ -98,12 +99,12 @@ def _chosen(argument: str, value: str | None, known: list[str]) -> str:
     return value
 
 
-def _draw(ax: Axes, model: StoredModel, k: int) -> None:
-    moderated, theta = model.moderated, model.estimates.theta
+def _draw(ax: Axes, model: FittedModel, k: int) -> None:
+    moderated, theta = model.inference.moderated, model.inference.estimates.theta
     assert moderated is not None
     x = moderated.covariate
-    fitted = model.estimates.fitted
-    shrunken = moderated.theta(model.projection)
+    fitted = model.inference.estimates.fitted
+    shrunken = moderated.theta(model.inference.projection)
     axis = np.unique(moderated.prior.gamma[:, k])
     floor = axis[1] / 3
     ratio = lambda values: np.maximum(values[fitted, k] / values[fitted, -1], floor)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from flashmm_sc._base.errors import FlashmmWarning, did_you_mean, listed
+from flashmm_sc._base.errors import FlashmmWarning, did_you_mean, listed, warn
 from flashmm_sc.get import lmm_de_df
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def _labelled(drawn: pd.DataFrame, labels: int | Sequence[str], genes: pd.Series
         raise KeyError(msg)
     if absent := [label for label in labels if label not in with_result]:
         msg = f"labels: {listed(absent)} can't be drawn for lack of a result."
-        warnings.warn(msg, FlashmmWarning, stacklevel=3)
+        warn(msg)
     return drawn[drawn["gene"].isin(labels)]
 
 

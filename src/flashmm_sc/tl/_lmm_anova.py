@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from anndata import AnnData
 
-from flashmm_sc._base.errors import one_of
-from flashmm_sc._inference.adjustment import CORRECTIONS
-from flashmm_sc._inference.df import with_df
-from flashmm_sc._inference.f_tests import f_tests
-from flashmm_sc._inference.t_tests import check_ddf
-from flashmm_sc._results.store import Table, check_key, read_fit, read_models, write_tables
-from flashmm_sc.tl._lmm_test import check_moderated
+from flashmm_sc._base.options import one_of
+from flashmm_sc._inference.adjustment import Correction
+from flashmm_sc._inference.df import Ddf, with_df
+from flashmm_sc._results.fits import fitted_models
+from flashmm_sc._results.group_tests import GroupTests, tests_result
+from flashmm_sc._results.result import Result, check_key, write
 
 
 def lmm_anova(
@@ -18,8 +17,8 @@ def lmm_anova(
     *,
     key: str = "lmm_de",
     key_added: str = "lmm_anova",
-    ddf: str | None = None,
-    corr_method: str = "benjamini-hochberg",
+    ddf: Ddf | None = None,
+    corr_method: Correction = "benjamini-hochberg",
     n_jobs: int | None = None,
 ) -> None:
     """Test every term of the fixed formula of a fit by `lmm_de`: type III F tests.
@@ -72,18 +71,19 @@ def lmm_anova(
     >>> list(adata.uns["lmm_anova"]["coef_names"])
     ['cls', 'trt', 'cls:trt']
     """
-    one_of("corr_method", corr_method, CORRECTIONS)
+    one_of("corr_method", corr_method, Correction)
     check_key(adata, key_added, tests=True)
-    params = read_fit(adata, key)["params"]
-    models = read_models(adata, key)
-    check_moderated(models, ddf, joint=True)
-    ddf = str(params["ddf"]) if ddf is None else ddf
-    check_ddf(ddf, str(params["method"]))
-    if not models[0].terms:
-        msg = f"The formula {params['fixed']!r} has no term but the intercept, so there is nothing to test."
-        raise ValueError(msg)
-    tables = []
+    fit = Result.read_fit(adata, key)
+    models = fitted_models(fit)
     for model in models:
-        tests = f_tests(model.projection, model.estimates, list(model.terms.values()), ddf=ddf, n_jobs=n_jobs)
-        tables.append(Table(model.group, list(model.terms), tests, with_df(model.status, tests.df)))
-    write_tables(adata, key_added, tables, corr_method, {"key": key, "ddf": ddf, "corr_method": corr_method})
+        model.inference.check_joint()
+        used = model.inference.used_ddf(ddf)
+    if not models[0].terms:
+        msg = f"The formula {fit.params['fixed']!r} has no term but the intercept, so there is nothing to test."
+        raise ValueError(msg)
+    tested = []
+    for model in models:
+        tests = model.inference.f_tests(list(model.terms.values()), ddf=ddf, n_jobs=n_jobs)
+        tested.append(GroupTests(model.group, list(model.terms), tests, with_df(model.status, tests.df)))
+    params = {"key": key, "ddf": used, "corr_method": corr_method}
+    write(adata, [tests_result(key_added, tested, corr_method, params)], [key_added])

@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from anndata import AnnData
 
-from flashmm_sc._arrays.lmm import METHODS, fit
-from flashmm_sc._base.errors import one_of
+from flashmm_sc._arrays.lmm import fit
+from flashmm_sc._base.options import check_flags, one_of
 from flashmm_sc._base.threads import n_threads
 from flashmm_sc._design.cell_design import needed_columns
-from flashmm_sc._gaussian.estimate import Options
-from flashmm_sc._inference.adjustment import CORRECTIONS
+from flashmm_sc._gaussian.estimate import Method, Options
+from flashmm_sc._inference.adjustment import Correction
 from flashmm_sc._inference.contrasts import Contrasts
+from flashmm_sc._inference.df import Ddf, check_ddf
 from flashmm_sc._inference.moderated import check_moderate
-from flashmm_sc._inference.t_tests import check_ddf
 from flashmm_sc._results.advice import advise
+from flashmm_sc._results.contrasts import contrasts_result, in_groups
+from flashmm_sc._results.fits import fit_result
 from flashmm_sc._results.models import build_models
-from flashmm_sc._results.store import check_key, remove, write_fits
-from flashmm_sc._results.study import Source, Study, study_of
+from flashmm_sc._results.result import check_key, write
+from flashmm_sc._results.study import Source, study_of
 from flashmm_sc._stream.accumulate import accumulate
-from flashmm_sc._stream.kernel import TRANSFORMS
-from flashmm_sc.tl._lmm_test import in_groups, lmm_test
+from flashmm_sc._stream.kernel import Transform
 
 if TYPE_CHECKING:
     from flashmm_sc._design.random_terms import Random
@@ -39,14 +39,14 @@ def lmm_de(
     layer: str | None = None,
     use_raw: bool = False,
     mask_var: str | Sequence[bool] | np.ndarray | None = None,
-    transform: str | None = None,
-    method: str = "REML",
-    ddf: str = "satterthwaite",
+    transform: Transform = None,
+    method: Method = "REML",
+    ddf: Ddf = "satterthwaite",
     nonnegative: bool = True,
     moderate: bool = False,
     groupby: str | None = None,
     contrasts: Contrasts | None = None,
-    corr_method: str = "benjamini-hochberg",
+    corr_method: Correction = "benjamini-hochberg",
     ranef: bool = False,
     key_added: str = "lmm_de",
     copy: bool = False,
@@ -169,31 +169,32 @@ def lmm_de(
     >>> fsc.get.lmm_de_df(adata, "cls[1]:trt[T.B]").columns[:4].to_list()
     ['variable', 'contrast', 'coef', 'log_fc']
     """
-    one_of("transform", transform, TRANSFORMS)
-    one_of("method", method, METHODS)
+    one_of("transform", transform, Transform)
     check_ddf(ddf, method)
-    ddf = "satterthwaite" if moderate else ddf  # where a prior can't be learned
-    one_of("corr_method", corr_method, CORRECTIONS)
+    one_of("corr_method", corr_method, Correction)
+    check_flags(use_raw=use_raw, moderate=moderate, ranef=ranef, copy=copy)
     n_threads(n_jobs)
     options = Options(method, nonnegative, max_iter)
+    ddf = "satterthwaite" if moderate else ddf  # where a prior can't be learned
+    contrasts_key = f"{key_added}_contrasts"
     needed = lambda obs, where: needed_columns(obs, fixed, random, groupby, where)
     with study_of(adata, needed, layer, use_raw, mask_var, copy=copy) as study:
         check_key(study.target, key_added)
-        check_key(study.target, f"{key_added}_contrasts", tests=True)
+        check_key(study.target, contrasts_key, tests=True)
         models, rows = build_models(study.obs, fixed, random, groupby, sparse=nonnegative and not moderate)
         if moderate:
             check_moderate(method, len(models[0].random.d))
         if contrasts is not None:
-            in_groups(contrasts, [(model.group, model.fixed.names) for model in models], warn=False)
+            in_groups(contrasts, [(model.group, model.fixed.names) for model in models], tell=False)
         terms = [component.term for component in models[0].random.components]
         advise(study.obs, models[0].fixed, terms, ddf=ddf, moderate=moderate, groupby=groupby)
-        params = _params(locals(), study, [term.name for term in terms])
+        log_base = study.log_base(transform)
         sums = accumulate(
-            study.parts,
+            study.matrices,
             rows,
             transform=transform,
             n_jobs=n_jobs,
-            show_progress=sys.stderr.isatty() if show_progress is None else show_progress,
+            show_progress=show_progress,
             describe=study.describe,
         )
     genes = list(study.target.var_names[study.kept])
@@ -201,36 +202,28 @@ def lmm_de(
         fit(model.stats(sums, start, i, genes), model.projection, options, ddf, moderate, n_jobs, model.group)
         for i, (model, start) in enumerate(zip(models, rows.encoder.start, strict=True))
     ]
-    target = study.target.copy() if copy else study.target
-    write_fits(target, key_added, models, fits, study.kept, corr_method=corr_method, params=params, ranef=ranef)
-    remove(target, f"{key_added}_contrasts")
-    if contrasts is not None:
-        lmm_test(
-            target, contrasts, key=key_added, key_added=f"{key_added}_contrasts", corr_method=corr_method, n_jobs=n_jobs
-        )
-    return None if target is adata else target
-
-
-def _params(arguments: dict[str, Any], study: Study, random: list[str]) -> dict[str, Any]:
-    """The arguments in a form that h5ad and zarr can hold."""
-    names = (
-        "fixed",
-        "layer",
-        "use_raw",
-        "transform",
-        "method",
-        "ddf",
-        "nonnegative",
-        "moderate",
-        "groupby",
-        "corr_method",
-        "max_iter",
-    )
-    mask = arguments["mask_var"]
-    return {name: arguments[name] for name in names} | {
-        "random": np.array(random, dtype=object),
-        "mask_var": mask if mask is None or isinstance(mask, str) else np.asarray(mask),
+    params = {
+        "fixed": fixed,
+        "random": np.array(models[0].random.names, dtype=object),
+        "layer": layer,
+        "use_raw": use_raw,
+        "mask_var": mask_var if mask_var is None or isinstance(mask_var, str) else np.asarray(mask_var),
+        "transform": transform,
+        "method": method,
+        "ddf": ddf,
+        "nonnegative": nonnegative,
+        "moderate": moderate,
+        "groupby": groupby,
+        "corr_method": corr_method,
+        "max_iter": max_iter,
         "n_obs": len(study.obs),
-        "log_base": study.log_base(arguments["transform"]),
+        "log_base": log_base,
         "version": version("flashmm-sc"),
     }
+    spread = study.kept, study.target.n_vars
+    results = [fit_result(key_added, models, fits, *spread, corr_method=corr_method, params=params, ranef=ranef)]
+    if contrasts is not None:
+        results.append(contrasts_result(results[0], contrasts_key, contrasts, corr_method, n_jobs=n_jobs))
+    target = study.target.copy() if copy else study.target
+    write(target, results, [key_added, contrasts_key])
+    return None if target is adata else target

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from anndata import AnnData
 from scipy.stats import norm
 
-from flashmm_sc._base.errors import listed, one_of
+from flashmm_sc._base.errors import listed
+from flashmm_sc._base.options import one_of
 from flashmm_sc._gaussian.estimate import MASKED
-from flashmm_sc._inference.adjustment import CORRECTIONS
+from flashmm_sc._inference.adjustment import Correction
 from flashmm_sc._inference.likelihood_ratio import likelihood_ratio
-from flashmm_sc._results.store import Table, check_key, read_fit, strings, write_tables
+from flashmm_sc._results.group_tests import GroupTests, tests_result
+from flashmm_sc._results.result import Result, check_key, strings, write
 
 _SAME = ("fixed", "layer", "use_raw", "transform", "method", "nonnegative", "groupby", "n_obs")
 
@@ -41,7 +42,7 @@ def lmm_variance_test(
     key: str = "lmm_de",
     null: str | None = None,
     key_added: str = "lmm_variance_test",
-    corr_method: str = "benjamini-hochberg",
+    corr_method: Correction = "benjamini-hochberg",
 ) -> None:
     """Test the variance components of a fit by `lmm_de`: do samples, donors or batches differ at all?
 
@@ -99,66 +100,60 @@ def lmm_variance_test(
     >>> list(adata.uns["lmm_variance_test"]["coef_names"])
     ['sam:cls']
     """
-    one_of("corr_method", corr_method, CORRECTIONS)
+    one_of("corr_method", corr_method, Correction)
     check_key(adata, key_added, tests=True)
-    fitted = read_fit(adata, key)
+    fit = Result.read_fit(adata, key)
     params = {"key": key, "corr_method": corr_method}
     if null is None:
-        tables = _z_tests(adata, key, fitted)
+        tested = _z_tests(fit)
     else:
-        tables = _likelihood_ratio_tests(adata, key, fitted, null, read_fit(adata, null))
+        tested = _likelihood_ratio_tests(fit, Result.read_fit(adata, null))
         params |= {"null": null}
-    write_tables(adata, key_added, tables, corr_method, params)
+    write(adata, [tests_result(key_added, tested, corr_method, params)], [key_added])
 
 
-def _z_tests(adata: AnnData, key: str, fitted: dict[str, Any]) -> list[Table]:
-    theta, se, status = (np.asarray(adata.varm[f"{key}_{name}"]) for name in ("theta", "theta_se", "status"))
-    tables, start = [], 0
-    for i, group in enumerate(strings(fitted["groups"])):
-        names = strings(fitted["models"][str(i)]["component_names"])
+def _z_tests(fit: Result) -> list[GroupTests]:
+    tested, start = [], 0
+    for i, (group, model) in enumerate(zip(fit.groups, fit.models, strict=True)):
+        names = strings(model["component_names"])
         columns = slice(start, start + len(names))
-        z = theta[:, columns] / se[:, columns]
-        tables.append(Table(group, names, ZTests(z, norm.sf(z)), status[:, i]))
+        z = fit["theta"][:, columns] / fit["theta_se"][:, columns]
+        tested.append(GroupTests(group, names, ZTests(z, norm.sf(z)), fit["status"][:, i]))
         start += len(names) + 1
-    return tables
+    return tested
 
 
-def _likelihood_ratio_tests(
-    adata: AnnData, key: str, fitted: dict[str, Any], null: str, smaller: dict[str, Any]
-) -> list[Table]:
-    _check_alike(adata, key, fitted, null, smaller)
-    status = np.asarray(adata.varm[f"{key}_status"])
-    nonnegative = bool(fitted["params"]["nonnegative"])
-    tables = []
-    for i, group in enumerate(strings(fitted["groups"])):
-        extra = _extra_components(key, fitted["models"][str(i)], null, smaller["models"][str(i)])
-        full, reduced = (np.asarray(adata.varm[f"{name}_loglik"])[:, i] for name in (key, null))
-        stat, p = likelihood_ratio(full, reduced, 0, len(extra), nonnegative)
+def _likelihood_ratio_tests(fit: Result, null: Result) -> list[GroupTests]:
+    _check_alike(fit, null)
+    nonnegative = bool(fit.params["nonnegative"])
+    tested = []
+    for i, group in enumerate(fit.groups):
+        extra = _extra_components(fit, null, i)
+        stat, p = likelihood_ratio(fit["loglik"][:, i], null["loglik"][:, i], 0, len(extra), nonnegative)
         df = np.where(np.isnan(stat), np.nan, float(len(extra)))
         tests = LRTests(stat[:, None], df[:, None], p[:, None])
-        tables.append(Table(group, [" + ".join(extra)], tests, status[:, i]))
-    return tables
+        tested.append(GroupTests(group, [" + ".join(extra)], tests, fit["status"][:, i]))
+    return tested
 
 
-def _check_alike(adata: AnnData, key: str, fitted: dict[str, Any], null: str, smaller: dict[str, Any]) -> None:
+def _check_alike(fit: Result, null: Result) -> None:
     for name in _SAME:
-        one, other = fitted["params"][name], smaller["params"][name]
+        one, other = fit.params[name], null.params[name]
         if str(one) != str(other):
-            msg = f"{name} is {one!r} in the fit {key!r} and {other!r} in {null!r}; only random may differ."
+            msg = f"{name} is {one!r} in the fit {fit.key!r} and {other!r} in {null.key!r}; only random may differ."
             raise ValueError(msg)
-    groups = [strings(result["groups"]) for result in (fitted, smaller)]
-    if groups[0] != groups[1]:
-        msg = f"The fits {key!r} and {null!r} are of different groups: {listed(groups[0])} and {listed(groups[1])}."
+    if fit.groups != null.groups:
+        one, other = listed(fit.groups), listed(null.groups)
+        msg = f"The fits {fit.key!r} and {null.key!r} are of different groups: {one} and {other}."
         raise ValueError(msg)
-    masked = [np.asarray(adata.varm[f"{name}_status"]) == MASKED for name in (key, null)]
-    if not np.array_equal(*masked):
-        msg = f"The fits {key!r} and {null!r} are of different genes; give both the same mask_var."
+    if not np.array_equal(fit["status"] == MASKED, null["status"] == MASKED):
+        msg = f"The fits {fit.key!r} and {null.key!r} are of different genes; give both the same mask_var."
         raise ValueError(msg)
 
 
-def _extra_components(key: str, larger: dict[str, Any], null: str, smaller: dict[str, Any]) -> list[str]:
+def _extra_components(fit: Result, null: Result, i: int) -> list[str]:
     """Random components that the smaller model of a group lacks."""
-    names = strings(larger["component_names"])
+    larger, smaller = fit.models[i], null.models[i]
     sizes, fewer = (
         dict(zip(strings(model["component_names"]), np.asarray(model["d"]).tolist(), strict=True))
         for model in (larger, smaller)
@@ -166,13 +161,15 @@ def _extra_components(key: str, larger: dict[str, Any], null: str, smaller: dict
     unknown = [name for name in fewer if name not in sizes]
     if unknown or len(fewer) == len(sizes):
         msg = (
-            f"The fit {null!r} should have some, not all, of the random components {listed(names)} of {key!r}; it has "
-            f"{listed(fewer)}."
+            f"The fit {null.key!r} should have some, not all, of the random components {listed(sizes)} of {fit.key!r}; it "
+            f"has {listed(fewer)}."
         )
         raise ValueError(msg)
     same_levels = all(sizes[name] == size for name, size in fewer.items())
     one, other = (np.asarray(model["XX"]) for model in (larger, smaller))
     if not same_levels or one.shape != other.shape or not np.allclose(one, other, rtol=1e-9):
-        msg = f"The cells or their columns of obs changed between the fits {null!r} and {key!r}; fit both again."
+        msg = (
+            f"The cells or their columns of obs changed between the fits {null.key!r} and {fit.key!r}; fit both again."
+        )
         raise ValueError(msg)
-    return [name for name in names if name not in fewer]
+    return [name for name in sizes if name not in fewer]

@@ -15,7 +15,8 @@ from statsmodels.stats.multitest import multipletests
 import flashmm_sc as fsc
 from flashmm_sc._gaussian.estimate import STATUS
 from flashmm_sc._inference.adjustment import adjust
-from flashmm_sc._results.store import check_key, read_models, read_result, remove
+from flashmm_sc._results.fits import fitted_models
+from flashmm_sc._results.result import Result, check_key, write
 
 TYPES = ["CD4/CD8", "T cell (naive)", "a:b", "CD14+ Monocytes"]
 """Level names with characters that files or formulas have their own ideas of."""
@@ -219,22 +220,22 @@ def test_keys_of_other_things_are_refused(named):
 def test_remove_takes_one_result_only(named):
     adata = fitted(named, "joint", contrasts=CONTRASTS["joint"])
     fsc.tl.lmm_de(adata, **BY_TYPE, transform="log1p", key_added="other")
-    remove(adata, "lmm_de")
+    write(adata, [], ["lmm_de"])
     left = {key.removeprefix("lmm_de_contrasts_").removeprefix("other_") for key in adata.varm}
     assert not [key for key in adata.varm if not key.startswith(("lmm_de_contrasts_", "other_"))]
     assert {"coef", "theta", "status"} <= left
     assert set(adata.uns) == {"lmm_de_contrasts", "other"}
-    assert len(read_models(adata, "other")) == 4
+    assert len(fitted_models(Result.read_fit(adata, "other"))) == 4
 
 
 def test_missing_results_are_named(named):
     with pytest.raises(KeyError, match=r"uns\['lmm_de'\] holds no result .*Run fsc\.tl\.lmm_de first"):
-        read_result(named, "lmm_de")
+        Result.read(named, "lmm_de")
     adata = fitted(named, "joint", contrasts=CONTRASTS["joint"], key_added="treated")
     with pytest.raises(KeyError, match="Did you mean 'treated'"):
-        read_result(adata, "treatd")
+        Result.read(adata, "treatd")
     adata.uns["mine"] = {"a": 1}
     with pytest.raises(KeyError, match=r"uns\['mine'\] holds no result.*There are: 'treated', 'treated_contrasts'"):
-        read_result(adata, "mine")
+        Result.read(adata, "mine")
     with pytest.raises(KeyError, match="holds tests, not a fit"):
-        read_models(adata, "treated_contrasts")
+        fitted_models(Result.read_fit(adata, "treated_contrasts"))

@@ -1,0 +1,46 @@
+"""Options of the public functions: what they may be, checked before anything is computed."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from typing import Any, get_args
+
+import numpy as np
+
+
+def one_of(argument: str, value: object, literal: Any) -> None:
+    """Refuse a value that is not among the choices of a Literal."""
+    choices = get_args(literal)
+    if not any(value is choice or (isinstance(value, str) and value == choice) for choice in choices):
+        msg = f"{argument}={value!r} is unknown; choose one of {', '.join(map(repr, choices))}."
+        raise ValueError(msg)
+
+
+def check_flags(**flags: object) -> None:
+    """Refuse what is neither True nor False; "False" would count as true."""
+    for argument, value in flags.items():
+        if not isinstance(value, bool | np.bool_):
+            msg = f"{argument}={value!r} must be True or False."
+            raise TypeError(msg)
+
+
+def check_whole(argument: str, value: object, least: int) -> None:
+    """Refuse what is no whole number, or below the least that makes sense."""
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool):
+        msg = f"{argument}={value!r} must be a whole number."
+        raise TypeError(msg)
+    if value < least:
+        msg = f"{argument}={value!r} is too small; give {least} or more."
+        raise ValueError(msg)
+
+
+def check_number(argument: str, value: object, low: float, high: float = math.inf, hint: str = "") -> None:
+    """Refuse what is no finite number from `low` to `high`."""
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        msg = f"{argument}={value!r} must be a number. {hint}".rstrip()
+        raise TypeError(msg)
+    if not (math.isfinite(value) and low <= value <= high):
+        between = f"{low:g} or more" if math.isinf(high) else f"from {low:g} to {high:g}"
+        msg = f"{argument}={value!r} must be {between}. {hint}".rstrip()
+        raise ValueError(msg)

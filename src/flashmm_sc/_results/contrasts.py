@@ -1,0 +1,102 @@
+"""Tests of contrasts in every group of a fit."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from flashmm_sc._base.errors import warn
+from flashmm_sc._base.options import check_number
+from flashmm_sc._inference.adjustment import Correction
+from flashmm_sc._inference.contrasts import Contrasts, contrast_matrix
+from flashmm_sc._inference.df import Ddf, with_df
+from flashmm_sc._inference.f_tests import check_independent
+from flashmm_sc._inference.t_tests import Alternative
+from flashmm_sc._results.fits import fitted_models
+from flashmm_sc._results.group_tests import FittedModel, GroupTests, tests_result
+from flashmm_sc._results.result import Result
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+
+    from flashmm_sc._inference.f_tests import FTests
+    from flashmm_sc._inference.t_tests import TTests
+
+
+def contrasts_result(
+    fit: Result,
+    key_added: str,
+    contrasts: Contrasts,
+    corr_method: Correction,
+    *,
+    ddf: Ddf | None = None,
+    alternative: Alternative = "two-sided",
+    lfc: float = 0.0,
+    joint: bool = False,
+    conf_level: float | None = None,
+    n_jobs: int | None = None,
+) -> Result:
+    """The result of `flashmm_sc.tl.lmm_test`, which has the arguments."""
+    models = fitted_models(fit)
+    used = {model.inference.used_ddf(ddf) for model in models}.pop()
+    base = float(fit.params["log_base"])
+    effect = _effect(lfc, base)
+    if joint:
+        if lfc != 0 or alternative != "two-sided" or conf_level is not None:
+            msg = "joint=True is an F test, without lfc, alternative and conf_level; test contrasts singly for these."
+            raise ValueError(msg)
+        for model in models:
+            model.inference.check_joint()
+    if conf_level is not None:
+        check_number("conf_level", conf_level, 0.0, 1.0, "It is a probability such as 0.95.")
+    options: dict[str, Any] = {"ddf": ddf, "n_jobs": n_jobs}
+    if not joint:
+        options |= {"alternative": alternative, "effect": effect, "conf_level": conf_level}
+    matrices = in_groups(contrasts, [(model.group, model.coef_names) for model in models])
+    tested = [_tested(model, L, joint, options) for model, L in zip(models, matrices, strict=True) if L is not None]
+    params = {"key": fit.key, "ddf": used, "alternative": alternative, "lfc": lfc, "joint": joint}
+    return tests_result(key_added, tested, corr_method, params | {"corr_method": corr_method, "log_base": base})
+
+
+def _tested(model: FittedModel, L: pd.DataFrame, joint: bool, options: dict[str, Any]) -> GroupTests:
+    matrix, names = L.to_numpy(), list(L.columns)
+    tests: TTests | FTests
+    if joint:
+        check_independent(matrix, names)
+        tests, names = model.inference.f_tests([matrix], **options), [", ".join(names)]
+    else:
+        tests = model.inference.t_tests(matrix, **options)
+    return GroupTests(model.group, names, tests, with_df(model.status, tests.df))
+
+
+def in_groups(
+    contrasts: Contrasts, groups: Sequence[tuple[str, list[str]]], *, tell: bool = True
+) -> list[pd.DataFrame | None]:
+    """The contrast matrix of every group (name, coefficients); None, with a warning, where a coefficient is missing."""
+    matrices: list[pd.DataFrame | None] = []
+    reasons: dict[str, ValueError] = {}
+    for group, names in groups:
+        try:
+            matrices.append(contrast_matrix(contrasts, names))
+        except ValueError as error:
+            matrices.append(None)
+            reasons[group] = error
+    if len(reasons) == len(groups):
+        raise next(iter(reasons.values()))
+    for group, reason in reasons.items() if tell else ():
+        warn(f"Group {group!r} is not tested: {reason}")
+    return matrices
+
+
+def _effect(lfc: float, base: float) -> float:
+    """The smallest effect that counts, on the scale of the coefficients."""
+    check_number("lfc", lfc, 0.0, hint="It is a log2 fold change; alternative= gives the direction.")
+    if lfc and math.isnan(base):
+        msg = (
+            "lfc is a log2 fold change, but the logarithm that the fitted values are on isn't known; use transform= in "
+            "tl.lmm_de, or sc.pp.log1p, which notes it in adata.uns['log1p']."
+        )
+        raise ValueError(msg)
+    return lfc * math.log(2) / math.log(base) if lfc else 0.0

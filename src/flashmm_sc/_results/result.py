@@ -1,0 +1,160 @@
+"""A result in an AnnData: plain arrays in varm, the names of their columns and everything else in uns.
+
+Names live in uns because a level such as `CD4/CD8` as a DataFrame column can be written neither to h5ad nor to zarr.
+Groups of cells lie side by side: column `B cells|trt[T.stim]` is coefficient `trt[T.stim]` of the group `B cells`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from flashmm_sc._base.errors import did_you_mean
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+MODERATED = ("theta_shrunk", "ols", "zry", "yry", "mean")
+_TESTS = ("coef", "se", "t", "df", "ci_low", "ci_high", "pval", "pval_adj", "F", "df_num", "stat", "status")
+_FITS = ("theta", "theta_se", "theta_cov", "loglik", "n_iter", "ranef", *MODERATED)
+_MAY_BE_NONE = ("layer", "transform", "groupby", "mask_var")
+"""Parameters that files of older anndata lack where they were None."""
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What a call stores under a key.
+
+    Attributes
+    ----------
+    key
+        The key.
+    arrays
+        Arrays of genes × columns by name; ``pval`` lies in ``varm["KEY_pval"]``.
+    entry
+        What lies in ``uns["KEY"]``.
+    """
+
+    key: str
+    arrays: dict[str, np.ndarray]
+    entry: dict[str, Any]
+
+    @classmethod
+    def read(cls, adata: AnnData, key: str) -> Result:
+        """The result under a key.
+
+        Raises
+        ------
+        KeyError
+            Where there is none; names the results there are.
+        """
+        found = adata.uns.get(key)
+        if not isinstance(found, dict) or "coef_names" not in found:
+            keys = [name for name, value in adata.uns.items() if _is_result(value)]
+            hint = did_you_mean(key, keys) if keys else "Run fsc.tl.lmm_de first."
+            msg = f"adata.uns[{key!r}] holds no result of fsc.tl.lmm_de or fsc.tl.lmm_test. {hint}"
+            raise KeyError(msg)
+        places = {name: f"{key}_{name}" for name in (*_TESTS, *_FITS)}
+        arrays = {name: np.asarray(adata.varm[place]) for name, place in places.items() if place in adata.varm}
+        return cls(key, arrays, {**found, "params": dict.fromkeys(_MAY_BE_NONE) | dict(found["params"])})
+
+    @classmethod
+    def read_fit(cls, adata: AnnData, key: str) -> Result:
+        """The result under a key, which is to be a fit."""
+        found = cls.read(adata, key)
+        if "models" not in found.entry:
+            msg = f"adata.uns[{key!r}] holds tests, not a fit; give the key of a result of fsc.tl.lmm_de."
+            raise KeyError(msg)
+        return found
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """An array."""
+        if name not in self.arrays:
+            msg = f"adata.varm[{f'{self.key}_{name}'!r}], part of the result {self.key!r}, is missing; run its call again."
+            raise KeyError(msg)
+        return self.arrays[name]
+
+    def names(self, name: str) -> list[str]:
+        """Names in the entry."""
+        return strings(self.entry[name])
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The arguments of the call."""
+        params: dict[str, Any] = self.entry["params"]
+        return params
+
+    @property
+    def groups(self) -> list[str]:
+        """Groups of cells; one without a name where there is no grouping."""
+        return self.names("groups")
+
+    @property
+    def models(self) -> list[dict[str, Any]]:
+        """What describes the model of each group."""
+        return [self.entry["models"][str(i)] for i in range(len(self.groups))]
+
+
+def write(adata: AnnData, results: Sequence[Result], keys: Iterable[str]) -> None:
+    """Put results in the place of all that lies under these keys; if that fails, Ctrl-C included, adata is as it was."""
+    keys = list(keys)
+    arrays = {f"{result.key}_{name}": array for result in results for name, array in result.arrays.items()}
+    old = [f"{key}_{name}" for key in keys for name in (*_TESTS, *_FITS)]
+    changes = {
+        "varm": ([*old, *arrays], arrays),
+        "uns": ([*keys, *(result.key for result in results)], {result.key: result.entry for result in results}),
+    }
+    before = {
+        place: {name: getattr(adata, place)[name] for name in names if name in getattr(adata, place)}
+        for place, (names, _) in changes.items()
+    }
+    try:
+        for place, (names, new) in changes.items():
+            _replace(adata, place, names, new)
+    except BaseException:
+        for place, (names, _) in changes.items():
+            _replace(adata, place, names, before[place])
+        raise
+
+
+def _replace(adata: AnnData, place: str, names: Iterable[str], new: dict[str, Any]) -> None:
+    for name in names:
+        getattr(adata, place).pop(name, None)
+    for name, value in new.items():
+        getattr(adata, place)[name] = value
+
+
+def check_key(adata: AnnData, key: str, *, tests: bool = False) -> None:
+    """Refuse a key that anndata can't write, that is not ours to overwrite, or, for tests, under which a fit lies."""
+    if not isinstance(key, str) or not key or "/" in key:
+        msg = f"key_added={key!r} can't name results in a file; give a text without '/'."
+        raise ValueError(msg)
+    found = adata.uns.get(key)
+    if found is not None and not _is_result(found):
+        msg = f"adata.uns[{key!r}] holds something else, which key_added={key!r} would overwrite; give another key."
+        raise ValueError(msg)
+    if tests and found is not None and "models" in found:
+        msg = f"key_added={key!r} is the key of a fit, which the tests would overwrite; give another."
+        raise ValueError(msg)
+
+
+def strings(values: Any) -> list[str]:
+    """An array of text, as read from memory, h5ad or zarr, as a list."""
+    return [str(value) for value in np.asarray(values).reshape(-1)]
+
+
+def texts(parts: Iterable[Iterable[str]]) -> np.ndarray:
+    """Names of several groups in an array that any file can hold."""
+    return np.array([name for part in parts for name in part], dtype=object)
+
+
+def joined(group: str, names: Sequence[str]) -> list[str]:
+    """Names of columns of a group among those of others."""
+    return [f"{group}|{name}" for name in names] if group else list(names)
+
+
+def _is_result(value: Any) -> bool:
+    return isinstance(value, dict) and "column_groups" in value
