@@ -107,12 +107,6 @@ def test_combinations(structures):
         same(a, b, 1e-6)
 
 
-def test_containment(structures):
-    sparse, _, projection = structures
-    L = np.hstack([np.eye(projection.p), np.random.default_rng(4).normal(size=(projection.p, 2))])
-    np.testing.assert_array_equal(sparse.containment(L), projection.containment(L))
-
-
 def test_gradient_is_the_slope_of_f(structures):
     sparse, *_ = structures
     gamma, h = np.random.default_rng(5).gamma(1.0, 1.0, (5, len(sparse.d))), 1e-5

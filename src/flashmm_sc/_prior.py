@@ -56,8 +56,7 @@ def grid(projection: Projection) -> np.ndarray:
     """Ratios 0 and evenly spaced in log from 1e-2 to 1e4 times 1 / median positive eigenvalue of S_kk: G × K."""
     axes = []
     points = _POINTS[len(projection.d)]
-    for eigenvalues, _ in projection.spectra:
-        positive = eigenvalues[eigenvalues > 1e-9 * eigenvalues[-1]]
+    for positive in projection.spectra:
         axes.append(np.append(0.0, np.geomspace(1e-2, 1e4, points - 1) / np.median(positive)))
     return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(axes))
 

@@ -150,23 +150,6 @@ class Sparse:
         """The vectors A L that genes share, for L p × r."""
         return Combined(np.empty((0, L.shape[1])), (A @ L)[self.order], L / self.scale[:, None])
 
-    def containment(self, L: np.ndarray) -> np.ndarray:
-        """As `Projection.containment`, from p × p matrices.
-
-        S_kk u = 0 exactly where Z_k u = X b for some b, and such b are the null space of X'X - X'Z_k (Z_k'Z_k)⁻¹ Z_k'X.
-        Then u'A c = b'c.
-        """
-        out = np.full((len(self.d), L.shape[1]), np.inf)
-        scaled, unit = L / self.scale[:, None], np.linalg.inv(self.XXi)
-        for k, part in enumerate(component_slices(self.d)):
-            kept = np.flatnonzero(self.ZZ.diagonal()[part]) + part.start
-            ZX = self.ZX[kept].toarray()
-            value, vector = np.linalg.eigh(unit - ZX.T @ splu(sp.csc_matrix(self.ZZ[kept][:, kept])).solve(ZX))
-            null = vector[:, value < 1e-10]
-            inside = ((null.T @ scaled) ** 2).sum(axis=0) > 1e-10 * (scaled**2).sum(axis=0)
-            out[k, inside] = kept.size - null.shape[1]
-        return out
-
     def gene_bytes(self, r: int) -> int:
         """Memory that a gene needs while it is fitted or tested, such that blocks hold whole groups of genes."""
         return BLOCK_BYTES // (LANES * max(1, BLOCK_BYTES // (LANES * self.value.nbytes)))

@@ -55,14 +55,15 @@ class Structure:
     order: np.ndarray
 
     @classmethod
-    def of(cls, S: np.ndarray, d: Sequence[int]) -> Structure:
-        """Diagonalise the largest component of S (q × q); d holds the columns of each component."""
+    def of(cls, S: np.ndarray, d: Sequence[int], rank: Sequence[int]) -> Structure:
+        """Diagonalise the largest component of S (q × q); d holds the columns of each component, rank that of its S_kk."""
         largest = int(np.argmax(d))
         component = np.repeat(np.arange(len(d)), d)
         first, rest = np.flatnonzero(component == largest), np.flatnonzero(component != largest)
         with one_blas_thread() if len(first) < _LARGE else nullcontext():
             lam, U = np.linalg.eigh(S[np.ix_(first, first)])
-        lam[lam < 1e-12 * max(lam[-1], 0.0)] = 0.0
+        lam = np.maximum(lam, 0.0)
+        lam[: lam.size - rank[largest]] = 0.0
         member = (component[rest][:, None] == np.arange(len(d))).astype(float)
         C = U.T @ S[np.ix_(first, rest)]
         return cls(largest, lam, U, C, S[np.ix_(rest, rest)], member, np.concatenate([first, rest]))
