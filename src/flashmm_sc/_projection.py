@@ -12,7 +12,7 @@ import scipy.sparse as sp
 
 from flashmm_sc._containment import Within
 from flashmm_sc._errors import listed
-from flashmm_sc._rank import aliased_columns
+from flashmm_sc._rank import aliased_columns, dependencies
 from flashmm_sc._sparse import Sparse
 from flashmm_sc._structure import Shared, Structure
 from flashmm_sc._summary import SummaryStats, component_slices
@@ -200,12 +200,11 @@ def _check_components(within: Sequence[Within], names: Sequence[str]) -> None:
 
 def _check_distinct(S: Structure, nu: int, names: Sequence[str]) -> None:
     """Refuse components that no data can tell apart, or from the residual: V_k that are linearly dependent under R."""
-    trace, norm = (x[0] for x in S.factor(np.zeros((1, len(names)))).traces())
-    gram = np.block([[norm, trace[:, None]], [np.append(trace, nu)]])
-    scale = np.sqrt(gram.diagonal())
-    value, vector = np.linalg.eigh(gram / np.outer(scale, scale))
-    if value[0] < 1e-10:
-        alike = [name for name, part in zip([*names, "residual"], vector[:, 0], strict=True) if abs(part) > 1e-3]
+    trace, norm = S.moments()
+    found = dependencies(np.block([[norm, trace[:, None]], [np.append(trace, nu)]]))
+    if found:
+        j, weights = next(iter(found.items()))
+        alike = [name for i, name in enumerate([*names, "residual"]) if weights[i] or i == j]
         msg = f"The variances of {listed(alike)} can't be told apart with these designs; leave out a component."
         raise ValueError(msg)
 

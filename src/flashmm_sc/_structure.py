@@ -116,6 +116,11 @@ class Structure:
         """S u, for one u a gene."""
         return self.lam * u1 + u2 @ self.C.T, u1 @ self.C + u2 @ self.S22
 
+    def moments(self) -> tuple[np.ndarray, np.ndarray]:
+        """tr S_kk (K) and |S_kl|² (K × K)."""
+        trace, norm = self.factor(np.zeros((1, self.member.shape[1]))).traces()
+        return trace[0], norm[0]
+
     def factor(self, gamma: np.ndarray) -> Factor:
         """Factorise I + S D at the ratios of each gene (m × K)."""
         return Factor(self, gamma)
