@@ -23,6 +23,7 @@ from scipy.linalg.lapack import dpstrf
 from scipy.sparse.csgraph import connected_components
 
 from flashmm_sc._rank import TOLERANCE, rounding
+from flashmm_sc._structure import diagonalised
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +54,7 @@ class Within:
     def of(cls, ZZ: sp.csr_array, B: np.ndarray, Li: np.ndarray) -> Within:
         """From Z_k'Z_k, B_k and L⁻¹."""
         levels, H, U = _regression(ZZ, B)
-        value, vector = np.linalg.eigh(np.eye(len(Li)) - H.T @ H)
+        value, vector = diagonalised(np.eye(len(Li)) - H.T @ H)
         size = np.abs(Li.T @ vector).sum(axis=0) + np.linalg.norm(U @ vector, axis=0)
         error = rounding(np.outer(size, size))
         null = value <= error.diagonal()
@@ -76,14 +77,15 @@ def _regression(ZZ: sp.csr_array, B: np.ndarray) -> tuple[int, np.ndarray, np.nd
     scale = sp.diags_array(1 / norm[kept])
     unit, B = sp.csr_array(scale @ ZZ[kept][:, kept] @ scale), B[kept] / norm[kept, None]
     _, label = connected_components(unit, directed=False)
-    size = np.bincount(label, minlength=1)
+    size = np.bincount(label)
     alone = size[label] == 1
     parts = [(B[alone], B[alone])]
-    for columns in np.split(np.argsort(label, kind="stable"), np.cumsum(size)[:-1]):
-        if columns.size > 1:
-            C, pivot, rank, _ = dpstrf(unit[columns][:, columns].toarray(), tol=TOLERANCE, lower=1)
-            C, first = C[:rank, :rank], columns[pivot[:rank] - 1]
-            H = solve_triangular(C, B[first], lower=True)
-            parts.append((H, solve_triangular(C, H, lower=True, trans=1)))
+    together = np.flatnonzero(~alone)
+    groups = np.split(together[np.argsort(label[together], kind="stable")], np.cumsum(size[size > 1])[:-1])
+    for columns in groups if together.size else []:
+        C, pivot, rank, _ = dpstrf(unit[columns][:, columns].toarray(), tol=TOLERANCE, lower=1)
+        C, first = C[:rank, :rank], columns[pivot[:rank] - 1]
+        H = solve_triangular(C, B[first], lower=True)
+        parts.append((H, solve_triangular(C, H, lower=True, trans=1)))
     H, U = (np.vstack(matrices) for matrices in zip(*parts, strict=True))
     return len(H), H, U

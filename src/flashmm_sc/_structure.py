@@ -26,6 +26,12 @@ _LARGE = 1000
 """Columns from which on several threads diagonalise a matrix faster than one."""
 
 
+def diagonalised(S: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues, ascending, and -vectors of a symmetric matrix."""
+    with one_blas_thread() if len(S) < _LARGE else nullcontext():
+        return tuple(np.linalg.eigh(S))
+
+
 @dataclass(frozen=True)
 class Structure:
     """S with its largest component diagonalised.
@@ -60,8 +66,7 @@ class Structure:
         largest = int(np.argmax(d))
         component = np.repeat(np.arange(len(d)), d)
         first, rest = np.flatnonzero(component == largest), np.flatnonzero(component != largest)
-        with one_blas_thread() if len(first) < _LARGE else nullcontext():
-            lam, U = np.linalg.eigh(S[np.ix_(first, first)])
+        lam, U = diagonalised(S[np.ix_(first, first)])
         lam = np.maximum(lam, 0.0)
         lam[: lam.size - rank[largest]] = 0.0
         member = (component[rest][:, None] == np.arange(len(d))).astype(float)
