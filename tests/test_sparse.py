@@ -196,6 +196,15 @@ def test_free_and_moderated_components_stay_dense_or_are_refused(options, sparse
         fsc.lmm(stats, **options)
 
 
+def test_variances_that_cannot_be_told_apart(sparse_room):
+    """A level per cell is the residual."""
+    X, Z, d, Y = dense.example("sam")
+    stats = sslmm(X, Y, np.hstack([Z, np.eye(len(Z))]), [*d, len(Z)])
+    sparse_room()
+    with pytest.raises(ValueError, match="'var2', 'residual' can't be told apart"):
+        fsc.lmm(stats, nonnegative=True)
+
+
 def test_thousands_of_levels():
     """1,000 samples and 4,000 cell types in samples: true components are found, nothing large is dense."""
     rng = np.random.default_rng(0)

@@ -59,7 +59,7 @@ class Within:
         error = rounding(np.outer(size, size))
         null = value <= error.diagonal()
         turn = error[np.ix_(null, ~null)] / value[~null]
-        return cls(levels, levels - np.count_nonzero(null), vector.T[null], vector.T[~null], turn)
+        return cls(levels, levels - int(null.sum()), vector.T[null], vector.T[~null], turn)
 
     def needs_levels(self, c: np.ndarray) -> np.ndarray:
         """Which of the columns L⁻¹c (p × r) can't be estimated within the levels."""

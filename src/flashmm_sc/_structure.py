@@ -29,7 +29,8 @@ _LARGE = 1000
 def diagonalised(S: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Eigenvalues, ascending, and -vectors of a symmetric matrix."""
     with one_blas_thread() if len(S) < _LARGE else nullcontext():
-        return tuple(np.linalg.eigh(S))
+        lam, U = np.linalg.eigh(S)
+    return lam, U
 
 
 @dataclass(frozen=True)
