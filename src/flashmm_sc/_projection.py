@@ -12,7 +12,7 @@ import scipy.sparse as sp
 
 from flashmm_sc._containment import Within
 from flashmm_sc._errors import listed
-from flashmm_sc._rank import aliased_columns, dependencies
+from flashmm_sc._rank import aliased_columns, dependencies, rounding
 from flashmm_sc._sparse import Sparse
 from flashmm_sc._structure import Shared, Structure
 from flashmm_sc._summary import SummaryStats, component_slices
@@ -110,8 +110,8 @@ class Projection:
         logdet = 2 * float(np.log(np.diag(L)).sum() + np.log(scale).sum())
         structure = _structure(XX, ZX, ZZ, B, d, [component.rank for component in within], sparse)
         _check_distinct(structure, n - p, component_names)
-        rounding = max(1e-11, 4 * np.finfo(float).eps * np.linalg.cond(unit))
-        return cls(XXi, logdet, ZX @ XXi, n, p, tuple(d), ZX, ZZ, structure, Li / scale, within, rounding)
+        error = float(rounding(np.linalg.cond(unit)))
+        return cls(XXi, logdet, ZX @ XXi, n, p, tuple(d), ZX, ZZ, structure, Li / scale, within, error)
 
     @cached_property
     def Z(self) -> Structure:
