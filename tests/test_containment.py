@@ -213,6 +213,22 @@ def test_boundary_genes_with_a_year():
 
 
 @pytest.mark.parametrize("sparse", ROOMS)
+def test_random_slope_of_a_covariate_far_from_zero(sparse):
+    """The year itself is constant within its slopes; what is constant within donors isn't."""
+    donor, year = np.random.default_rng(0).integers(0, 8, 600), np.tile(np.arange(2019, 2024), 120)
+    X = np.column_stack([np.ones(600), donor % 2, year])
+    ours = project(X, [dummies(donor), dummies(donor) * year[:, None]], sparse)
+    np.testing.assert_array_equal(ours.containment(np.eye(3)), [[6, 6, np.inf], [np.inf, np.inf, 7]])
+
+
+@pytest.mark.parametrize("sparse", ROOMS)
+def test_component_without_cells(sparse):
+    X, _, parts, *_ = far("year", True, 0)
+    with pytest.raises(ValueError, match="'var2' lies within the fixed columns"):
+        project(X, [*parts, np.zeros((600, 2))], sparse)
+
+
+@pytest.mark.parametrize("sparse", ROOMS)
 def test_component_within_columns_far_from_zero(sparse):
     """Three donors, an intercept and two dates of these."""
     donor = np.arange(300) % 3

@@ -126,8 +126,8 @@ class Rows:
 def _gram(W: sp.csr_array) -> sp.csr_array:
     """W'W of a chunk, to a few eps.
 
-    Where cells of a donor share a value, all roundings of a running sum go one way: of a million squares hardly 12 digits
-    are right, and none once a covariate far from zero is centred. So W is split: products of the leading 16 bits of its
+    Where cells of a donor share a value, all roundings of a running sum go one way: of a million squares hardly 11 digits
+    are right, and few once a covariate far from zero is centred. So W is split: products of the leading 16 bits of its
     columns add up exactly, and those of the rest are 2¹⁶ times smaller. Indicators and small integers have no rest.
     """
     _, exponent = np.frexp(abs(W).max(axis=0).toarray().ravel())
