@@ -66,13 +66,13 @@ def sslmm(X: Any, Y: Any, Z: Any, d: Sequence[int] | int | None = None, *, n_job
         raise ValueError(msg)
     rows = Rows.of(sp.csr_array(sp.hstack([Xs, Zs], format="csr")))
     sums = accumulate([CellMatrix.of(Y)], rows, n_jobs=n_jobs)
-    p = Xs.shape[1]
+    gram, p = rows.gram(), Xs.shape[1]
     return SummaryStats(
-        XX=(Xs.T @ Xs).toarray(),
+        XX=gram[:p, :p].toarray(),
         XY=sums.WY[:p],
-        ZX=(Zs.T @ Xs).toarray(),
+        ZX=gram[p:, :p].toarray(),
         ZY=sums.WY[p:],
-        ZZ=sp.csr_array(Zs.T @ Zs),
+        ZZ=sp.csr_array(gram[p:, p:]),
         yy=sums.yy[0],
         n=Xs.shape[0],
         d=() if d is None else tuple(np.atleast_1d(d)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,15 @@ if TYPE_CHECKING:
 
 TOLERANCE = 1e-11
 """Squared norm, relative to the column's own, below which nothing of a column is left."""
+
+
+def rounding(squares: Any) -> Any:
+    """Least squared norm that counts, relative to that of the columns it is combined of.
+
+    Of a small difference between large multiples of columns only rounding error may be left: a few eps, times the square
+    of the sum of these multiples.
+    """
+    return np.maximum(TOLERANCE, 4 * np.finfo(np.float64).eps * squares)
 
 
 def dependencies(gram: NDArray[np.float64]) -> dict[int, NDArray[np.float64]]:
@@ -41,9 +50,7 @@ def dependencies(gram: NDArray[np.float64]) -> dict[int, NDArray[np.float64]]:
         projection = basis[:rank] @ unit[:, j]
         weights = projection @ basis[:rank]
         residual = unit[j, j] - projection @ projection
-        # Of a small difference between large multiples of columns, only rounding error may be left.
-        rounding = np.finfo(np.float64).eps * (1 + np.abs(weights).sum()) ** 2
-        if norms[j] == 0 or not residual > max(TOLERANCE, 4 * rounding):
+        if norms[j] == 0 or not residual > rounding((1 + np.abs(weights).sum()) ** 2):
             weights[np.abs(weights) < np.sqrt(TOLERANCE)] = 0
             found[j] = weights * scale[j] / scale
         else:

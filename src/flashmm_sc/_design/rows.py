@@ -119,5 +119,24 @@ class Rows:
         total = sp.csr_array((self.encoder.width, self.encoder.width))
         for start in range(0, self.n, CHUNK):
             rows, _ = self.cut(start, min(start + CHUNK, self.n))
-            total = total + rows.T @ rows
+            total = total + _gram(rows)
         return sp.csr_array(total)
+
+
+def _gram(W: sp.csr_array) -> sp.csr_array:
+    """W'W of a chunk, to a few eps.
+
+    Where cells of a donor share a value, all roundings of a running sum go one way: of a million squares hardly 11 digits
+    are right, and few once a covariate far from zero is centred. So W is split: products of the leading 16 bits of its
+    columns add up exactly, and those of the rest are 2¹⁶ times smaller. Indicators and small integers have no rest.
+    """
+    _, exponent = np.frexp(abs(W).max(axis=0).toarray().ravel())
+    unit = np.ldexp(1.0, exponent - 16)[W.indices]
+    lead, rest = W.copy(), W.copy()
+    lead.data = np.rint(W.data / unit) * unit
+    rest.data = W.data - lead.data
+    rest.eliminate_zeros()
+    if not rest.nnz:
+        return lead.T @ lead
+    crossed = lead.T @ rest
+    return lead.T @ lead + (crossed + crossed.T + rest.T @ rest)

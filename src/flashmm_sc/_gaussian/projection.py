@@ -11,8 +11,9 @@ import numpy as np
 import scipy.sparse as sp
 
 from flashmm_sc._base.errors import listed
-from flashmm_sc._base.rank import aliased_columns
+from flashmm_sc._base.rank import aliased_columns, dependencies, rounding
 from flashmm_sc._base.selection import component_slices
+from flashmm_sc._gaussian.containment import Within
 from flashmm_sc._gaussian.dense.covariance import Shared, Structure
 from flashmm_sc._gaussian.sparse.covariance import Sparse
 from flashmm_sc._stats.summary import SummaryStats
@@ -45,7 +46,11 @@ class Projection:
     ZZ
         Z'Z, q × q.
     S
-        Structure of Z'RZ = Z'Z - A X'Z.
+        Structure of Z'RZ = Z'Z - B B'.
+    basis
+        L⁻¹ of X'X = L L', p × p: X times its transpose is an orthonormal basis of the fixed columns, B = Z'X L⁻ᵀ.
+    within
+        What is left of the fixed columns within the levels of each component.
     rounding
         Relative error that X's condition leaves in a residual sum of squares.
     """
@@ -59,6 +64,8 @@ class Projection:
     ZX: np.ndarray
     ZZ: sp.csr_array
     S: Structure
+    basis: np.ndarray
+    within: list[Within]
     rounding: float
 
     @classmethod
@@ -98,19 +105,21 @@ class Projection:
         L = np.linalg.cholesky(unit)
         Li = np.linalg.inv(L)
         XXi = (Li.T @ Li) / np.outer(scale, scale)
-        A = ZX @ XXi
-        _check_components(ZZ.diagonal() - np.einsum("ij,ij->i", A, ZX), ZZ.diagonal(), d, component_names)
+        B = (ZX / scale) @ Li.T
+        within = [Within.of(ZZ[part, part], B[part], Li) for part in component_slices(d)]
+        _check_components(within, component_names)
         logdet = 2 * float(np.log(np.diag(L)).sum() + np.log(scale).sum())
-        structure = _structure(XX, ZX, ZZ, A, d, sparse)
+        structure = _structure(XX, ZX, ZZ, B, d, [component.rank for component in within], sparse)
         _check_distinct(structure, n - p, component_names)
-        rounding = max(1e-11, 4 * np.finfo(float).eps * np.linalg.cond(unit))
-        return cls(XXi, logdet, A, n, p, tuple(d), ZX, ZZ, structure, rounding)
+        error = float(rounding(np.linalg.cond(unit)))
+        return cls(XXi, logdet, ZX @ XXi, n, p, tuple(d), ZX, ZZ, structure, Li / scale, within, error)
 
     @cached_property
     def Z(self) -> Structure:
         """Structure of Z'Z: ML's determinant, and whether V is positive definite."""
         nothing = np.empty((sum(self.d), 0))
-        return _structure(np.empty((0, 0)), nothing, self.ZZ, nothing, self.d, self.is_sparse)
+        levels = [component.levels for component in self.within]
+        return _structure(np.empty((0, 0)), nothing, self.ZZ, nothing, self.d, levels, self.is_sparse)
 
     @property
     def is_sparse(self) -> bool:
@@ -126,33 +135,32 @@ class Projection:
         """A c for the columns c of L (p × r)."""
         return self.S.combined(self.A, L)
 
+    @property
+    def ranks(self) -> list[int]:
+        """Rank of Z_k'RZ_k of each component."""
+        return [component.rank for component in self.within]
+
     @cached_property
-    def spectra(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Eigenvalues, ascending, and -vectors of Z_k'RZ_k for every component."""
+    def spectra(self) -> list[np.ndarray]:
+        """Positive eigenvalues of Z_k'RZ_k of each component, ascending."""
         out = []
-        for k, part in enumerate(component_slices(self.d)):
+        for k, (part, rank) in enumerate(zip(component_slices(self.d), self.ranks, strict=True)):
             if k == self.S.largest:
-                out.append((self.S.lam, self.S.U))
+                value = self.S.lam
             else:
-                S_kk = self.ZZ[part, part].toarray() - self.A[part] @ self.ZX[part].T
-                out.append(np.linalg.eigh((S_kk + S_kk.T) / 2))
+                B = self.ZX[part] @ self.basis.T
+                value = np.linalg.eigvalsh(self.ZZ[part, part].toarray() - B @ B.T)
+            out.append(value[value.size - rank :])
         return out
 
     def containment(self, L: np.ndarray) -> np.ndarray:
         """Containment degrees of freedom of each component for the columns c of L (p × r): K × r.
 
-        A c has a part in the null space of S_kk = Z_k'RZ_k exactly when c'β can't be estimated within the levels of
-        component k. Then rank S_kk, the levels minus the fixed columns constant within them, bounds its df.
+        Where c'β can't be estimated within the levels of component k, rank Z_k'RZ_k, the levels minus the fixed columns
+        constant within them, bounds its df.
         """
-        if isinstance(self.S, Sparse):
-            return self.S.containment(L)
-        out = np.full((len(self.d), L.shape[1]), np.inf)
-        for k, (part, (value, vector)) in enumerate(zip(component_slices(self.d), self.spectra, strict=True)):
-            null = value < 1e-9 * value[-1]
-            Ac = self.A[part] @ L
-            inside = ((vector[:, null].T @ Ac) ** 2).sum(axis=0) > 1e-10 * (Ac**2).sum(axis=0)
-            out[k, inside] = np.count_nonzero(~null)
-        return out
+        c = self.basis @ L
+        return np.array([np.where(k.needs_levels(c), k.rank, np.inf) for k in self.within])
 
     def gene_bytes(self, r: int) -> int:
         """Memory that a gene needs while it is fitted, or r linear combinations of it tested."""
@@ -160,9 +168,15 @@ class Projection:
 
 
 def _structure(
-    XX: np.ndarray, ZX: np.ndarray, ZZ: sp.csr_array, A: np.ndarray, d: Sequence[int], sparse: bool
+    XX: np.ndarray,
+    ZX: np.ndarray,
+    ZZ: sp.csr_array,
+    B: np.ndarray,
+    d: Sequence[int],
+    rank: Sequence[int],
+    sparse: bool,
 ) -> Structure:
-    """Structure of Z'Z - A X'Z, dense or sparse; both have the same methods."""
+    """Structure of Z'Z - B B', dense or sparse; both have the same methods."""
     if sparse and (max(d) > MOST_DENSE[0] or sum(d) - max(d) > MOST_DENSE[1]):
         return cast(Structure, Sparse.of(ZZ, d, ZX, XX))
     if sum(d) > MOST_AT_ALL:
@@ -171,14 +185,13 @@ def _structure(
             "dense matrices; use nonnegative=True and moderate=False, or fit one model for each group of cells (groupby)."
         )
         raise ValueError(msg)
-    S = ZZ.toarray() - A @ ZX.T
-    return Structure.of((S + S.T) / 2, d)
+    return Structure.of(ZZ.toarray() - B @ B.T, d, rank)
 
 
-def _check_components(left: np.ndarray, whole: np.ndarray, d: Sequence[int], names: Sequence[str]) -> None:
-    """Refuse a component of which the fixed columns leave nothing: tr S_kk against tr Z_k'Z_k."""
-    for name, part in zip(names, component_slices(d), strict=True):
-        if left[part].sum() < 1e-10 * whole[part].sum():
+def _check_components(within: Sequence[Within], names: Sequence[str]) -> None:
+    """Refuse a component of which the fixed columns leave nothing."""
+    for name, component in zip(names, within, strict=True):
+        if not component.rank:
             msg = (
                 f"The random component {name!r} lies within the fixed columns, so its variance can't be estimated; "
                 "remove it, or the fixed term that spans it."
@@ -188,12 +201,11 @@ def _check_components(left: np.ndarray, whole: np.ndarray, d: Sequence[int], nam
 
 def _check_distinct(S: Structure, nu: int, names: Sequence[str]) -> None:
     """Refuse components that no data can tell apart, or from the residual: V_k that are linearly dependent under R."""
-    trace, norm = (x[0] for x in S.factor(np.zeros((1, len(names)))).traces())
-    gram = np.block([[norm, trace[:, None]], [np.append(trace, nu)]])
-    scale = np.sqrt(gram.diagonal())
-    value, vector = np.linalg.eigh(gram / np.outer(scale, scale))
-    if value[0] < 1e-10:
-        alike = [name for name, part in zip([*names, "residual"], vector[:, 0], strict=True) if abs(part) > 1e-3]
+    trace, norm = S.moments()
+    found = dependencies(np.block([[norm, trace[:, None]], [np.append(trace, nu)]]))
+    if found:
+        j, weights = next(iter(found.items()))
+        alike = [name for i, name in enumerate([*names, "residual"]) if weights[i] or i == j]
         msg = f"The variances of {listed(alike)} can't be told apart with these designs; leave out a component."
         raise ValueError(msg)
 

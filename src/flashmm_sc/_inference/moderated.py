@@ -85,7 +85,7 @@ def check_moderate(method: Method, n_components: int) -> None:
 
 def moderation(stats: SummaryStats, projection: Projection, fitted: np.ndarray, group: str = "") -> Moderated | None:
     """Moderate the genes of a fit (of a group of cells); None, with a warning, where a prior can't be learned."""
-    levels = min(np.count_nonzero(value > 1e-9 * value[-1]) for value, _ in projection.spectra)
+    levels = min(projection.ranks)
     reason = ""
     if len(fitted) < MIN_GENES:
         reason = f"only {len(fitted)} genes could be fitted, and a prior learned from fewer than {MIN_GENES} can't be trusted"

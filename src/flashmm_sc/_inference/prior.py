@@ -54,11 +54,8 @@ class Prior:
 
 def grid(projection: Projection) -> np.ndarray:
     """Ratios 0 and evenly spaced in log from 1e-2 to 1e4 times 1 / median positive eigenvalue of S_kk: G × K."""
-    axes = []
-    points = _POINTS[len(projection.d)]
-    for eigenvalues, _ in projection.spectra:
-        positive = eigenvalues[eigenvalues > 1e-9 * eigenvalues[-1]]
-        axes.append(np.append(0.0, np.geomspace(1e-2, 1e4, points - 1) / np.median(positive)))
+    ratios = np.geomspace(1e-2, 1e4, _POINTS[len(projection.d)] - 1)
+    axes = [np.append(0.0, ratios / np.median(positive)) for positive in projection.spectra]
     return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(axes))
 
 

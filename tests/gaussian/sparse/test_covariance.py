@@ -107,12 +107,6 @@ def test_combinations(structures):
         same(a, b, 1e-6)
 
 
-def test_containment(structures):
-    sparse, _, projection = structures
-    L = np.hstack([np.eye(projection.p), np.random.default_rng(4).normal(size=(projection.p, 2))])
-    np.testing.assert_array_equal(sparse.containment(L), projection.containment(L))
-
-
 def test_gradient_is_the_slope_of_f(structures):
     sparse, *_ = structures
     gamma, h = np.random.default_rng(5).gamma(1.0, 1.0, (5, len(sparse.d))), 1e-5
@@ -200,6 +194,15 @@ def test_free_and_moderated_components_stay_dense_or_are_refused(options, sparse
     monkeypatch.setattr(projection, "MOST_AT_ALL", 5)
     with pytest.raises(ValueError, match="use nonnegative=True and moderate=False"):
         fsc.lmm(stats, **options)
+
+
+def test_variances_that_cannot_be_told_apart(sparse_room):
+    """A level per cell is the residual."""
+    X, Z, d, Y = dense.example("sam")
+    stats = sslmm(X, Y, np.hstack([Z, np.eye(len(Z))]), [*d, len(Z)])
+    sparse_room()
+    with pytest.raises(ValueError, match="'var2', 'residual' can't be told apart"):
+        fsc.lmm(stats, nonnegative=True)
 
 
 def test_thousands_of_levels():

@@ -26,6 +26,13 @@ _LARGE = 1000
 """Columns from which on several threads diagonalise a matrix faster than one."""
 
 
+def diagonalised(S: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues, ascending, and -vectors of a symmetric matrix."""
+    with one_blas_thread() if len(S) < _LARGE else nullcontext():
+        lam, U = np.linalg.eigh(S)
+    return lam, U
+
+
 @dataclass(frozen=True)
 class Structure:
     """S with its largest component diagonalised.
@@ -55,14 +62,14 @@ class Structure:
     order: np.ndarray
 
     @classmethod
-    def of(cls, S: np.ndarray, d: Sequence[int]) -> Structure:
-        """Diagonalise the largest component of S (q × q); d holds the columns of each component."""
+    def of(cls, S: np.ndarray, d: Sequence[int], rank: Sequence[int]) -> Structure:
+        """Diagonalise the largest component of S (q × q); d holds the columns of each component, rank that of its S_kk."""
         largest = int(np.argmax(d))
         component = np.repeat(np.arange(len(d)), d)
         first, rest = np.flatnonzero(component == largest), np.flatnonzero(component != largest)
-        with one_blas_thread() if len(first) < _LARGE else nullcontext():
-            lam, U = np.linalg.eigh(S[np.ix_(first, first)])
-        lam[lam < 1e-12 * max(lam[-1], 0.0)] = 0.0
+        lam, U = diagonalised(S[np.ix_(first, first)])
+        lam = np.maximum(lam, 0.0)
+        lam[: lam.size - rank[largest]] = 0.0
         member = (component[rest][:, None] == np.arange(len(d))).astype(float)
         C = U.T @ S[np.ix_(first, rest)]
         return cls(largest, lam, U, C, S[np.ix_(rest, rest)], member, np.concatenate([first, rest]))
@@ -114,6 +121,11 @@ class Structure:
     def times(self, u1: np.ndarray, u2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """S u, for one u a gene."""
         return self.lam * u1 + u2 @ self.C.T, u1 @ self.C + u2 @ self.S22
+
+    def moments(self) -> tuple[np.ndarray, np.ndarray]:
+        """tr S_kk (K) and |S_kl|² (K × K)."""
+        trace, norm = self.factor(np.zeros((1, self.member.shape[1]))).traces()
+        return trace[0], norm[0]
 
     def factor(self, gamma: np.ndarray) -> Factor:
         """Factorise I + S D at the ratios of each gene (m × K)."""

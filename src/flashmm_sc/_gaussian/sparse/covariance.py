@@ -24,6 +24,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 
 import numpy as np
 import scipy.sparse as sp
@@ -64,8 +65,8 @@ class Sparse:
         Component of each column and row of the pattern's entries (K for X): 2 × entries.
     target
         For all pairs of entries below the diagonal of a column, where the entry of their two rows is.
-    XXi
-        (X'X)⁻¹ of the scaled columns.
+    Li
+        L⁻¹ of X'X = L L', of the scaled columns.
     table
         Traces and norms, once tabulated.
     """
@@ -80,7 +81,7 @@ class Sparse:
     value: np.ndarray
     kind: np.ndarray
     target: np.ndarray
-    XXi: np.ndarray
+    Li: np.ndarray
     table: Table | None = None
 
     largest = -1
@@ -110,8 +111,13 @@ class Sparse:
         )
         component = np.append(np.repeat(np.arange(len(d)), d)[order], np.full(p, len(d)))
         kind = np.stack([component[row], component[column]]).astype(np.uint8)
-        XXi, row = np.linalg.inv(unit), row.astype(np.uint32)
-        return cls(tuple(d), ZZ, sparse_ZX, scale, order, start, row, value, kind, target, XXi)
+        Li, row = np.linalg.inv(np.linalg.cholesky(unit)), row.astype(np.uint32)
+        return cls(tuple(d), ZZ, sparse_ZX, scale, order, start, row, value, kind, target, Li)
+
+    @cached_property
+    def XXi(self) -> np.ndarray:
+        """(X'X)⁻¹ of the scaled columns."""
+        return self.Li.T @ self.Li
 
     @cached_property
     def member(self) -> np.ndarray:
@@ -150,23 +156,6 @@ class Sparse:
         """The vectors A L that genes share, for L p × r."""
         return Combined(np.empty((0, L.shape[1])), (A @ L)[self.order], L / self.scale[:, None])
 
-    def containment(self, L: np.ndarray) -> np.ndarray:
-        """As `Projection.containment`, from p × p matrices.
-
-        S_kk u = 0 exactly where Z_k u = X b for some b, and such b are the null space of X'X - X'Z_k (Z_k'Z_k)⁻¹ Z_k'X.
-        Then u'A c = b'c.
-        """
-        out = np.full((len(self.d), L.shape[1]), np.inf)
-        scaled, unit = L / self.scale[:, None], np.linalg.inv(self.XXi)
-        for k, part in enumerate(component_slices(self.d)):
-            kept = np.flatnonzero(self.ZZ.diagonal()[part]) + part.start
-            ZX = self.ZX[kept].toarray()
-            value, vector = np.linalg.eigh(unit - ZX.T @ splu(sp.csc_matrix(self.ZZ[kept][:, kept])).solve(ZX))
-            null = vector[:, value < 1e-10]
-            inside = ((null.T @ scaled) ** 2).sum(axis=0) > 1e-10 * (scaled**2).sum(axis=0)
-            out[k, inside] = kept.size - null.shape[1]
-        return out
-
     def gene_bytes(self, r: int) -> int:
         """Memory that a gene needs while it is fitted or tested, such that blocks hold whole groups of genes."""
         return BLOCK_BYTES // (LANES * max(1, BLOCK_BYTES // (LANES * self.value.nbytes)))
@@ -175,6 +164,17 @@ class Sparse:
         """Prepare traces and norms for many genes, where that pays."""
         if self.table is None and (POINTS + 1) ** len(self.d) < 5 * n_genes:
             self.table = Table.of(self, n_jobs)
+
+    def moments(self) -> tuple[np.ndarray, np.ndarray]:
+        """As `Structure.moments`, with S_kl = Z_k'Z_l - B_k B_l'."""
+        B, parts = self.ZX @ self.Li.T, component_slices(self.d)
+        BB = np.array([B[k].T @ B[k] for k in parts])
+        norm = np.einsum("kij,lij->kl", BB, BB)
+        for (i, k), (j, l) in product(enumerate(parts), repeat=2):
+            ZZ = self.ZZ[k, l]
+            norm[i, j] += (ZZ.data**2).sum() - 2 * (B[k] * (ZZ @ B[l])).sum()
+        trace = [self.ZZ.diagonal()[k].sum() for k in parts] - np.einsum("kii->k", BB)
+        return trace, norm
 
     def factor(self, gamma: np.ndarray) -> SparseFactor:
         """Factorise at the ratios of each gene (m × K)."""
