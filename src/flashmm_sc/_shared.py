@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 from collections.abc import Sequence
@@ -103,12 +102,19 @@ class Design:
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Design:
-        """Read what `save` wrote. The file holds a formula, which is code: read only files that you trust."""
+        """Read what `save` wrote. The file holds a formula, which is code: read only files that you trust.
+
+        Raises
+        ------
+        OSError
+            When the file can't be read.
+        ValueError
+            When it holds no design, a design in another version of the format, or a damaged one.
+        """
         try:
-            found = json.loads(Path(path).read_text(encoding="utf-8"))
-            return cls(*from_json(found))
-        except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            msg = f"{str(path)!r} holds no design of flashmm-sc."
+            return cls(*from_json(Path(path).read_text(encoding="utf-8", errors="replace")))
+        except ValueError as error:
+            msg = f"{str(path)!r} {error}"
             raise ValueError(msg) from error
 
     def __repr__(self) -> str:
@@ -117,8 +123,7 @@ class Design:
 
     def origin(self, transform: str | None) -> str:
         """Words that differ for statistics that can't be added up."""
-        content = json.dumps(to_json(self.fixed, self.random) | {"version": ""}, sort_keys=True).encode()
-        return f"{transform or 'values as they are'}, design {hashlib.sha256(content).hexdigest()[:12]}"
+        return f"{transform or 'values as they are'}, design {to_json(self.fixed, self.random)['digest'][:12]}"
 
 
 def summarize(
