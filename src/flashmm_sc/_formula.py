@@ -221,7 +221,8 @@ class _Parser(DefaultFormulaParser):
             elif found := hidden.quoted.get(token.token):
                 name = found[0] == "`"
                 token.token, token.kind = (found[1:-1], token.kind) if name else (found, Token.Kind.VALUE)
-        others = {token.token for token in tokens if token.kind is not Token.Kind.NAME and not token.token.isidentifier()}
+        kinds = Token.Kind.PYTHON, Token.Kind.VALUE
+        others = {token.token for token in tokens if token.kind in kinds and not token.token.isidentifier()}
         for token in tokens:
             if token.kind is Token.Kind.NAME and token.token in others:
                 msg = f"the column {token.token!r} reads like another part of it; rename the column"

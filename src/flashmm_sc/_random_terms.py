@@ -28,6 +28,12 @@ class RandomTerm:
     groups: tuple[str, ...]
     slope: str | None = None
 
+    @property
+    def intercept(self) -> str:
+        """A random intercept of the same groups, as it is written."""
+        names = [name if name.isidentifier() else f"`{name}`" for name in self.groups]
+        return f"(1|{':'.join(names)})"
+
 
 Random = str | dict[str, str] | RandomTerm | Sequence[str | dict[str, str] | RandomTerm]
 """What `parse_random` reads."""
