@@ -144,7 +144,8 @@ def test_a_file_cut_off_is_refused(tmp_path, share):
 
 
 @pytest.mark.parametrize(
-    "name", ["varm/XY", "varm/ZY", "varm/yy", "uns/XX", "uns/ZX", "uns/ZZ", "uns/d", "uns/ranef_names", "uns/named_levels"]
+    "name",
+    ["varm/XY", "varm/ZY", "varm/yy", "uns/XX", "uns/ZX", "uns/ZZ", "uns/d", "uns/ranef_names", "uns/named_levels"],
 )
 def test_a_file_that_lacks_a_part_is_refused(tmp_path, name):
     stats(0).save(tmp_path / "stats.h5ad")

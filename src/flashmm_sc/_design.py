@@ -65,6 +65,10 @@ class FixedDesign:
         """What `rows` needs of all cells of obs: plain columns, checked for missing values."""
         return self.encoding.table(_used(obs, self.columns, self.encoding.where))
 
+    def over_cells(self, obs: pd.DataFrame) -> list[str]:
+        """Factors whose value in a cell depends on other cells of obs."""
+        return self.encoding.across(_used(obs, self.columns, self.encoding.where))
+
     def rows(self, table: pd.DataFrame) -> sp.csr_array:
         """Design rows of some cells of the table: cells × coefficients, float64, canonical.
 

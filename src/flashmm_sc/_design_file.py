@@ -83,7 +83,7 @@ def _restored_design(found: dict[str, Any]) -> tuple[FixedDesign, tuple[RandomTe
         for factor in factors_of(formula)
         for part in [parts[factor.expr]]
     ]
-    encoding = Encoding.complete(text, formula, columns, factors, (), example)
+    encoding = Encoding.complete(text, formula, columns, factors, example)
     random = tuple(RandomTerm(term["name"], tuple(term["groups"]), term["slope"]) for term in found["random"])
     return FixedDesign.of(encoding), random
 

@@ -28,11 +28,20 @@ from formulaic.utils.stateful_transforms import stateful_eval
 from flashmm_sc._formula import Code, factors_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
     from formulaic import ModelMatrix
 
-FAILURES = (FormulaicError, DataMismatchWarning, ArithmeticError, AttributeError, LookupError, NameError, TypeError, ValueError)
+FAILURES = (
+    FormulaicError,
+    DataMismatchWarning,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    NameError,
+    TypeError,
+    ValueError,
+)
 """What formulaic raises for a formula that doesn't fit the data."""
 
 _CHUNK = 2**17
@@ -67,8 +76,8 @@ class Alone:
     where: str
 
     @classmethod
-    def of(cls, factor: Factor, columns: list[str], data: pd.DataFrame, where: str) -> Alone:
-        """Learn from all cells."""
+    def of(cls, factor: Factor, columns: list[str], data: pd.DataFrame, where: str) -> tuple[Alone, Any]:
+        """Learn from all cells; give the values in these too."""
         return cls._completed(factor, columns, data, where, {}, {}, "raise")
 
     @classmethod
@@ -77,7 +86,7 @@ class Alone:
     ) -> Alone:
         """Put together again from what was learned; see `state`, `kind` and `levels`."""
         encoder = {factor.expr: (Factor.Kind(kind), {} if levels is None else {"categories": levels})}
-        return cls._completed(factor, columns, example, where, state, encoder, "ignore")
+        return cls._completed(factor, columns, example, where, state, encoder, "ignore")[0]
 
     @classmethod
     def _completed(
@@ -89,12 +98,13 @@ class Alone:
         state: dict[str, Any],
         encoder: dict[str, Any],
         na_action: str,
-    ) -> Alone:
+    ) -> tuple[Alone, Any]:
         code = Code.of(factor.expr, columns) if factor.eval_method is Factor.EvalMethod.PYTHON else None
         spec = _spec([Term([_looked_up(factor)])], ensure_full_rank=False, encoder_state=encoder)
         first = cls(factor.expr, code, state, spec.update(na_action=na_action), where)
-        complete = first._encoded(first.value(data), len(data)).model_spec
-        return cls(factor.expr, code, state, complete.update(na_action="raise"), where)
+        value = first.value(data)
+        complete = first._encoded(value, len(data)).model_spec
+        return cls(factor.expr, code, state, complete.update(na_action="raise"), where), value
 
     @property
     def kind(self) -> str:
@@ -130,7 +140,7 @@ class Alone:
         if self.code is None:
             return data[self.expr]
         names = {alias: data[column] for alias, column in self.code.columns.items()}
-        with _sentences(self.where):
+        with _sentences(f"{self.expr!r} in {self.where}"):
             return stateful_eval(self.code.expression, {**TRANSFORMS, **names}, {}, self.state, self.spec)
 
     def number(self, value: Any, n: int) -> np.ndarray:
@@ -142,27 +152,25 @@ class Alone:
         weights = np.random.default_rng(0).uniform(1, 2, columns.shape[1])
         return columns @ (np.ones(1) if self.is_number else weights)
 
-    def depends(self, whole: np.ndarray, data: pd.DataFrame) -> bool:
+    def depends(self, whole: np.ndarray, data: pd.DataFrame, chunks: Iterable[np.ndarray] = ()) -> bool:
         """Whether it has other values when it is evaluated over some cells only; `whole` is its `number` over all.
 
-        Tried are all cells in chunks, a random half of them, and single cells at the extremes of the factor and of what
-        it may use: a maximum or a median is mostly the same in any large part of the data.
+        Tried are a random half of the cells, single ones at the extremes of the factor and of what it may use, as a maximum
+        or a median is mostly the same in any large part of the data, and the chunks given.
         """
-        n, size = len(data), np.abs(whole[np.isfinite(whole)]).max(initial=0.0)
+        n, size = len(data), _size(whole)
         used = (values.to_numpy() for _, values in data[self.needs].select_dtypes([np.number, bool]).items())
         extremes = {find(values) for values in chain([whole], used) for find in (np.argmin, np.argmax)}
         half = np.random.default_rng(0).choice(n, min(500, n // 2 + 1), replace=False)
-        step = min(_CHUNK, -(-n // 2))
-        chunks = (np.arange(start, min(start + step, n)) for start in range(0, n, step))
 
         def differs(cells: np.ndarray) -> bool:
             part = data.iloc[cells]
             try:
-                return not alike(self.number(self.value(part), len(cells)), whole[cells], size)
+                return not _alike(self.number(self.value(part), len(cells)), whole[cells], size)
             except ValueError:  # such as a level that only some cells give
                 return True
 
-        return any(differs(cells) for cells in chain([np.sort(half)], ([cell] for cell in extremes), chunks))
+        return any(differs(cells) for cells in chain([np.sort(half)], (np.array([cell]) for cell in extremes), chunks))
 
     def _encoded(self, value: Any, n: int) -> ModelMatrix:
         return encode(self.spec, {self.expr: value}, n, self.where)
@@ -188,8 +196,6 @@ class Encoding:
         Its factors, each by itself.
     spec
         formulaic's specification of it all, complete with levels and the structure of the columns; factors are looked up.
-    across
-        Factors whose value in a cell was seen to depend on other cells.
     example
         One row like those of the data, of no cell in particular: levels and medians.
     summing
@@ -201,7 +207,6 @@ class Encoding:
     columns: list[str]
     factors: list[Alone]
     spec: ModelSpec
-    across: tuple[str, ...]
     example: pd.DataFrame
     summing: frozenset[str] = field(default_factory=frozenset)
 
@@ -234,15 +239,13 @@ class Encoding:
         ValueError
             If the formula can't be evaluated, or a factor that is no single number depends on other cells.
         """
-        factors, across = [], []
+        factors = []
         for factor in factors_of(formula):
-            alone = Alone.of(factor, columns, data, words(text))
+            alone, value = Alone.of(factor, columns, data, words(text))
+            if not (alone.code is None or alone.is_number) and alone.depends(alone.number(value, len(data)), data):
+                raise ValueError(_over_cells(alone))
             factors.append(alone)
-            if alone.code is not None and alone.depends(alone.number(alone.value(data), len(data)), data):
-                if not alone.is_number:
-                    raise ValueError(_over_cells(alone))
-                across.append(alone.expr)
-        return cls.complete(text, formula, columns, factors, across, _example(data))
+        return cls.complete(text, formula, columns, factors, _example(data))
 
     @classmethod
     def complete(
@@ -251,7 +254,6 @@ class Encoding:
         formula: SimpleFormula,
         columns: list[str],
         factors: list[Alone],
-        across: Sequence[str],
         example: pd.DataFrame,
         summing: frozenset[str] = frozenset(),
     ) -> Encoding:
@@ -261,12 +263,21 @@ class Encoding:
         spec = _spec(terms, encoder_state=encoders).update(na_action="ignore")
         values = {f.expr: np.zeros(1) if f.is_number else _summing(f, f.value(example), summing) for f in factors}
         complete = encode(spec, values, 1, words(text)).model_spec.update(na_action="raise")
-        return cls(text, formula, columns, factors, complete, tuple(across), example, summing)
+        return cls(text, formula, columns, factors, complete, example, summing)
 
     def summing_to_zero(self, factors: Iterable[str]) -> Encoding:
         """The same formula with these factors coded to sum to zero."""
-        parts = self.text, self.formula, self.columns, self.factors, self.across, self.example
+        parts = self.text, self.formula, self.columns, self.factors, self.example
         return Encoding.complete(*parts, summing=frozenset(factors))
+
+    def across(self, data: pd.DataFrame) -> list[str]:
+        """Factors whose value in a cell depends on other cells; found by evaluating them in all cells, in parts."""
+        n = len(data)
+        step = min(_CHUNK, -(-n // 2))
+        computed = [factor for factor in self.factors if factor.code is not None]
+        numbers = ((factor, factor.number(factor.value(data), n)) for factor in computed)
+        chunks = [np.arange(start, min(start + step, n)) for start in range(0, n, step)]
+        return [factor.expr for factor, whole in numbers if factor.depends(whole, data, chunks)]
 
     def table(self, data: pd.DataFrame) -> pd.DataFrame:
         """What `rows` needs of all cells: columns of obs and, under its position, a number for each computed factor."""
@@ -287,7 +298,7 @@ class Encoding:
             value = table[i] if factor.is_number else factor.value(table)
             if factor.code is not None and not factor.is_number:
                 whole = table[i].to_numpy()
-                if not alike(factor.number(value, len(table)), whole, np.abs(whole).max(initial=0.0)):
+                if not _alike(factor.number(value, len(table)), whole, _size(whole)):
                     raise ValueError(_over_cells(factor))
             values[factor.expr] = _summing(factor, value, self.summing)
         matrix = sp.csr_array(encode(self.spec, values, len(table), self.where).__wrapped__, dtype=np.float64)
@@ -307,9 +318,13 @@ def encode(spec: ModelSpec, values: dict[str, Any], n: int, where: str) -> Model
         return spec.get_model_matrix(pd.DataFrame(index=range(n)), context=values)
 
 
-def alike(values: np.ndarray, others: np.ndarray, size: float) -> bool:
+def _alike(values: np.ndarray, others: np.ndarray, size: float) -> bool:
     """Whether numbers are equal up to rounding."""
     return bool(np.allclose(values, others, rtol=1e-9, atol=1e-9 * size, equal_nan=True))
+
+
+def _size(values: np.ndarray) -> float:
+    return float(np.abs(values[np.isfinite(values)]).max(initial=0.0))
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from formulaic.parser import DefaultFormulaParser
 from formulaic.parser.types import Factor, Token
 from formulaic.transforms import TRANSFORMS
 
-from flashmm_sc._formula_hints import of_another_language, unknown_function
+from flashmm_sc._formula_hints import of_r, unknown_function
 from flashmm_sc._obs import check_columns
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ def parse_formula(formula: str, where: str) -> SimpleFormula:
     if "`" in hidden.text:
         msg = f"{where} has a backtick without another. Names with a backtick have no place in a formula: rename the column."
         raise ValueError(msg)
-    if hint := of_another_language(hidden.text):
-        msg = f"{where} {hint}"
+    if hint := of_r(hidden.text):
+        msg = f"{where} {hidden.shown(hint)}"
         raise ValueError(msg)
     try:
         parsed = Formula(formula, _parser=_Parser())
@@ -127,7 +127,9 @@ class _Resolver(ast.NodeTransformer):
     """Puts names of its own for those of columns."""
 
     def __init__(self, tree: ast.AST, known: set[str]) -> None:
-        self.known, self.columns, self.called = known, {}, []
+        self.known = known
+        self.columns: dict[str, str] = {}
+        self.called: list[str] = []
         nodes = list(ast.walk(tree))
         local = {node.id for node in nodes if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
         self.local = local | {node.arg for node in nodes if isinstance(node, ast.arg)}
@@ -157,7 +159,9 @@ class _Resolver(ast.NodeTransformer):
         return self._column(node.id)
 
     def _column(self, name: str) -> ast.Name:
-        alias = next((alias for alias, column in self.columns.items() if column == name), f"_column_{len(self.columns)}")
+        alias = next(
+            (alias for alias, column in self.columns.items() if column == name), f"_column_{len(self.columns)}"
+        )
         self.columns[alias] = name
         return ast.Name(id=alias, ctx=ast.Load())
 

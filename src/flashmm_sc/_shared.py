@@ -82,9 +82,9 @@ class Design:
         """
         obs = in_memory(obs, needed_columns(obs, fixed, random, None, ""))
         design = fixed_design(fixed, obs)
-        if design.encoding.across:
+        if across := design.over_cells(obs):
             msg = (
-                f"{listed(design.encoding.across)} depends in each cell on the values of other cells, which other parts "
+                f"{listed(across)} depends in each cell on the values of other cells, which other parts "
                 "don't have; use scale() or center(), or compute a column of obs before."
             )
             raise ValueError(msg)
