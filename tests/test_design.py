@@ -214,6 +214,7 @@ def test_unusable_formula(obs, formula, part):
         ("~ relevel(trt, 'B')", "C(trt, contr.treatment('B'))"),
         ('~ relevel(`cell type`, ref = "NK")', 'C(`cell type`, contr.treatment("NK"))'),
         ("~ factor(trt)", "C(trt)"),
+        ("~ I(score + as.numeric(trt))", ".astype(float)"),
         ("~ score * as.factor(cls)", "C(cls)"),
         ("~ as.factor(`cell type`)", "C(`cell type`)"),
         ("~ ordered(cls)", "C(cls, contr.poly)"),

@@ -17,9 +17,8 @@ from formulaic.transforms import TRANSFORMS
 from formulaic.utils.stateful_transforms import stateful_eval
 
 import flashmm_sc as fsc
-from flashmm_sc import _rows
+from flashmm_sc import _encoding, _rows
 from flashmm_sc._design import fixed_design
-from flashmm_sc._encoding import Alone
 from flashmm_sc._model import build_models
 from flashmm_sc._rows import Rows
 
@@ -140,7 +139,7 @@ LATE = {
 @pytest.mark.parametrize("case", LATE)
 def test_no_cell_may_have_another_value_in_a_chunk(obs, case, monkeypatch):
     """Even where nothing is noticed in the trial when the design is learned."""
-    monkeypatch.setattr(Alone, "depends", lambda *_: False)
+    monkeypatch.setattr(_encoding, "depends", lambda *_: False)
     odd = obs.assign(rare=1.0 * (np.arange(N) == 122))
     _, rows = build_models(odd.assign(sam=np.arange(N) % 7), f"~ cls + {LATE[case]}", "sam", None)  # in a single chunk
     monkeypatch.setattr(_rows, "CHUNK", 50)

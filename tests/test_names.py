@@ -98,7 +98,7 @@ def rows(design, obs):
     return design.rows(design.table(obs)).toarray()
 
 
-@pytest.mark.parametrize(("name", "next_name"), zip(NAMES, NAMES[1:] + NAMES[:1], strict=True))
+@pytest.mark.parametrize(("name", "next_name"), [*zip(NAMES, NAMES[1:] + NAMES[:1], strict=True)])
 def test_a_design_does_not_depend_on_names(obs, expected, name, next_name):
     """Each name is that of the factor, and that of the covariate."""
     for formula in FORMULAS:

@@ -84,7 +84,7 @@ def test_correlated_slopes_are_refused(random, instead):
 
 @pytest.mark.parametrize(
     "random",
-    ["", "~", "sam +", "1|sam", "(1|sam", "1|sam)", "(sam)", "(1|)", "(|sam)", "(0|sam)", "(1|sam|cls)", "sam | cls", "sam*cls", "(1|sam + cls)", "(log(x)|sam)", "sam:", "`sam", "sam:sam", "1", "1 + sam"],
+    ["", "~", "sam +", "1|sam", "(1|sam", "1|sam)", "(sam)", "(1|)", "(|sam)", "(0|sam)", "(1|sam|cls)", "sam | cls", "sam*cls", "(1|sam + cls)", "(log(x)|sam)", "sam:", "`sam", "sam:sam", "1", "1 + sam", "(1|s`a`m)", "`sam`:`cls`x"],
 )  # fmt: skip
 def test_unreadable_text_is_shown_with_what_is_accepted(random):
     with pytest.raises(ValueError, match="can't be read") as caught:

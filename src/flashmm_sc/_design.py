@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from flashmm_sc._across import over_several_cells
 from flashmm_sc._encoding import Encoding, words
 from flashmm_sc._errors import listed
 from flashmm_sc._formula import factor_names, parse_formula, used_columns
@@ -67,7 +68,7 @@ class FixedDesign:
 
     def over_cells(self, obs: pd.DataFrame) -> list[str]:
         """Factors whose value in a cell depends on other cells of obs."""
-        return self.encoding.across(_used(obs, self.columns, self.encoding.where))
+        return over_several_cells(self.encoding.factors, _used(obs, self.columns, self.encoding.where))
 
     def rows(self, table: pd.DataFrame) -> sp.csr_array:
         """Design rows of some cells of the table: cells × coefficients, float64, canonical.

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from flashmm_sc._design import FixedDesign
-from flashmm_sc._encoding import Alone, Encoding, words
+from flashmm_sc._encoding import Alone, Encoding, Learned, words
 from flashmm_sc._formula import factors_of, parse_formula
 from flashmm_sc._random_terms import RandomTerm
 
@@ -28,10 +28,7 @@ def to_json(fixed: FixedDesign, random: Sequence[RandomTerm]) -> dict[str, Any]:
         "fixed": encoding.text,
         "random": [asdict(term) for term in random],
         "columns": fixed.columns,
-        "factors": {
-            factor.expr: {"kind": factor.kind, "levels": _plain(factor.levels), "state": _plain(factor.state)}
-            for factor in encoding.factors
-        },
+        "factors": {factor.expr: _plain(vars(factor.learned)) for factor in encoding.factors},
         "example": {name: _plain_column(encoding.example[name]) for name in encoding.example},
     }
     return content | {"version": version("flashmm-sc"), "digest": digest(content)}
@@ -78,11 +75,11 @@ def _restored_design(found: dict[str, Any]) -> tuple[FixedDesign, tuple[RandomTe
     text, columns, parts = found["fixed"], list(found["columns"]), found["factors"]
     formula = parse_formula(text, words(text))
     example = pd.DataFrame({name: _column(values) for name, values in found["example"].items()}, index=[0])
-    factors = [
-        Alone.learned(factor, columns, example, words(text), _restored(part["state"]), part["kind"], part["levels"])
-        for factor in factors_of(formula)
-        for part in [parts[factor.expr]]
-    ]
+    factors = []
+    for factor in factors_of(formula):
+        kind, levels, state = (parts[factor.expr][name] for name in ("kind", "levels", "state"))
+        learned = Learned(kind, levels, _restored(state))
+        factors.append(Alone.of(factor, columns, example, words(text), learned)[0])
     encoding = Encoding.complete(text, formula, columns, factors, example)
     random = tuple(RandomTerm(term["name"], tuple(term["groups"]), term["slope"]) for term in found["random"])
     return FixedDesign.of(encoding), random

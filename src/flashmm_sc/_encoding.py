@@ -12,7 +12,6 @@ import re
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import chain
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -25,30 +24,44 @@ from formulaic.parser.types import Factor, Term
 from formulaic.transforms import TRANSFORMS
 from formulaic.utils.stateful_transforms import stateful_eval
 
+from flashmm_sc._across import check_alike, depends, refuse
 from flashmm_sc._formula import Code, factors_of
+from flashmm_sc._obs import typical_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from formulaic import ModelMatrix
 
-FAILURES = (
-    FormulaicError,
-    DataMismatchWarning,
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    NameError,
-    TypeError,
-    ValueError,
-)
+_PYTHON = (ArithmeticError, AttributeError, LookupError, NameError, TypeError, ValueError)
+_FAILURES = (FormulaicError, DataMismatchWarning, *_PYTHON)
 """What formulaic raises for a formula that doesn't fit the data."""
-
-_CHUNK = 2**17
-"""Cells evaluated at a time to see whether a factor has the values that it has over all cells."""
 
 _WARNINGS = Lock()
 """Filters of warnings belong to the whole process, and dask encodes in several threads."""
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What is learned of a factor, of types that any version of formulaic has.
+
+    Parameters
+    ----------
+    kind
+        Numerical or categorical, in formulaic's words.
+    levels
+        Levels in formulaic's order; None for numbers.
+    state
+        Of transforms.
+    """
+
+    kind: str
+    levels: list[Any] | None
+    state: dict[str, Any]
+
+    def encoder(self) -> tuple[Factor.Kind, dict[str, Any]]:
+        """As formulaic keeps kind and levels."""
+        return Factor.Kind(self.kind), {} if self.levels is None else {"categories": self.levels}
 
 
 @dataclass(frozen=True)
@@ -76,45 +89,24 @@ class Alone:
     where: str
 
     @classmethod
-    def of(cls, factor: Factor, columns: list[str], data: pd.DataFrame, where: str) -> tuple[Alone, Any]:
-        """Learn from all cells; give the values in these too."""
-        return cls._completed(factor, columns, data, where, {}, {}, "raise")
-
-    @classmethod
-    def learned(
-        cls, factor: Factor, columns: list[str], example: pd.DataFrame, where: str, state: Any, kind: str, levels: Any
-    ) -> Alone:
-        """Put together again from what was learned; see `state`, `kind` and `levels`."""
-        encoder = {factor.expr: (Factor.Kind(kind), {} if levels is None else {"categories": levels})}
-        return cls._completed(factor, columns, example, where, state, encoder, "ignore")[0]
-
-    @classmethod
-    def _completed(
-        cls,
-        factor: Factor,
-        columns: list[str],
-        data: pd.DataFrame,
-        where: str,
-        state: dict[str, Any],
-        encoder: dict[str, Any],
-        na_action: str,
+    def of(
+        cls, factor: Factor, columns: list[str], data: pd.DataFrame, where: str, learned: Learned | None = None
     ) -> tuple[Alone, Any]:
+        """Learn from all cells; or, with what was learned before, from any row. Give the values in these too."""
+        state, encoder = ({}, {}) if learned is None else (learned.state, {factor.expr: learned.encoder()})
         code = Code.of(factor.expr, columns) if factor.eval_method is Factor.EvalMethod.PYTHON else None
-        spec = _spec([Term([_looked_up(factor)])], ensure_full_rank=False, encoder_state=encoder)
-        first = cls(factor.expr, code, state, spec.update(na_action=na_action), where)
+        na_action = "raise" if learned is None else "ignore"
+        spec = _spec([Term([_looked_up(factor)])], ensure_full_rank=False, encoder_state=encoder, na_action=na_action)
+        first = cls(factor.expr, code, state, spec, where)
         value = first.value(data)
         complete = first._encoded(value, len(data)).model_spec
         return cls(factor.expr, code, state, complete.update(na_action="raise"), where), value
 
     @property
-    def kind(self) -> str:
-        """Whether the factor is numerical or categorical, in formulaic's words."""
-        return str(self.spec.encoder_state[self.expr][0].value)
-
-    @property
-    def levels(self) -> list[Any] | None:
-        """Levels in the order in which formulaic has them; None for numbers."""
-        return self.spec.encoder_state[self.expr][1].get("categories")
+    def learned(self) -> Learned:
+        """What it takes to put it together again."""
+        kind, encoder = self.spec.encoder_state[self.expr]
+        return Learned(str(kind.value), encoder.get("categories"), self.state)
 
     @property
     def ordered(self) -> list[str] | None:
@@ -128,7 +120,12 @@ class Alone:
     @property
     def is_number(self) -> bool:
         """Whether it is computed and a single number a cell, which can be kept in place of what it is computed of."""
-        return self.code is not None and self.kind == "numerical" and self.spec.column_names == (self.expr,)
+        return self.code is not None and self.learned.kind == "numerical" and self.spec.column_names == (self.expr,)
+
+    @property
+    def is_split(self) -> bool:
+        """Whether it is computed but no number, so that it is evaluated for some cells at a time."""
+        return self.code is not None and not self.is_number
 
     @property
     def needs(self) -> list[str]:
@@ -151,26 +148,6 @@ class Alone:
             raise ValueError(msg)
         weights = np.random.default_rng(0).uniform(1, 2, columns.shape[1])
         return columns @ (np.ones(1) if self.is_number else weights)
-
-    def depends(self, whole: np.ndarray, data: pd.DataFrame, chunks: Iterable[np.ndarray] = ()) -> bool:
-        """Whether it has other values when it is evaluated over some cells only; `whole` is its `number` over all.
-
-        Tried are a random half of the cells, single ones at the extremes of the factor and of what it may use, as a maximum
-        or a median is mostly the same in any large part of the data, and the chunks given.
-        """
-        n, size = len(data), _size(whole)
-        used = (values.to_numpy() for _, values in data[self.needs].select_dtypes([np.number, bool]).items())
-        extremes = {find(values) for values in chain([whole], used) for find in (np.argmin, np.argmax)}
-        half = np.random.default_rng(0).choice(n, min(500, n // 2 + 1), replace=False)
-
-        def differs(cells: np.ndarray) -> bool:
-            part = data.iloc[cells]
-            try:
-                return not _alike(self.number(self.value(part), len(cells)), whole[cells], size)
-            except ValueError:  # such as a level that only some cells give
-                return True
-
-        return any(differs(cells) for cells in chain([np.sort(half)], (np.array([cell]) for cell in extremes), chunks))
 
     def _encoded(self, value: Any, n: int) -> ModelMatrix:
         return encode(self.spec, {self.expr: value}, n, self.where)
@@ -242,10 +219,10 @@ class Encoding:
         factors = []
         for factor in factors_of(formula):
             alone, value = Alone.of(factor, columns, data, words(text))
-            if not (alone.code is None or alone.is_number) and alone.depends(alone.number(value, len(data)), data):
-                raise ValueError(_over_cells(alone))
+            if alone.is_split and depends(alone, alone.number(value, len(data)), data):
+                refuse(alone)
             factors.append(alone)
-        return cls.complete(text, formula, columns, factors, _example(data))
+        return cls.complete(text, formula, columns, factors, typical_row(data))
 
     @classmethod
     def complete(
@@ -260,7 +237,7 @@ class Encoding:
         """Complete the encoding of a formula: which columns there are follows from any one row."""
         encoders = {f.expr: (kind, dict(state)) for f in factors for kind, state in [f.spec.encoder_state[f.expr]]}
         terms = [Term([_looked_up(factor) for factor in term.factors]) for term in formula]
-        spec = _spec(terms, encoder_state=encoders).update(na_action="ignore")
+        spec = _spec(terms, encoder_state=encoders, na_action="ignore")
         values = {f.expr: np.zeros(1) if f.is_number else _summing(f, f.value(example), summing) for f in factors}
         complete = encode(spec, values, 1, words(text)).model_spec.update(na_action="raise")
         return cls(text, formula, columns, factors, complete, example, summing)
@@ -269,15 +246,6 @@ class Encoding:
         """The same formula with these factors coded to sum to zero."""
         parts = self.text, self.formula, self.columns, self.factors, self.example
         return Encoding.complete(*parts, summing=frozenset(factors))
-
-    def across(self, data: pd.DataFrame) -> list[str]:
-        """Factors whose value in a cell depends on other cells; found by evaluating them in all cells, in parts."""
-        n = len(data)
-        step = min(_CHUNK, -(-n // 2))
-        computed = [factor for factor in self.factors if factor.code is not None]
-        numbers = ((factor, factor.number(factor.value(data), n)) for factor in computed)
-        chunks = [np.arange(start, min(start + step, n)) for start in range(0, n, step)]
-        return [factor.expr for factor, whole in numbers if factor.depends(whole, data, chunks)]
 
     def table(self, data: pd.DataFrame) -> pd.DataFrame:
         """What `rows` needs of all cells: columns of obs and, under its position, a number for each computed factor."""
@@ -296,10 +264,8 @@ class Encoding:
         values = {}
         for i, factor in enumerate(self.factors):
             value = table[i] if factor.is_number else factor.value(table)
-            if factor.code is not None and not factor.is_number:
-                whole = table[i].to_numpy()
-                if not _alike(factor.number(value, len(table)), whole, _size(whole)):
-                    raise ValueError(_over_cells(factor))
+            if factor.is_split:
+                check_alike(factor, factor.number(value, len(table)), table[i].to_numpy())
             values[factor.expr] = _summing(factor, value, self.summing)
         matrix = sp.csr_array(encode(self.spec, values, len(table), self.where).__wrapped__, dtype=np.float64)
         matrix.sum_duplicates()
@@ -318,15 +284,6 @@ def encode(spec: ModelSpec, values: dict[str, Any], n: int, where: str) -> Model
         return spec.get_model_matrix(pd.DataFrame(index=range(n)), context=values)
 
 
-def _alike(values: np.ndarray, others: np.ndarray, size: float) -> bool:
-    """Whether numbers are equal up to rounding."""
-    return bool(np.allclose(values, others, rtol=1e-9, atol=1e-9 * size, equal_nan=True))
-
-
-def _size(values: np.ndarray) -> float:
-    return float(np.abs(values[np.isfinite(values)]).max(initial=0.0))
-
-
 @contextmanager
 def _sentences(where: str) -> Iterator[None]:
     """What formulaic raises, in a sentence that says where."""
@@ -334,7 +291,7 @@ def _sentences(where: str) -> Iterator[None]:
         with _WARNINGS, warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("error", DataMismatchWarning)  # a level that is not among the known ones
             yield
-    except FAILURES as error:
+    except _FAILURES as error:
         null = re.search(r"in `(.+)`: `\1` contains null values", str(error))
         if null:
             msg = f"{null[1]!r} in {where} is NaN in some cells, though no column it uses is."
@@ -343,27 +300,8 @@ def _sentences(where: str) -> Iterator[None]:
         raise ValueError(msg) from error
 
 
-def _over_cells(factor: Alone) -> str:
-    return (
-        f"{factor.expr!r} in {factor.where} depends in each cell on the values of other cells; compute it before, as a "
-        "column of obs, and use that."
-    )
-
-
-def _example(data: pd.DataFrame) -> pd.DataFrame:
-    def typical(values: pd.Series) -> Any:
-        if isinstance(values.dtype, pd.CategoricalDtype):
-            return pd.Categorical(values.cat.categories[:1], categories=values.cat.categories)
-        if values.dtype == object or values.dtype == bool:
-            return values.iloc[:1].to_numpy()
-        middle = len(values) // 2  # a median that occurs: where no cell is, the formula may have no value
-        return np.partition(values.to_numpy(), middle)[[middle]]
-
-    return pd.DataFrame({name: typical(values) for name, values in data.items()}, index=[0])
-
-
 def _spec(terms: list[Term], **options: Any) -> ModelSpec:
-    return ModelSpec(formula=SimpleFormula(terms), na_action="raise", output="sparse", **options)
+    return ModelSpec(formula=SimpleFormula(terms), output="sparse", **options)
 
 
 def _looked_up(factor: Factor) -> Factor:

@@ -25,7 +25,7 @@ _INSTEAD = {
 }
 """Functions of R and its packages that people write in formulas; x is the first argument and last the last."""
 
-_CALL = re.compile(r"(?<![\w.])([A-Za-z][\w.]*)\s*\(([^()]*)")
+_CALL = re.compile(r"(?<![\w.])([A-Za-z][\w.]*)\s*\((?=([^()]*))")
 _CONSTANT = re.compile(r"(?<=[=,(])\s*(TRUE|FALSE|NULL)\s*(?=[,)])")
 
 
