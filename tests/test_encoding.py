@@ -19,6 +19,7 @@ from formulaic.utils.stateful_transforms import stateful_eval
 import flashmm_sc as fsc
 from flashmm_sc import _encoding, _rows
 from flashmm_sc._design import fixed_design
+from flashmm_sc._formula import parse_formula
 from flashmm_sc._model import build_models
 from flashmm_sc._rows import Rows
 
@@ -202,6 +203,11 @@ def test_what_is_used_of_formulaics_inside():
     options = {"formula": SimpleFormula([Term([Factor("1", eval_method="literal")]), terms[1]]), "output": "numpy"}
     matrix = ModelSpec(**options).get_model_matrix(pd.DataFrame(index=range(3)), context={"g": summed})
     assert np.asarray(matrix)[:, 1].tolist() == [1, -1, 1], FORMULAIC + "C() of what is C() already"
+
+
+def test_formulaics_parser_asks_ours_for_tokens():
+    term = parse_formula("~ C(`t`, contr.sum)", "formula")[1]
+    assert str(term) == "C(`t`, contr.sum)", "formulaic no longer calls DefaultFormulaParser.get_tokens_from_formula"
 
 
 def test_formulaic_is_taken_apart_in_one_file():

@@ -10,9 +10,9 @@ import pandas as pd
 import scipy.sparse as sp
 
 from flashmm_sc._across import over_several_cells
-from flashmm_sc._encoding import Encoding, words
+from flashmm_sc._encoding import Encoding
 from flashmm_sc._errors import listed
-from flashmm_sc._formula import factor_names, parse_formula, used_columns
+from flashmm_sc._formula import factor_names, parse_formula, used_columns, words
 from flashmm_sc._obs import as_factor, complete_column, repeated
 from flashmm_sc._rank import dependencies, describe_dependency
 

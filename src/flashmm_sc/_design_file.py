@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from flashmm_sc._design import FixedDesign
-from flashmm_sc._encoding import Alone, Encoding, Learned, words
-from flashmm_sc._formula import factors_of, parse_formula
+from flashmm_sc._encoding import Alone, Encoding, Learned
+from flashmm_sc._formula import factors_of, parse_formula, words
 from flashmm_sc._random_terms import RandomTerm
 
 _FORMAT, _VERSION = "flashmm-sc design", "2"

@@ -25,7 +25,7 @@ from formulaic.transforms import TRANSFORMS
 from formulaic.utils.stateful_transforms import stateful_eval
 
 from flashmm_sc._across import check_alike, depends, refuse
-from flashmm_sc._formula import Code, factors_of
+from flashmm_sc._formula import Code, factors_of, words
 from flashmm_sc._obs import typical_row
 
 if TYPE_CHECKING:
@@ -43,17 +43,7 @@ _WARNINGS = Lock()
 
 @dataclass(frozen=True)
 class Learned:
-    """What is learned of a factor, of types that any version of formulaic has.
-
-    Parameters
-    ----------
-    kind
-        Numerical or categorical, in formulaic's words.
-    levels
-        Levels in formulaic's order; None for numbers.
-    state
-        Of transforms.
-    """
+    """What is learned of a factor: its kind in formulaic's words, levels in its order, and the state of transforms."""
 
     kind: str
     levels: list[Any] | None
@@ -150,7 +140,7 @@ class Alone:
         return columns @ (np.ones(1) if self.is_number else weights)
 
     def _encoded(self, value: Any, n: int) -> ModelMatrix:
-        return encode(self.spec, {self.expr: value}, n, self.where)
+        return _encode(self.spec, {self.expr: value}, n, self.where)
 
 
 @dataclass(frozen=True)
@@ -239,7 +229,7 @@ class Encoding:
         terms = [Term([_looked_up(factor) for factor in term.factors]) for term in formula]
         spec = _spec(terms, encoder_state=encoders, na_action="ignore")
         values = {f.expr: np.zeros(1) if f.is_number else _summing(f, f.value(example), summing) for f in factors}
-        complete = encode(spec, values, 1, words(text)).model_spec.update(na_action="raise")
+        complete = _encode(spec, values, 1, words(text)).model_spec.update(na_action="raise")
         return cls(text, formula, columns, factors, complete, example, summing)
 
     def summing_to_zero(self, factors: Iterable[str]) -> Encoding:
@@ -267,18 +257,13 @@ class Encoding:
             if factor.is_split:
                 check_alike(factor, factor.number(value, len(table)), table[i].to_numpy())
             values[factor.expr] = _summing(factor, value, self.summing)
-        matrix = sp.csr_array(encode(self.spec, values, len(table), self.where).__wrapped__, dtype=np.float64)
+        matrix = sp.csr_array(_encode(self.spec, values, len(table), self.where).__wrapped__, dtype=np.float64)
         matrix.sum_duplicates()
         matrix.eliminate_zeros()
         return matrix
 
 
-def words(text: str) -> str:
-    """Words for a formula in messages."""
-    return f"fixed={text!r}"
-
-
-def encode(spec: ModelSpec, values: dict[str, Any], n: int, where: str) -> ModelMatrix:
+def _encode(spec: ModelSpec, values: dict[str, Any], n: int, where: str) -> ModelMatrix:
     """Let formulaic make columns of the values of factors, in sentences of ours where it fails."""
     with _sentences(where):
         return spec.get_model_matrix(pd.DataFrame(index=range(n)), context=values)

@@ -24,6 +24,11 @@ _LITERAL = re.compile(r"""(?:\b[rRbBfFuU]{1,2})?(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'
 _FUNCTIONS = {*TRANSFORMS, *dir(builtins)}
 
 
+def words(text: str) -> str:
+    """Words for a formula in messages."""
+    return f"fixed={text!r}"
+
+
 def parse_formula(formula: str, where: str) -> SimpleFormula:
     """Read a formula that has a right-hand side only; `where` says in messages which one."""
     if not isinstance(formula, str):
