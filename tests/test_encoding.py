@@ -149,6 +149,24 @@ def test_no_cell_may_have_another_value_in_a_chunk(obs, case, monkeypatch):
         rows.gram()
 
 
+@pytest.mark.parametrize("kind", ["I({})", "bs({}, df=4)"])
+def test_a_single_cell_that_no_trial_notices(kind, monkeypatch):
+    """Its value is other in a chunk, but in no random half and at no extreme: it is right, or refused."""
+    n = 20_000
+    many = pd.DataFrame({"x": np.linspace(1, 2, n), "z": np.tile([0.0, 1.0], n // 2), "sam": np.arange(n) % 7})
+    many.loc[n // 2 + 10, "z"] = 0.5
+    formula = f"~ {kind.format('np.where((z == 0.5) & (x > np.median(x)), x + 0.25, x)')}"
+    _, whole = build_models(many, formula, "sam", None)
+    expected = whole.gram().toarray()
+    monkeypatch.setattr(_rows, "CHUNK", 5000)
+    if kind[0] == "I":
+        _, rows = build_models(many, formula, "sam", None)
+        np.testing.assert_allclose(rows.gram().toarray(), expected, rtol=1e-12)
+    else:
+        with pytest.raises(ValueError, match="depends in each cell on the values of other cells"):
+            build_models(many, formula, "sam", None)
+
+
 @pytest.mark.parametrize("case", LATE)
 def test_factors_over_several_cells_are_refused_for_other_cells(obs, case):
     odd = obs.assign(rare=1.0 * (np.arange(N) == 122), sam=np.arange(N) % 7)
