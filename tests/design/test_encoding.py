@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import pickle
+import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from formulaic import model_matrix
+import scipy.sparse as sp
+from formulaic import ModelSpec, SimpleFormula, model_matrix
+from formulaic.errors import DataMismatchWarning
+from formulaic.parser.types import Factor, Term
+from formulaic.transforms import TRANSFORMS
+from formulaic.utils.stateful_transforms import stateful_eval
 
 import flashmm_sc as fsc
+from flashmm_sc._design import encoding
+from flashmm_sc._design import rows as rows_module
 from flashmm_sc._design.fixed import fixed_design
+from flashmm_sc._design.formula import parse_formula
+from flashmm_sc._design.rows import Rows
+from flashmm_sc._results.models import build_models
 
 N = 240
 
@@ -94,13 +106,13 @@ def check(formula, obs):
 
 @pytest.mark.parametrize("formula", BY_CELL)
 def test_rows_of_a_few_cells_are_those_of_the_whole_matrix(formula, obs):
-    assert check(formula, obs).encoding.across == ()
+    assert check(formula, obs).over_cells(obs) == []
 
 
 @pytest.mark.parametrize("factor", ACROSS)
 def test_factors_over_several_cells_are_found_and_evaluated_over_all(factor, obs):
     design = check(f"~ cls + {factor}:trt", obs)
-    assert len(design.encoding.across) == 1
+    assert design.over_cells(obs) == [factor]
 
 
 @pytest.mark.parametrize("formula", ["~ cls*bs(x, df=4) + C(day, contr.sum)", "~ I(x - np.mean(x)):trt"])
@@ -115,6 +127,115 @@ def test_a_factor_over_several_cells_with_several_columns_is_refused(obs):
         ValueError, match=r"'C\(x > np.mean\(x\)\)' .* depends in each cell on the values of other cells"
     ):
         fixed_design("~ 0 + C(x > np.mean(x))", obs)
+
+
+LATE = {
+    "first of its chunk": "bs(x - x.iloc[0], df=4, lower_bound=-99, upper_bound=99)",
+    "one cell only": "bs(np.where(x > np.median(x), x, x + rare), df=4, lower_bound=-99, upper_bound=99)",
+    "levels": "C(x.rank() > 120)",
+    "an estimate without a state": "poly(scale(x) + scale(x), 2)",
+    "a shift": "poly(x.shift(1, fill_value=0.5), 2)",
+}
+
+
+@pytest.mark.parametrize("case", LATE)
+def test_no_cell_may_have_another_value_in_a_chunk(obs, case, monkeypatch):
+    """Even where nothing is noticed in the trial when the design is learned."""
+    monkeypatch.setattr(encoding, "depends", lambda *_: False)
+    odd = obs.assign(rare=1.0 * (np.arange(N) == 122))
+    _, rows = build_models(odd.assign(sam=np.arange(N) % 7), f"~ cls + {LATE[case]}", "sam", None)  # in a single chunk
+    monkeypatch.setattr(rows_module, "CHUNK", 50)
+    rows = Rows(rows.n, rows.encoder, rows.parts)
+    with pytest.raises(ValueError, match="depends in each cell on the values of other cells; compute it before"):
+        rows.gram()
+
+
+@pytest.mark.parametrize("kind", ["I({})", "bs({}, df=4)"])
+def test_a_single_cell_that_no_trial_notices(kind, monkeypatch):
+    """Its value is other in a chunk, but in no random half and at no extreme: it is right, or refused."""
+    n = 20_000
+    many = pd.DataFrame({"x": np.linspace(1, 2, n), "z": np.tile([0.0, 1.0], n // 2), "sam": np.arange(n) % 7})
+    many.loc[n // 2 + 10, "z"] = 0.5
+    formula = f"~ {kind.format('np.where((z == 0.5) & (x > np.median(x)), x + 0.25, x)')}"
+    _, whole = build_models(many, formula, "sam", None)
+    expected = whole.gram().toarray()
+    monkeypatch.setattr(rows_module, "CHUNK", 5000)
+    if kind[0] == "I":
+        _, rows = build_models(many, formula, "sam", None)
+        np.testing.assert_allclose(rows.gram().toarray(), expected, rtol=1e-12)
+    else:
+        with pytest.raises(ValueError, match="depends in each cell on the values of other cells"):
+            build_models(many, formula, "sam", None)
+
+
+@pytest.mark.parametrize("case", LATE)
+def test_factors_over_several_cells_are_refused_for_other_cells(obs, case):
+    odd = obs.assign(rare=1.0 * (np.arange(N) == 122), sam=np.arange(N) % 7)
+    with pytest.raises(ValueError, match="depends in each cell on the values of other cells"):
+        fsc.Design.of(odd, f"~ cls + {LATE[case]}", "sam")
+
+
+@pytest.mark.parametrize("factor", ["I(scale(x) * scale(x))", "I(x - x.iloc[0])", "I(x.shift(1, fill_value=0.5))"])
+def test_numbers_are_those_of_all_cells_whatever_they_are(factor, obs):
+    check(f"~ cls + {factor}", obs)
+    assert fixed_design(f"~ {factor}", obs).over_cells(obs) == [factor]
+
+
+FORMULAIC = "formulaic has changed what flashmm_sc/encoding.py relies on: "
+
+
+def test_what_is_used_of_formulaics_inside():
+    """Each thing by itself, so that a formulaic that has changed says where."""
+    data = pd.DataFrame({"x": [1.0, 2.0, 6.0], "g": ["a", "b", "a"]})
+    state = {}
+    centred = stateful_eval("center(_x)", {**TRANSFORMS, "_x": data["x"]}, {}, state, ModelSpec(formula=[]))
+    assert np.allclose(centred, data["x"] - 3), FORMULAIC + "stateful_eval(expression, names, metadata, state, spec)"
+    assert state["center(_x)"]["center"] == 3, FORMULAIC + "states of transforms, by the call that has them"
+    again = stateful_eval("center(_x)", {**TRANSFORMS, "_x": data["x"][:1]}, {}, state, ModelSpec(formula=[]))
+    assert np.allclose(again, -2), FORMULAIC + "states of transforms are used again"
+
+    terms = [Term([Factor(name, eval_method="lookup")]) for name in ("I(x)", "g")]
+    spec = ModelSpec(formula=SimpleFormula(terms), output="sparse", na_action="raise", ensure_full_rank=False)
+    matrix = spec.get_model_matrix(pd.DataFrame(index=range(3)), context={"I(x)": data["x"], "g": data["g"]})
+    assert sp.issparse(matrix.__wrapped__), FORMULAIC + "the matrix in ModelMatrix.__wrapped__"
+    assert matrix.toarray().tolist() == [[1, 1, 0], [2, 0, 1], [6, 1, 0]], (
+        FORMULAIC + "factors are looked up in context"
+    )
+    complete = matrix.model_spec
+    assert complete.column_names == ("I(x)", "g[a]", "g[b]"), FORMULAIC + "ModelSpec.column_names"
+    assert list(complete.term_indices.values()) == [[0], [1, 2]], FORMULAIC + "ModelSpec.term_indices, in order"
+    kind, numbers = complete.encoder_state["I(x)"]
+    assert (kind, numbers) == (Factor.Kind("numerical"), {}), FORMULAIC + "encoder_state of numbers"
+    kind, levels = complete.encoder_state["g"]
+    assert (kind.value, levels["categories"]) == ("categorical", ["a", "b"]), FORMULAIC + "encoder_state of levels"
+    coded = levels["contrasts"].contrasts.get_coding_column_names(list(levels["contrasts"].levels), reduced_rank=True)
+    assert list(coded) == ["b"], FORMULAIC + "the contrasts in encoder_state"
+    assert complete.update(na_action="ignore").structure, FORMULAIC + "ModelSpec.update keeps the structure"
+
+    known = {"g": (Factor.Kind("categorical"), {"categories": ["b", "a", "c"]})}
+    spec = ModelSpec(formula=SimpleFormula(terms[1:]), output="sparse", ensure_full_rank=False, encoder_state=known)
+    again = spec.get_model_matrix(pd.DataFrame(index=range(3)), context={"g": data["g"]})
+    assert again.model_spec.column_names == ("g[b]", "g[a]", "g[c]"), FORMULAIC + "encoder_state given in advance"
+    with pytest.warns(DataMismatchWarning):
+        spec.get_model_matrix(pd.DataFrame(index=[0]), context={"g": pd.Series(["d"])})
+    summed = TRANSFORMS["C"](TRANSFORMS["C"](data["g"]), TRANSFORMS["contr"].sum)
+    options = {"formula": SimpleFormula([Term([Factor("1", eval_method="literal")]), terms[1]]), "output": "numpy"}
+    matrix = ModelSpec(**options).get_model_matrix(pd.DataFrame(index=range(3)), context={"g": summed})
+    assert np.asarray(matrix)[:, 1].tolist() == [1, -1, 1], FORMULAIC + "C() of what is C() already"
+
+
+def test_formulaics_parser_asks_ours_for_tokens():
+    term = parse_formula("~ C(`t`, contr.sum)", "formula")[1]
+    assert str(term) == "C(`t`, contr.sum)", "formulaic no longer calls DefaultFormulaParser.get_tokens_from_formula"
+
+
+def test_formulaic_is_taken_apart_in_one_file():
+    """Elsewhere formulas are read, and terms and factors asked for their names."""
+    inside = re.compile(
+        r"encoder_state|transform_state|__wrapped__|factor_contrasts|term_indices|stateful_eval|ModelSpec"
+    )
+    for path in Path(fsc.__file__).parent.rglob("*.py"):
+        assert path.name == "encoding.py" or not inside.search(path.read_text(encoding="utf-8")), path.name
 
 
 def test_levels_that_the_design_does_not_know_are_refused(obs):

@@ -194,7 +194,9 @@ def test_transform_that_is_not_finite(obs):
         ("~ trt | sam", "several parts, but one is wanted. Random terms go to random="),
         ("~ trt + (1|sam)", "Random terms go to random="),
         ("~ 0", "without columns"),
-        ("~ foo(score)", "name 'foo' is not defined"),
+        ("~ foo(score)", "calls foo(), which is a function neither of formulaic nor of Python. Compute it before"),
+        ("~ log(score, 2)", "'log(score, 2)' in fixed='~ log(score, 2)' can't be evaluated"),
+        ("~ np.unique(libsize > 150)", "has 2 values for 12 cells"),
         ("~ C(trt, levels=['A'])", "outside of the nominated levels"),
     ],
 )
@@ -203,6 +205,58 @@ def test_unusable_formula(obs, formula, part):
     assert f"fixed={formula!r}" in text
     assert part in text
     assert "\x1b" not in text
+
+
+@pytest.mark.parametrize(
+    ("formula", "instead"),
+    [
+        ("~ relevel(trt, ref='B') + cls", "C(trt, contr.treatment('B'))"),
+        ("~ relevel(trt, 'B')", "C(trt, contr.treatment('B'))"),
+        ('~ relevel(`cell type`, ref = "NK")', 'C(`cell type`, contr.treatment("NK"))'),
+        ("~ factor(trt)", "C(trt)"),
+        ("~ I(score + as.numeric(trt))", ".astype(float)"),
+        ("~ score * as.factor(cls)", "C(cls)"),
+        ("~ as.factor(`cell type`)", "C(`cell type`)"),
+        ("~ ordered(cls)", "C(cls, contr.poly)"),
+        ("~ ns(score, df = 3)", "cr(score, df=4, constraints='center')"),
+        ("~ splines::ns(score, 3)", "cr(score, df=4, constraints='center')"),
+        ("~ s(score)", "bs(score, df=4)"),
+        ("~ I(score^2)", "x**2"),
+        ("~ I(libsize^2)", "x**2"),
+        ("~ {libsize^2}", "x**2"),
+        ("~ poly(score, 2, raw = TRUE)", "write True"),
+        ("~ scale(score, scale=FALSE)", "write False"),
+        ("~ sqrt(libsize)", "np.sqrt(...)"),
+        ("~ ifelse(score > 0, 1, 0)", "np.where(condition, a, b)"),
+        ("~ trt + offset(log(libsize))", "subtract it from the expression before, as a layer"),
+        ("~ cut(score, 3)", "pandas.cut"),
+        ("~ as.numeric(trt)", ".astype(float)"),
+    ],
+)
+def test_what_r_has_is_refused_with_what_to_write_instead(obs, formula, instead):
+    text = message(formula, obs)
+    assert f"fixed={formula!r}" in text
+    assert instead in text
+
+
+@pytest.mark.parametrize(
+    ("formula", "names"),
+    [
+        ("~ C(trt, contr.treatment('B'))", ["C(trt, contr.treatment('B'))[T.A]"]),
+        ("~ C(cls, contr.poly)", ["C(cls, contr.poly)[.L]", "C(cls, contr.poly)[.Q]"]),
+        (
+            "~ cr(score, df=4, constraints='center')",
+            [f"cr(score, df=4, constraints='center')[{k}]" for k in (1, 2, 3, 4)],
+        ),
+        ("~ poly(score, degree = 2)", ["poly(score, degree=2)[1]", "poly(score, degree=2)[2]"]),
+        ("~ I(score**2)", ["I(score ** 2)"]),
+        ("~ np.where(score > 0, 1, 0)", ["np.where(score > 0, 1, 0)"]),
+        ("~ (score + trt)^2", ["score", "trt[T.B]", "score:trt[T.B]"]),
+    ],
+)
+def test_what_is_to_be_written_instead_works(obs, formula, names):
+    check(formula, obs)
+    assert fixed_design(formula, obs).names == ["Intercept", *names]
 
 
 def test_formula_of_another_type(obs):

@@ -84,7 +84,7 @@ def test_correlated_slopes_are_refused(random, instead):
 
 @pytest.mark.parametrize(
     "random",
-    ["", "~", "sam +", "1|sam", "(1|sam", "1|sam)", "(sam)", "(1|)", "(|sam)", "(0|sam)", "(1|sam|cls)", "sam | cls", "sam*cls", "(1|sam + cls)", "(log(x)|sam)", "sam:", "`sam", "sam:sam", "1", "1 + sam"],
+    ["", "~", "sam +", "1|sam", "(1|sam", "1|sam)", "(sam)", "(1|)", "(|sam)", "(0|sam)", "(1|sam|cls)", "sam | cls", "sam*cls", "(1|sam + cls)", "(log(x)|sam)", "sam:", "`sam", "sam:sam", "1", "1 + sam", "(1|s`a`m)", "`sam`:`cls`x"],
 )  # fmt: skip
 def test_unreadable_text_is_shown_with_what_is_accepted(random):
     with pytest.raises(ValueError, match="can't be read") as caught:
@@ -232,14 +232,22 @@ def test_the_same_grouping_twice(obs):
     [
         (list("abababab"), "is not numeric"),
         (pd.Categorical([1, 2] * 4), "is not numeric"),
-        ([0.0] * 8, "is 0 in every cell"),
-        ([2] * 8, "is 2 in every cell"),
+        ([0.0] * 8, "is 0 in every cell."),
+        ([2] * 8, "is 2 in every cell; that is a random intercept, '(1|sam)'."),
         ([np.inf, *range(7)], "is infinite in 1 cells"),
     ],
 )
 def test_slope_variables(obs, values, reason):
     obs["x"] = values
     assert f"obs['x'], the slope variable of random term 'x|sam', {reason}" in message("(0+x|sam)", obs)
+
+
+@pytest.mark.parametrize(("group", "instead"), [("sam:cls", "(1|sam:cls)"), ("`donor id`", "(1|`donor id`)")])
+def test_a_slope_of_ones_is_an_intercept(obs, group, instead):
+    """And what is said to be written instead can be."""
+    obs["x"], obs["donor id"] = 1, obs["batch"]
+    assert f"is 1 in every cell; that is a random intercept, {instead!r}." in message(f"(0 + x|{group})", obs)
+    assert len(random_design(instead, obs).components) == 1
 
 
 def test_boolean_slope(obs):

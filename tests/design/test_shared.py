@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import json
+import re
 from functools import reduce
-from itertools import permutations
+from itertools import permutations, product
 from operator import add
 
 import anndata as ad
@@ -15,6 +18,7 @@ import scipy.sparse as sp
 from formulaic import model_matrix
 
 import flashmm_sc as fsc
+from flashmm_sc._design.file import digest
 from flashmm_sc._design.fixed import fixed_design
 
 FORMULAS = [
@@ -241,7 +245,7 @@ def test_the_version_that_made_them_is_no_reason_against_adding(adata, monkeypat
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{}", "[]", "3", '{"format": "flashmm-sc design 1"}', "not JSON", '{"format": "x"}']
+    "content", ["", "{}", "[]", "3", '{"format": "flashmm-sc design 2"}', "not JSON", '{"format": "x"}', "[" * 10**5]
 )
 def test_what_is_no_design(tmp_path, content):
     path = tmp_path / "design.json"
@@ -266,6 +270,72 @@ def test_a_file_cut_off_is_no_design(adata, tmp_path):
         path.write_text(json.dumps({name: value for name, value in found.items() if name != key}))
         with pytest.raises(ValueError, match="holds no design of flashmm-sc"):
             fsc.Design.load(path)
+
+
+@pytest.mark.parametrize("number", ["1", "3", "2.1", "x"])
+def test_a_design_of_another_version(adata, tmp_path, number):
+    path = tmp_path / "design.json"
+    fsc.Design.of(adata.obs, "~ trt", "sam").save(path)
+    found = json.loads(path.read_text())
+    path.write_text(json.dumps(found | {"format": f"flashmm-sc design {number}"}))
+    with pytest.raises(
+        ValueError, match=rf"design\.json' holds a design in version {number} .*but version 2 is read here"
+    ):
+        fsc.Design.load(path)
+
+
+def places(node, at=()):
+    """The way to every node of a JSON document."""
+    yield at
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for key, value in items:
+        yield from places(value, (*at, key))
+
+
+def changed(found, at, value):
+    """The document with another value in a place; None for none at all."""
+    again = copy.deepcopy(found)
+    node = reduce(lambda inner, key: inner[key], at[:-1], again)
+    if value is None:
+        del node[at[-1]]
+    else:
+        node[at[-1]] = value
+    return again
+
+
+def loaded(path):
+    """The design, or in what words it is refused."""
+    try:
+        return fsc.Design.load(path)
+    except ValueError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("made_to_look_whole", [False, True])
+@pytest.mark.parametrize(
+    "fixed", ["~ trt*bs(score, df=4) + C(day, contr.sum)", "~ poly(score, 2) + scale(log(depth)):cls"]
+)
+def test_a_damaged_file_is_refused_in_our_words(adata, tmp_path, fixed, made_to_look_whole):
+    """Whatever is missing or replaced; what is loaded all the same encodes cells, or refuses to in words that say so."""
+    path = tmp_path / "design.json"
+    fsc.Design.of(adata.obs, fixed, ["sam", "(0 + score|batch)"]).save(path)
+    whole = json.loads(path.read_text())
+    values = [None, "x +", [[1]]] if made_to_look_whole else [None, "x", 7]
+    designs = []
+    for at, value in product(list(places(whole))[1:], values):
+        found = changed(whole, at, value)
+        if made_to_look_whole and "digest" in found:
+            found["digest"] = digest(found)
+        path.write_text(json.dumps(found))
+        design = loaded(path)
+        if isinstance(design, str):
+            assert design.startswith(f"{str(path)!r} holds ")
+            assert re.search(r"holds (no design of flashmm-sc|a design in version)", design)
+        else:
+            designs.append(design)
+            with contextlib.suppress(KeyError, ValueError):
+                design.fixed.rows(design.fixed.table(adata.obs))
+    assert made_to_look_whole or len(designs) == 3  # without, or with another, name of the version that wrote it
 
 
 def test_the_file_holds_nothing_of_single_cells(adata, tmp_path):

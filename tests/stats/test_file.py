@@ -15,7 +15,7 @@ from example_stats import DONORS, stats
 import flashmm_sc as fsc
 
 SUMS = ["XX", "XY", "ZX", "ZY", "yy"]
-NAMES = ["coef_names", "gene_names", "component_names", "ranef_names", "d", "n", "slopes", "origin"]
+NAMES = ["coef_names", "gene_names", "component_names", "ranef_names", "d", "n", "slopes", "origin", "named_levels"]
 
 CASES = {
     "odd names": {},
@@ -51,7 +51,11 @@ def test_what_is_loaded_is_what_was_saved(tmp_path, case):
     assert_same(loaded, saved)
     loaded.save(tmp_path / "again.h5ad")
     assert_same(fsc.SummaryStats.load(tmp_path / "again.h5ad"), saved)
-    assert (loaded + saved).n == 2 * saved.n
+    if saved.named_levels:
+        assert (loaded + saved).n == 2 * saved.n
+    else:
+        with pytest.raises(ValueError, match="names of random effects are made up"):
+            loaded + saved
 
 
 def test_loaded_statistics_are_fitted_alike(tmp_path):
@@ -141,7 +145,8 @@ def test_a_file_cut_off_is_refused(tmp_path, share):
 
 
 @pytest.mark.parametrize(
-    "name", ["varm/XY", "varm/ZY", "varm/yy", "uns/XX", "uns/ZX", "uns/ZZ", "uns/d", "uns/ranef_names"]
+    "name",
+    ["varm/XY", "varm/ZY", "varm/yy", "uns/XX", "uns/ZX", "uns/ZZ", "uns/d", "uns/ranef_names", "uns/named_levels"],
 )
 def test_a_file_that_lacks_a_part_is_refused(tmp_path, name):
     stats(0).save(tmp_path / "stats.h5ad")

@@ -6,8 +6,11 @@ from functools import reduce
 from operator import add
 
 import numpy as np
+import pandas as pd
 import pytest
 from example_stats import DONORS, stats
+
+import flashmm_sc as fsc
 
 
 def assert_same(a, b):
@@ -109,6 +112,42 @@ def test_what_does_not_add_up(changes, words):
             a + b
     with pytest.raises(ValueError, match=words):
         one + other
+
+
+MADE_UP = {
+    "arrays": lambda: stats(0, ranef_names=()),
+    "numbered rows": lambda: stats(0, ranef_names=(), ZY=pd.DataFrame(stats(0).ZY)),
+    "some components": lambda: stats(0, ranef_names=()).select(components=["donor", "batch"]),
+    "names that say nothing": lambda: stats(0, named_levels=False),
+    "sslmm": lambda: fsc.sslmm(np.ones((6, 1)), np.eye(6), np.eye(2)[np.arange(6) % 2]),
+    "numbered columns": lambda: fsc.sslmm(np.ones((6, 1)), np.eye(6), pd.DataFrame(np.eye(2)[np.arange(6) % 2])),
+}
+
+
+@pytest.mark.parametrize("case", MADE_UP)
+def test_levels_without_names_are_not_united(case, tmp_path):
+    """z1 of one site is not z1 of another; neither selection nor a file gives them names."""
+    made_up = MADE_UP[case]()
+    made_up.save(tmp_path / "stats.h5ad")
+    for one in (made_up, made_up.select(genes=[0]), fsc.SummaryStats.load(tmp_path / "stats.h5ad")):
+        with pytest.raises(ValueError, match=r"names of random effects are made up, .*ranef_names="):
+            one + one
+
+
+@pytest.mark.parametrize("made_up_first", [True, False])
+def test_levels_with_names_are_not_united_with_those_without(made_up_first):
+    a, b = stats(0), stats(1, ranef_names=())
+    with pytest.raises(ValueError, match="made up"):
+        b + a if made_up_first else a + b
+
+
+def test_rows_of_a_data_frame_are_names():
+    names = [f"donor[{name}]" for name in DONORS] + ["batch[x]", "batch[y]", "batch[z]"]
+    one = stats(0, ranef_names=(), ZY=pd.DataFrame(stats(0).ZY, index=names))
+    assert_same(one + stats(1), stats(0) + stats(1))
+    Z = pd.DataFrame(np.eye(2)[np.arange(6) % 2], columns=["a", "b"])
+    two = fsc.sslmm(np.ones((6, 1)), np.eye(6), Z)
+    assert (two + two).ranef_names == ["a", "b"]
 
 
 @pytest.mark.parametrize("other", [0, None, "stats", np.zeros(3)])

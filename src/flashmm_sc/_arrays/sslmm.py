@@ -79,6 +79,7 @@ def sslmm(X: Any, Y: Any, Z: Any, d: Sequence[int] | int | None = None, *, n_job
         coef_names=coefs,
         gene_names=genes,
         ranef_names=ranefs,
+        named_levels=bool(ranefs) and not isinstance(Z.columns, pd.RangeIndex),
     )
 
 

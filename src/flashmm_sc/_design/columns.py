@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from flashmm_sc._base.errors import did_you_mean
@@ -52,3 +53,17 @@ def as_factor(values: pd.Series) -> pd.Categorical:
 def repeated(names: Iterable[str]) -> list[str]:
     """Names that occur more than once."""
     return [name for name, count in Counter(names).items() if count > 1]
+
+
+def typical_row(data: pd.DataFrame) -> pd.DataFrame:
+    """One row like those of a table, of no cell in particular: first levels and medians."""
+
+    def typical(values: pd.Series) -> Any:
+        if isinstance(values.dtype, pd.CategoricalDtype):
+            return pd.Categorical(values.cat.categories[:1], categories=values.cat.categories)
+        if values.dtype == object or values.dtype == bool:
+            return values.iloc[:1].to_numpy()
+        middle = len(values) // 2  # a median that occurs: where no cell is, the formula may have no value
+        return np.partition(values.to_numpy(), middle)[[middle]]
+
+    return pd.DataFrame({name: typical(values) for name, values in data.items()}, index=[0])

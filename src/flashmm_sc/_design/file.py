@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
@@ -9,46 +11,78 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from formulaic.parser.types import Factor
 
-from flashmm_sc._design.encoding import Encoding
+from flashmm_sc._design.encoding import Alone, Encoding, Learned
 from flashmm_sc._design.fixed import FixedDesign
-from flashmm_sc._design.formula import parse_formula
+from flashmm_sc._design.formula import factors_of, parse_formula, words
 from flashmm_sc._design.random_terms import RandomTerm
 
-_FORMAT = "flashmm-sc design 1"
+_FORMAT, _VERSION = "flashmm-sc design", "2"
 
 
 def to_json(fixed: FixedDesign, random: Sequence[RandomTerm]) -> dict[str, Any]:
     """Everything that encoding cells takes, of types that JSON knows."""
     encoding = fixed.encoding
-    kinds = {str(expr): (kind.value, state) for expr, (kind, state) in encoding.spec.encoder_state.items()}
-    levels = {expr: _plain(state["categories"]) for expr, (_, state) in kinds.items() if "categories" in state}
-    return {
-        "format": _FORMAT,
-        "version": version("flashmm-sc"),
+    content = {
+        "format": f"{_FORMAT} {_VERSION}",
         "fixed": encoding.text,
         "random": [asdict(term) for term in random],
         "columns": fixed.columns,
-        "kinds": {expr: kind for expr, (kind, _) in kinds.items()},
-        "levels": levels,
-        "transforms": _plain(encoding.spec.transform_state),
+        "factors": {factor.expr: _plain(vars(factor.learned)) for factor in encoding.factors},
         "example": {name: _plain_column(encoding.example[name]) for name in encoding.example},
     }
+    return content | {"version": version("flashmm-sc"), "digest": digest(content)}
 
 
-def from_json(found: dict[str, Any]) -> tuple[FixedDesign, tuple[RandomTerm, ...]]:
-    """Undo `to_json`."""
-    if found["format"] != _FORMAT:
-        raise KeyError(found["format"])
-    states = {expr: {"categories": found["levels"][expr]} if expr in found["levels"] else {} for expr in found["kinds"]}
-    encoders = {expr: (Factor.Kind(kind), states[expr]) for expr, kind in found["kinds"].items()}
-    text = found["fixed"]
-    formula = parse_formula(text, text)
+def digest(content: dict[str, Any]) -> str:
+    """Words that differ for designs that differ, whatever version wrote them."""
+    own = {key: value for key, value in content.items() if key not in ("version", "digest")}
+    return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
+
+
+def from_json(text: str) -> tuple[FixedDesign, tuple[RandomTerm, ...]]:
+    """Undo `to_json`.
+
+    Raises
+    ------
+    ValueError
+        A reason to follow the name of a file, if the text is no design, one of another version, or damaged.
+    """
+    try:
+        found = json.loads(text)
+        kind, _, number = found["format"].rpartition(" ")
+    except (AttributeError, KeyError, TypeError, RecursionError, json.JSONDecodeError):
+        kind = ""
+    if kind != _FORMAT:
+        msg = "holds no design of flashmm-sc."
+        raise ValueError(msg)
+    if number != _VERSION:
+        msg = (
+            f"holds a design in version {number} of the format, but version {_VERSION} is read here. Save the design anew, "
+            "with the version of flashmm-sc that is used here."
+        )
+        raise ValueError(msg)
+    damaged = "holds no design of flashmm-sc that can be used: it is damaged, or was changed. Save the design anew."
+    if found.get("digest") != digest(found):
+        raise ValueError(damaged)
+    try:
+        return _restored_design(found)
+    except Exception as error:  # a file made up to look whole can go wrong in any way
+        raise ValueError(damaged) from error
+
+
+def _restored_design(found: dict[str, Any]) -> tuple[FixedDesign, tuple[RandomTerm, ...]]:
+    text, columns, parts = found["fixed"], list(found["columns"]), found["factors"]
+    formula = parse_formula(text, words(text))
     example = pd.DataFrame({name: _column(values) for name, values in found["example"].items()}, index=[0])
-    encoding = Encoding.from_states(text, formula, _restored(found["transforms"]), encoders, [], example)
+    factors = []
+    for factor in factors_of(formula):
+        kind, levels, state = (parts[factor.expr][name] for name in ("kind", "levels", "state"))
+        learned = Learned(kind, levels, _restored(state))
+        factors.append(Alone.of(factor, columns, example, words(text), learned)[0])
+    encoding = Encoding.complete(text, formula, columns, factors, example)
     random = tuple(RandomTerm(term["name"], tuple(term["groups"]), term["slope"]) for term in found["random"])
-    return FixedDesign.of(encoding, list(found["columns"])), random
+    return FixedDesign.of(encoding), random
 
 
 def _plain(value: Any) -> Any:

@@ -11,14 +11,15 @@ import scipy.sparse as sp
 
 from flashmm_sc._base.errors import listed
 from flashmm_sc._base.rank import dependencies, describe_dependency
+from flashmm_sc._design.across import over_several_cells
 from flashmm_sc._design.columns import as_factor, complete_column, repeated
-from flashmm_sc._design.encoding import Encoding, words
-from flashmm_sc._design.formula import factor_names, parse_formula, used_columns
+from flashmm_sc._design.encoding import Encoding
+from flashmm_sc._design.formula import factor_names, parse_formula, used_columns, words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from formulaic import ModelSpec, SimpleFormula
+    from formulaic import SimpleFormula
     from formulaic.parser.types import Factor
     from numpy.typing import NDArray
 
@@ -51,20 +52,23 @@ class FixedDesign:
     encoding: Encoding
 
     @classmethod
-    def of(cls, encoding: Encoding, columns: list[str]) -> FixedDesign:
+    def of(cls, encoding: Encoding) -> FixedDesign:
         """Label the columns of an encoding."""
-        spec = encoding.spec
-        terms = {"Intercept" if term == "1" else str(term): found for term, found in spec.term_indices.items()}
-        return cls(list(spec.column_names), terms, _levels(spec), columns, encoding)
+        terms = {str(term) if term.degree else "Intercept": found for term, found in encoding.terms}
+        return cls(encoding.names, terms, encoding.levels, encoding.columns, encoding)
 
     @property
     def formula(self) -> SimpleFormula:
         """The formula as formulaic reads it."""
-        return self.encoding.spec.formula
+        return self.encoding.formula
 
     def table(self, obs: pd.DataFrame) -> pd.DataFrame:
         """What `rows` needs of all cells of obs: plain columns, checked for missing values."""
         return self.encoding.table(_used(obs, self.columns, self.encoding.where))
+
+    def over_cells(self, obs: pd.DataFrame) -> list[str]:
+        """Factors whose value in a cell depends on other cells of obs."""
+        return over_several_cells(self.encoding.factors, _used(obs, self.columns, self.encoding.where))
 
     def rows(self, table: pd.DataFrame) -> sp.csr_array:
         """Design rows of some cells of the table: cells × coefficients, float64, canonical.
@@ -107,7 +111,7 @@ def fixed_design(formula: str, obs: pd.DataFrame) -> FixedDesign:
     where = words(formula)
     parsed = parse_formula(formula, where)
     columns = used_columns(parsed, obs.columns, where)
-    design = FixedDesign.of(Encoding.of(formula, parsed, _used(obs, columns, where)), columns)
+    design = FixedDesign.of(Encoding.of(formula, parsed, columns, _used(obs, columns, where)))
     _check_names(design, where)
     return design
 
@@ -157,17 +161,6 @@ def _plain(values: pd.Series) -> pd.Series:
     return values if isinstance(dtype, np.dtype) else values.astype(object)
 
 
-def _levels(spec: ModelSpec) -> dict[str, list[str]]:
-    """Levels of each factor, the one without a column of its own first."""
-    levels = {}
-    for factor in dict.fromkeys(factor for term in spec.formula for factor in term.factors):
-        state = spec.factor_contrasts.get(factor)
-        if state is not None:
-            coded = state.contrasts.get_coding_column_names(list(state.levels), reduced_rank=True)
-            levels[factor.expr] = [str(level) for level in sorted(state.levels, key=lambda level: level in coded)]
-    return levels
-
-
 def _check_names(design: FixedDesign, where: str) -> None:
     """Refuse levels or columns that read the same, a term without columns, and no columns at all."""
     if not design.names:
@@ -178,7 +171,7 @@ def _check_names(design: FixedDesign, where: str) -> None:
         if twice := repeated(names):
             msg = f"Several {what} in {where} have the same name, {listed(twice)}. Rename or merge them."
             raise ValueError(msg)
-    for term, columns in design.encoding.spec.term_indices.items():
+    for term, columns in design.encoding.terms:
         if not columns:
             single = [f.expr for f in term.factors if len(design.levels.get(f.expr, ())) == 1]
             msg = f"The term '{term}' of {where} has no columns: {listed(single)} has a single level. Leave it out."
@@ -187,8 +180,8 @@ def _check_names(design: FixedDesign, where: str) -> None:
 
 def _causes(design: FixedDesign, found: dict[int, NDArray[np.float64]], obs: pd.DataFrame) -> list[str]:
     """Sentences on what in obs makes columns aliased: empty cells of their term's factors, and nested factors."""
-    factors = {term: [f for f in term.factors if f.expr in design.levels] for term in design.encoding.spec.term_indices}
-    by_column = [term for term, columns in design.encoding.spec.term_indices.items() for _ in columns]
+    factors = {term: [f for f in term.factors if f.expr in design.levels] for term in design.formula}
+    by_column = [term for term, columns in design.encoding.terms for _ in columns]
     empty: dict[frozenset[str], list[str]] = {}
     nested: dict[str, None] = {}
     for j, weights in list(found.items())[:MOST]:
@@ -203,7 +196,7 @@ def _causes(design: FixedDesign, found: dict[int, NDArray[np.float64]], obs: pd.
 
 
 def _obs_columns(factors: Iterable[Factor], obs: pd.DataFrame) -> list[str]:
-    return list(dict.fromkeys(name for factor in factors for name in factor_names(factor) if name in obs.columns))
+    return list(dict.fromkeys(name for factor in factors for name in factor_names(factor, obs.columns)))
 
 
 def _empty_cells(obs: pd.DataFrame, columns: list[str]) -> list[str]:

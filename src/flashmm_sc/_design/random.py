@@ -143,7 +143,7 @@ class Component:
             factors.append(others)
             crossed.append(cells)
         if term.slope:
-            _check_slope(obs, term.slope, where)
+            _check_slope(obs, term, where)
         return cls(term, factors, crossed, levels)
 
     def check_estimable(self, n: int) -> None:
@@ -205,8 +205,9 @@ def _quoted(level: str) -> str:
     return f"`{level.replace('`', '``')}`" if ":" in level or "`" in level else level
 
 
-def _check_slope(obs: pd.DataFrame, name: str, where: str) -> None:
+def _check_slope(obs: pd.DataFrame, term: RandomTerm, where: str) -> None:
     """Refuse a slope variable that is not numeric, or does not vary."""
+    name = str(term.slope)
     values = complete_column(obs, name, where)
     reason = ""
     if isinstance(values.dtype, pd.CategoricalDtype) or not pd.api.types.is_numeric_dtype(values.dtype):
@@ -217,6 +218,8 @@ def _check_slope(obs: pd.DataFrame, name: str, where: str) -> None:
             reason = f"is infinite in {np.count_nonzero(~np.isfinite(slope))} cells"
         elif np.ptp(slope) == 0:
             reason = f"is {slope[0]:g} in every cell"
+            if slope[0]:
+                reason += f"; that is a random intercept, {term.intercept!r}"
     if reason:
         msg = f"obs[{name!r}], the slope variable of {where}, {reason}."
         raise ValueError(msg)

@@ -28,6 +28,15 @@ class RandomTerm:
     groups: tuple[str, ...]
     slope: str | None = None
 
+    @property
+    def intercept(self) -> str:
+        """A random intercept of the same groups, as it is written."""
+        names = [name if name.isidentifier() else f"`{name}`" for name in self.groups]
+        return f"(1|{':'.join(names)})"
+
+
+_MARKS = "[\ue000-\uf8ff]"
+"""Characters that stand for quoted names while a text is read; no one else means anything by them."""
 
 Random = str | dict[str, str] | RandomTerm | Sequence[str | dict[str, str] | RandomTerm]
 """What `parse_random` reads."""
@@ -148,12 +157,14 @@ class _Reader:
 
     def _name(self, text: str) -> str:
         name = self._plain(text.strip())
+        if len(text.strip()) > 1 and re.search(_MARKS, text):  # a`b`c
+            self._refuse(f"{self._plain(text, '`')!r} is quoted in part")
         if name not in self.columns and (not name or re.search(r"[()|+*^%~`]", text)):
             self._refuse(f"{self._plain(text)!r} is not a name")
         return name
 
     def _plain(self, hidden: str, quote: str = "") -> str:
-        return re.sub("[\ue000-\uf8ff]", lambda mark: quote + self.quoted[ord(mark[0]) - 0xE000] + quote, hidden)
+        return re.sub(_MARKS, lambda mark: quote + self.quoted[ord(mark[0]) - 0xE000] + quote, hidden)
 
     def _refuse(self, reason: str) -> NoReturn:
         msg = f"random={self.text!r} can't be read: {reason}. {ACCEPTED}"

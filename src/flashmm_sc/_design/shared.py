@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from os import PathLike
@@ -73,9 +72,9 @@ class Design:
         """
         obs = in_memory(obs, needed_columns(obs, fixed, random, None, ""))
         design = fixed_design(fixed, obs)
-        if design.encoding.across:
+        if across := design.over_cells(obs):
             msg = (
-                f"{listed(design.encoding.across)} depends in each cell on the values of other cells, which other parts "
+                f"{listed(across)} depends in each cell on the values of other cells, which other parts "
                 "don't have; use scale() or center(), or compute a column of obs before."
             )
             raise ValueError(msg)
@@ -93,12 +92,19 @@ class Design:
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Design:
-        """Read what `save` wrote. The file holds a formula, which is code: read only files that you trust."""
+        """Read what `save` wrote. The file holds a formula, which is code: read only files that you trust.
+
+        Raises
+        ------
+        OSError
+            When the file can't be read.
+        ValueError
+            When it holds no design, a design in another version of the format, or a damaged one.
+        """
         try:
-            found = json.loads(Path(path).read_text(encoding="utf-8"))
-            return cls(*from_json(found))
-        except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            msg = f"{str(path)!r} holds no design of flashmm-sc."
+            return cls(*from_json(Path(path).read_text(encoding="utf-8", errors="replace")))
+        except ValueError as error:
+            msg = f"{str(path)!r} {error}"
             raise ValueError(msg) from error
 
     def __repr__(self) -> str:
@@ -107,8 +113,7 @@ class Design:
 
     def origin(self, transform: str | None) -> str:
         """Words that differ for statistics that can't be added up."""
-        content = json.dumps(to_json(self.fixed, self.random) | {"version": ""}, sort_keys=True).encode()
-        return f"{transform or 'values as they are'}, design {hashlib.sha256(content).hexdigest()[:12]}"
+        return f"{transform or 'values as they are'}, design {to_json(self.fixed, self.random)['digest'][:12]}"
 
 
 def check_levels(design: FixedDesign, obs: pd.DataFrame) -> None:

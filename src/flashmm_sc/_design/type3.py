@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from formulaic.parser.types import Factor
 
 from flashmm_sc._base.rank import aliased_columns
-from flashmm_sc._design.encoding import Encoding
 from flashmm_sc._design.fixed import FixedDesign
-from flashmm_sc._design.formula import factor_names, parse_formula
 
 _ENOUGH = 20_000
 """Cells from which hypotheses are got, more if some columns are zero in these."""
@@ -35,28 +32,11 @@ def hypotheses(design: FixedDesign, obs: pd.DataFrame) -> dict[str, np.ndarray]:
             break
     B = np.linalg.solve(left, right)
     B[np.abs(B) < 1e-9 * np.abs(B).max(axis=1, keepdims=True)] = 0.0
-    pairs = zip(design.terms, coded.terms.values(), strict=True)
-    return {name: B[columns].T for name, columns in pairs if name != "Intercept"}
+    pairs = zip(design.terms, coded.encoding.terms, strict=True)
+    return {name: B[columns].T for name, (term, columns) in pairs if term.degree}
 
 
 def _sum_to_zero(design: FixedDesign) -> FixedDesign:
     """The design with every factor that is a column of obs coded to sum to zero; what it was learned from serves again."""
-    encoding, spec = design.encoding, design.encoding.spec
-    terms = [":".join(_coded(factor, design) for factor in term.factors) for term in design.formula]
-    text = "~ " + " + ".join(terms if "1" in terms else ["0", *terms])
-    formula = parse_formula(text, text)
-    pairs = zip(formula, design.formula, strict=True)
-    old = {new.expr: old.expr for a, b in pairs for new, old in zip(a.factors, b.factors, strict=True)}
-    states = {expr: spec.encoder_state[old[expr]] for expr in old if old[expr] in spec.encoder_state}
-    across = list(encoding.across)
-    coded = Encoding.from_states(text, formula, spec.transform_state, states, across, encoding.example)
-    return FixedDesign.of(coded, design.columns)
-
-
-def _coded(factor: Factor, design: FixedDesign) -> str:
-    if factor.expr in design.encoding.across:
-        return str(factor.expr)
-    names = factor_names(factor)
-    if factor.expr in design.levels and len(names) == 1 and factor.expr in (names[0], f"C({names[0]})"):
-        return f"C(`{names[0]}`, contr.sum)"
-    return f"`{factor.expr}`" if factor.eval_method is Factor.EvalMethod.LOOKUP else str(factor.expr)
+    plain = [f.expr for f in design.encoding.factors if f.expr in design.levels and (f.code is None or f.code.plain)]
+    return FixedDesign.of(design.encoding.summing_to_zero(plain))

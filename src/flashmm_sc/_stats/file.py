@@ -21,6 +21,7 @@ def save(stats: SummaryStats, path: Path) -> None:
     adata = ad.AnnData(var=pd.DataFrame(index=pd.Index(stats.gene_names, dtype=object)))
     adata.varm["XY"], adata.varm["ZY"], adata.varm["yy"] = stats.XY.T, stats.ZY.T, stats.yy[:, None]
     adata.uns |= {"format": _FORMAT, "n": stats.n, "d": np.array(stats.d), "origin": stats.origin}
+    adata.uns["named_levels"] = stats.named_levels
     adata.uns |= {"XX": stats.XX, "ZX": stats.ZX, "ZZ": sp.csr_matrix(stats.ZZ)}
     adata.uns |= {name: np.array(getattr(stats, name), dtype=object) for name in _NAMES}
     if stats.slopes is not None:
@@ -53,6 +54,7 @@ def load(path: Path) -> SummaryStats:
             gene_names=list(adata.var_names),
             slopes=stored["slopes"].tolist() if "slopes" in stored else None,
             origin=str(stored["origin"]),
+            named_levels=bool(stored["named_levels"]),
             **{name: [str(text) for text in stored[name]] for name in _NAMES},
         )
     except KeyError as error:

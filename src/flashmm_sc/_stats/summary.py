@@ -48,6 +48,9 @@ class SummaryStats:
         None where it isn't known, as for bare arrays.
     origin
         What the columns and values are, e.g. a transform and a shared design; only statistics of one origin add up.
+    named_levels
+        Whether `ranef_names` say which level is which. They don't if they are made up, or rows merely numbered; False
+        says so of names that are given.
 
     Raises
     ------
@@ -69,6 +72,7 @@ class SummaryStats:
     ranef_names: Sequence[str] = ()
     slopes: Sequence[bool] | None = None
     origin: str = ""
+    named_levels: bool = True
 
     def __post_init__(self) -> None:
         set_ = lambda name, value: object.__setattr__(self, name, value)
@@ -84,7 +88,10 @@ class SummaryStats:
         set_("d", d)
         set_("coef_names", _names(self.coef_names, getattr(self.XX, "index", None), "x", p))
         set_("gene_names", _names(self.gene_names, getattr(self.XY, "columns", None), "gene", m))
-        set_("ranef_names", _names(self.ranef_names, getattr(self.ZY, "index", None), "z", q, unique=False))
+        rows = getattr(self.ZY, "index", None)
+        given = len(self.ranef_names) > 0 or not (rows is None or isinstance(rows, pd.RangeIndex))
+        set_("named_levels", bool(self.named_levels) and given)
+        set_("ranef_names", _names(self.ranef_names, rows, "z", q, unique=False))
         set_("component_names", _names(self.component_names, None, "var", len(d)))
         ZZ = self.ZZ.to_numpy() if isinstance(self.ZZ, pd.DataFrame) else self.ZZ
         set_("ZZ", sp.csr_array(ZZ, dtype=np.float64))
@@ -176,18 +183,19 @@ class SummaryStats:
             ranef_names=pick(self.ranef_names, z),
             slopes=None if self.slopes is None else pick(self.slopes, k),
             origin=self.origin,
+            named_levels=self.named_levels,
         )
 
     def __add__(self, other: SummaryStats) -> SummaryStats:
         """Sums over the cells of both: of other files, batches or sites, with the same columns and genes.
 
-        Levels of random effects are united by name: a donor that is in both is one donor. Those of arrays without names
-        are united by position, as the same levels. Genes may be in another order.
+        Levels of random effects are united by name: a donor that is in both is one donor. So they need names, which
+        `summarize` gives them, as do the rows of DataFrames and `ranef_names`. Genes may be in another order.
 
         Raises
         ------
         ValueError
-            When coefficients, components, genes or origin differ.
+            When coefficients, components, genes or origin differ, or levels of random effects have no names.
         """
         from flashmm_sc._stats.unite import united
 

@@ -22,6 +22,12 @@ def united(a: SummaryStats, b: SummaryStats) -> SummaryStats:
         lacking = set(a.gene_names) ^ set(b.gene_names)
         msg = f"These statistics don't add up: only one of them has {listed(sorted(lacking))}. Keep the genes that"
         raise ValueError(msg + " both have, with select(genes=[...]).")
+    if not (a.named_levels and b.named_levels):
+        msg = (
+            "These statistics don't add up: names of random effects are made up, so which levels are the same can't be "
+            "known. Name them, with ranef_names= or as the rows of a DataFrame (in sslmm, as the columns of Z)."
+        )
+        raise ValueError(msg)
     gene = pd.Index(b.gene_names).get_indexer(a.gene_names)
     d, names, place = _united_levels(a, b)
     grown = lambda ZY, at: _placed(ZY, at, len(names))
