@@ -17,8 +17,9 @@ import pytest
 import reference_data as rd
 
 import flashmm_sc as fsc
+from flashmm_sc._profile import Objective
 from flashmm_sc._projection import Genes
-from flashmm_sc._solver import Objective, optimise
+from flashmm_sc._solver import optimise
 
 METHODS = ["REML", "ML"]
 PAIRS = list(product(rd.random_of, METHODS))

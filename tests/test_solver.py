@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import flashmm_sc as fsc
+from flashmm_sc._profile import Objective
 from flashmm_sc._projection import Genes, Projection
-from flashmm_sc._solver import Objective
 
 METHODS = ["REML", "ML"]
 

@@ -10,8 +10,9 @@ import numpy as np
 from flashmm_sc._inference import Estimates
 from flashmm_sc._information import expected_information, inverse_on, observed_information
 from flashmm_sc._parallel import for_gene_blocks
+from flashmm_sc._profile import Objective, Point
 from flashmm_sc._projection import Genes, Projection
-from flashmm_sc._solver import Objective, Point, optimise
+from flashmm_sc._solver import optimise
 from flashmm_sc._summary import SummaryStats
 
 STATUS = ("ok", "boundary", "constant", "masked", "not converged", "indefinite", "no df")
@@ -74,6 +75,8 @@ def estimate(stats: SummaryStats, projection: Projection, options: Options, n_jo
     (projection.S if options.method == "REML" else projection.Z).tabulate(stats.n_genes, n_jobs)
     K = len(stats.d)
     start = None if options.theta0 is None else _starting_ratios(options.theta0, projection, options.nonnegative)
+    if start is None:
+        objective.prepare()
     out = Fitted.empty(stats.n_genes, projection.p, K)
 
     @np.errstate(over="ignore", divide="ignore", invalid="ignore")  # of genes without an optimum, told by their status

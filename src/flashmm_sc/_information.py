@@ -15,7 +15,7 @@ import numpy as np
 from flashmm_sc._structure import Factor
 
 if TYPE_CHECKING:
-    from flashmm_sc._solver import Point
+    from flashmm_sc._profile import Point
 
 
 def expected_information(point: Point, nu: int) -> np.ndarray:

@@ -15,9 +15,9 @@ from flashmm_sc._inference import Estimates, check_ddf, t_tests
 from flashmm_sc._information import expected_information
 from flashmm_sc._moderate import Moderated, check_moderate, moderated_tests, moderation
 from flashmm_sc._parallel import for_gene_blocks
+from flashmm_sc._profile import Objective
 from flashmm_sc._projection import Genes, Projection
 from flashmm_sc._selection import Selection, positions
-from flashmm_sc._solver import Objective
 from flashmm_sc._sslmm import sslmm
 from flashmm_sc._summary import SummaryStats
 

@@ -22,8 +22,8 @@ from flashmm_sc._errors import FlashmmWarning
 from flashmm_sc._inference import Intervals, TTests
 from flashmm_sc._parallel import for_gene_blocks
 from flashmm_sc._prior import MAX_COMPONENTS, MIN_GENES, MIN_LEVELS, Prior, grid, learn, posterior
+from flashmm_sc._profile import Objective
 from flashmm_sc._projection import Genes, Projection
-from flashmm_sc._solver import Objective
 from flashmm_sc._summary import SummaryStats, random_intercept
 from flashmm_sc._tails import quantile, upper_tail
 
