@@ -26,7 +26,8 @@ from flashmm_sc._projection import Genes, Projection
 from flashmm_sc._structure import Factor
 
 ROUNDING = 1e-6  # f of large ratios is known no better
-_MULTIPLES = 0.0, 1.0, 100.0, 0.1, 10.0, 1000.0, 0.3, 3.0  # of a lattice that has room for as many of the first
+# Ratios of a lattice, as many of the first as it has room for; where they are uneven, ridges of f look like several wells.
+_MULTIPLES = 0.0, 1.0, 100.0, 0.1, 10.0, 1000.0, 0.3, 3.0, 30.0, 300.0
 _POINTS, _BYTES = 1300, 2**30  # most points of a lattice, and what as many genes may need
 
 
