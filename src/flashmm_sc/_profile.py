@@ -146,7 +146,7 @@ class Objective:
         full = K == 2 and not projection.is_sparse
         start = list(product(few, few)) if full else [(x,) * K for x in few]
         points = min(_POINTS, _BYTES // projection.gene_bytes(0))
-        finest = len(few) if projection.is_sparse else len(_MULTIPLES)
+        finest = 5 if projection.is_sparse else len(_MULTIPLES)  # there every row takes a gene a sparse solve
         steps = sorted(_MULTIPLES[: min(finest, int((points + 0.5) ** (1 / K)))])
         rows = list(dict.fromkeys([*product(steps, repeat=K), *start]))
         return np.array(rows), len(steps) ** K, np.array([rows.index(row) for row in start])
