@@ -17,8 +17,9 @@ import pytest
 import reference_data as rd
 
 import flashmm_sc as fsc
+from flashmm_sc._gaussian.profile import Objective
 from flashmm_sc._gaussian.projection import Genes
-from flashmm_sc._gaussian.solver import Objective, optimise
+from flashmm_sc._gaussian.solver import optimise
 
 METHODS = ["REML", "ML"]
 PAIRS = list(product(rd.random_of, METHODS))

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import flashmm_sc as fsc
+from flashmm_sc._gaussian.profile import Objective
 from flashmm_sc._gaussian.projection import Genes, Projection
-from flashmm_sc._gaussian.solver import Objective
 
 METHODS = ["REML", "ML"]
 

@@ -16,8 +16,8 @@ from flashmm_sc._base.selection import Selection, positions
 from flashmm_sc._base.threads import for_gene_blocks, n_threads
 from flashmm_sc._gaussian.estimate import STATUS, Estimates, Method, Options, estimate
 from flashmm_sc._gaussian.information import expected_information
+from flashmm_sc._gaussian.profile import Objective
 from flashmm_sc._gaussian.projection import Genes, Projection
-from flashmm_sc._gaussian.solver import Objective
 from flashmm_sc._inference.df import Ddf, check_ddf, with_df
 from flashmm_sc._inference.inference import Inference
 from flashmm_sc._inference.moderated import Moderated, check_moderate, moderation

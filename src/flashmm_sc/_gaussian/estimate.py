@@ -12,8 +12,9 @@ from flashmm_sc._base.options import check_flags, check_number, check_whole, one
 from flashmm_sc._base.threads import for_gene_blocks
 from flashmm_sc._gaussian.information import expected_information, inverse_on, observed_information
 from flashmm_sc._gaussian.point import Point
+from flashmm_sc._gaussian.profile import Objective
 from flashmm_sc._gaussian.projection import Genes, Projection
-from flashmm_sc._gaussian.solver import Objective, optimise
+from flashmm_sc._gaussian.solver import optimise
 from flashmm_sc._stats.summary import SummaryStats
 
 STATUS = ("ok", "boundary", "constant", "masked", "not converged", "indefinite", "no df")
@@ -86,6 +87,8 @@ def estimate(stats: SummaryStats, projection: Projection, options: Options, n_jo
     (projection.S if options.method == "REML" else projection.Z).tabulate(stats.n_genes, n_jobs)
     K = len(stats.d)
     start = None if options.theta0 is None else _starting_ratios(options.theta0, projection, options.nonnegative)
+    if start is None:
+        objective.prepare()
     out = Fit.empty(stats.n_genes, projection.p, K)
 
     @np.errstate(over="ignore", divide="ignore", invalid="ignore")  # of genes without an optimum, told by their status

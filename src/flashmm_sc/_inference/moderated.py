@@ -19,8 +19,8 @@ import numpy as np
 from flashmm_sc._base.errors import warn
 from flashmm_sc._base.threads import for_gene_blocks
 from flashmm_sc._gaussian.estimate import Method
+from flashmm_sc._gaussian.profile import Objective
 from flashmm_sc._gaussian.projection import Genes, Projection
-from flashmm_sc._gaussian.solver import Objective
 from flashmm_sc._inference.df import Combinations
 from flashmm_sc._inference.prior import MAX_COMPONENTS, MIN_GENES, MIN_LEVELS, Prior, grid, learn, posterior
 from flashmm_sc._inference.t_tests import Alternative, Intervals, TTests

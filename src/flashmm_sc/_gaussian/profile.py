@@ -1,0 +1,179 @@
+"""The profile likelihood of the variance ratios for all genes at once, REML and ML, and where genes start to maximise it.
+
+The residual variance is profiled out, s_0 = Q / ν, which leaves the ratios γ_k = s_k / s_0 and
+
+    f(γ) = ν log Q(γ) + log det(I + S D),    Q = y'Ry - r' D (I + S D)⁻¹ r        (-2 log-likelihood + constant)
+    ∂f_k = tr T_kk - ν |v_k|² / Q
+    ∂²f_kl = ν (2 v_k'T_kl v_l / Q - |v_k|²|v_l|² / Q²) - |T_kl|²,    its expectation |T_kl|² - tr T_kk tr T_ll / ν
+
+with v = (I + S D)⁻¹ r and T = (I + S D)⁻¹ S; ν = n - p for REML. ML has ν = n and takes the determinant and the
+traces from Z'Z instead of S = Z'RZ.
+
+f may have several minima. At ratios that all genes share it costs little, so a lattice of them tells in which genes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+
+import numpy as np
+from scipy.ndimage import minimum_filter
+
+from flashmm_sc._gaussian.dense.covariance import Factor
+from flashmm_sc._gaussian.information import with_residual
+from flashmm_sc._gaussian.point import Point
+from flashmm_sc._gaussian.projection import Genes, Projection
+
+ROUNDING = 1e-6  # f of large ratios is known no better
+# Ratios of a lattice, as many of the first as it has room for; where they are uneven, ridges of f look like several wells.
+_MULTIPLES = 0.0, 1.0, 100.0, 0.1, 10.0, 1000.0, 0.3, 3.0, 30.0, 300.0
+_POINTS, _BYTES = 1300, 2**30  # most points of a lattice, and what as many genes may need
+
+
+@dataclass(frozen=True, eq=False)
+class Determinant:
+    """log det(I + S D), its gradient tr T_kk and, with the sign changed, its Hessian |T_kl|²."""
+
+    ok: np.ndarray
+    logdet: np.ndarray
+    trace: np.ndarray
+    norm: np.ndarray
+
+    @classmethod
+    def of(cls, factor: Factor) -> Determinant:
+        """At the ratios of a factor."""
+        return cls(factor.ok, factor.logdet, *factor.traces())
+
+    def __getitem__(self, index: np.ndarray) -> Determinant:
+        return Determinant(self.ok[index], self.logdet[index], self.trace[index], self.norm[index])
+
+
+@dataclass(frozen=True, eq=False)
+class Objective:
+    """The profile likelihood of one model; `nu` as in the formulas."""
+
+    projection: Projection
+    method: str
+
+    @property
+    def nu(self) -> int:
+        """n - p for REML, n for ML."""
+        return self.projection.n - (self.projection.p if self.method == "REML" else 0)
+
+    def __call__(self, genes: Genes, gamma: np.ndarray) -> Point:
+        """Evaluate f and its derivatives."""
+        factor = self.projection.S.factor(gamma)
+        return self._point(genes, factor, Determinant.of(self._determinant(factor)))
+
+    def _determinant(self, factor: Factor) -> Factor:
+        """What the determinant and the traces come from."""
+        return factor if self.method == "REML" else self.projection.Z.factor(factor.gamma)
+
+    def _point(self, genes: Genes, factor: Factor, det: Determinant) -> Point:
+        nu = self.nu
+        v1, v2, form = factor.solve(genes.a, genes.r2)
+        Q = genes.yRy - form
+        ok = factor.ok & det.ok & (1e-13 * genes.yRy < Q)
+        Q = np.where(ok, Q, genes.yRy)
+        f = np.where(ok, nu * np.log(Q / genes.yRy) + det.logdet, np.inf)
+        v_sq = factor.by_component(v1**2, v2**2)
+        quad = factor.products(v1, v2)
+        u = v_sq / Q[:, None]
+        observed = nu * (2 * quad / Q[:, None, None] - u[:, :, None] * u[:, None, :]) - det.norm
+        expected = det.norm - det.trace[:, :, None] * det.trace[:, None, :] / nu
+        return Point(
+            factor.gamma, f, Q, det.trace - nu * u, observed, expected, v_sq, quad, det.trace, det.norm, v1, v2
+        )
+
+    def values(self, genes: Genes, gamma: np.ndarray) -> np.ndarray:
+        """f alone, at γ (G × K) that all genes share: m × G."""
+        factor = self.projection.S.factor(gamma)
+        return self._values(genes, factor, self._determinant(factor))
+
+    def _values(self, genes: Genes, factor: Factor, det: Factor | Determinant) -> np.ndarray:
+        left = np.maximum(1 - factor.shared_forms(genes.a, genes.r2) / genes.yRy[:, None], 1e-300)
+        return np.where(factor.ok & det.ok, self.nu * np.log(left) + det.logdet, np.inf)
+
+    @cached_property
+    def _shares(self) -> tuple[np.ndarray, int, np.ndarray]:
+        """Ratios all genes share, multiples of q_k / tr S_kk (rows × K): a lattice of so many rows, and rows to start from.
+
+        From three components on, and where a factorisation is sparse, genes start from multiples of all together. The
+        lattice is coarser the more components there are; one component needs none.
+        """
+        K, projection = len(self.projection.d), self.projection
+        if K == 1:
+            return np.append(0.0, np.geomspace(1e-3, 1e3, 40))[:, None], 0, np.arange(41)
+        few = [0.0, *10.0 ** np.arange(-1, 4)]
+        full = K == 2 and not projection.is_sparse
+        start = list(product(few, few)) if full else [(x,) * K for x in few]
+        points = min(_POINTS, _BYTES // projection.gene_bytes(0))
+        finest = 5 if projection.is_sparse else len(_MULTIPLES)  # there every row takes a gene a sparse solve
+        steps = sorted(_MULTIPLES[: min(finest, int((points + 0.5) ** (1 / K)))])
+        rows = list(dict.fromkeys([*product(steps, repeat=K), *start]))
+        return np.array(rows), len(steps) ** K, np.array([rows.index(row) for row in start])
+
+    @cached_property
+    def _grid(self) -> tuple[Factor, Factor, Determinant, np.ndarray]:
+        """The factors at these ratios; where genes start, the traces and the inverse of tr(P V_k P V_l) as well."""
+        projection, (shares, _, start) = self.projection, self._shares
+        trace = projection.S.factor(np.zeros((1, len(projection.d)))).traces()[0][0]
+        factor = projection.S.factor(shares * (np.array(projection.d) / trace))
+        whole = self._determinant(factor)
+        det = Determinant.of(self._determinant(projection.S.factor(factor.gamma[start])))
+        information = with_residual(det.norm, det.trace, np.full(len(det.ok), self.nu), factor.gamma[start])
+        return factor, whole, det, np.linalg.pinv(information, hermitian=True)
+
+    def prepare(self) -> None:
+        """Factorise what all genes share, before every thread does."""
+        self._grid  # noqa: B018
+
+    def shared_values(self, genes: Genes) -> np.ndarray:
+        """f where no gene needs a factorisation of its own: m × rows."""
+        factor, whole, _, _ = self._grid
+        return self._values(genes, factor, whole)
+
+    def start(self, genes: Genes, f: np.ndarray, nonnegative: bool) -> Point:
+        """The best point to start from, or a step of Fisher scoring in θ from there where that is better.
+
+        `f` holds the shared values. The step from γ = 0 is the quadratic estimate MINQUE-0.
+        """
+        (factor, _, det, inverse), start = self._grid, self._shares[2]
+        f = f[:, start]
+        best = (_between(f) if len(self.projection.d) == 1 else f).argmin(axis=1)
+        point = self._point(genes, factor[start[best]], det[best])
+        right = np.column_stack([point.v_sq, point.Q - np.sum(point.gamma * point.v_sq, axis=1)])
+        theta = np.einsum("ijk,ik->ij", inverse[best], right)
+        residual = np.maximum(theta[:, -1:], 0.01 * genes.yRy[:, None] / self.projection.n)
+        unit = np.array(self.projection.d) / det.trace[0]
+        low = 0.0 if nonnegative else -0.3 / (len(unit) * np.sqrt(np.diag(det.norm[0])))
+        ahead = self(genes, np.clip(theta[:, :-1] / residual, low, 1e4 * unit))
+        return point.replaced(ahead.f < point.f, ahead)
+
+    def wells(self, f: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where the lattice is lower than all around, in genes with several such points or one below f `found`.
+
+        Returns the gene and γ of each.
+        """
+        gamma, size, K = self._grid[0].gamma, self._shares[1], len(self.projection.d)
+        f = f[:, :size]
+        if not size:
+            return np.empty(0, int), np.empty((0, K))
+        cube = f.reshape(-1, *[round(size ** (1 / K))] * K)
+        wells = f == minimum_filter(cube, size=(1, *[3] * K), mode="nearest").reshape(f.shape)
+        doubtful = (wells.sum(axis=1) > 1) | (f.min(axis=1) < found - ROUNDING)
+        index, at = np.nonzero(wells & doubtful[:, None])
+        return index, gamma[at]
+
+
+def _between(f: np.ndarray) -> np.ndarray:
+    """Values on a ray (m × G), lowered where a parabola through three neighbours has its minimum in between."""
+    out = f.copy()
+    left, middle, right = f[:, 1:-2], f[:, 2:-1], f[:, 3:]  # from the second point on they are evenly spaced in log
+    inside = (middle <= left) & (middle <= right) & (left + right > 2 * middle)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        drop = (left - right) ** 2 / (8 * (left - 2 * middle + right))
+    out[:, 2:-1] -= np.where(inside, drop, 0.0)
+    return out

@@ -1,0 +1,74 @@
+"""Likelihoods with several optima: the best is found, whichever genes are fitted beside."""
+
+from __future__ import annotations
+
+import dense_reference as dense
+import numpy as np
+import pytest
+
+import flashmm_sc as fsc
+from flashmm_sc._base.threads import for_gene_blocks
+from flashmm_sc._gaussian import estimate
+from flashmm_sc._gaussian.profile import Objective
+from flashmm_sc._gaussian.projection import Genes, Projection
+from flashmm_sc._gaussian.solver import optimise
+
+
+def crossed(levels, n, seed, m):
+    """Crossed factors of unequal levels and an intercept; each variance component is absent, small or large in a gene."""
+    rng = np.random.default_rng(seed)
+    Z = np.hstack([np.eye(L)[rng.choice(L, n, p=0.75 ** np.arange(L) * 0.25 / (1 - 0.75**L))] for L in levels])
+    theta = np.column_stack([rng.choice([0, 0.2, 1.0], size=(m, len(levels))), np.ones(m)])
+    X = np.ones((n, 1))
+    return X, Z, levels, dense.simulate(X, Z, levels, theta, seed=seed)
+
+
+def best_of_starts(f: Objective, genes: Genes, number: int = 12) -> np.ndarray:
+    """f at the lowest optimum below random ratios."""
+    rng, m, K = np.random.default_rng(0), len(genes.yRy), len(f.projection.d)
+    unit = np.array(f.projection.d) / f.projection.S.factor(np.zeros((1, K))).traces()[0][0]
+    start = unit * 10 ** rng.uniform(-2, 3, (number * m, K)) * (rng.random((number * m, K)) < 0.6)
+    found = optimise(f, genes[np.tile(np.arange(m), number)], nonnegative=True, max_iter=100, tol=1e-16, start=start)
+    return np.where(found.converged, found.point.f, np.inf).reshape(number, m).min(axis=0)
+
+
+DRAWN = {
+    "two": ((8, 5), 20, 1, 1000),
+    "three": ((12, 12, 4), 60, 8, 300),
+    "four": ((8, 6, 5, 4), 40, 4, 300),
+}
+
+
+@pytest.mark.parametrize("method", ["REML", "ML"])
+@pytest.mark.parametrize("name", DRAWN)
+def test_no_start_finds_a_better_optimum(name, method):
+    X, Z, d, Y = crossed(*DRAWN[name])
+    stats = fsc.sslmm(X, Y, Z, d)
+    names = stats.coef_names, stats.component_names
+    projection = Projection.of(stats.XX, stats.ZX, stats.ZZ, stats.n, stats.d, *names)
+    f, genes = Objective(projection, method), Genes.of(projection, stats)
+    found = optimise(f, genes, nonnegative=True, max_iter=100, tol=1e-16)
+    assert found.converged.all()
+    assert (found.point.f <= best_of_starts(f, genes) + 2e-4).all()
+
+
+def test_better_optimum_has_the_higher_likelihood_by_definition():
+    """Descents from the best multiple of all components together ended at theta = (s, 0, 0, s_0), 0.26 lower."""
+    X, Z, d, Y = crossed(*DRAWN["three"])
+    y = Y[:, 278]
+    theta = fsc.lmmfit(y[:, None], X, Z, d, method="ML", nonnegative=True).theta.to_numpy()[0]
+    model = dense.DenseModel(y, X, Z, d, "ML")
+    lesser = fsc.lmmfit(y[:, None], X, Z, d, method="ML", nonnegative=True, theta0=[1e-3, 0, 0, 1]).theta.to_numpy()[0]
+    assert (theta > 0).sum() == 3
+    assert np.abs(model.grad(theta)[theta > 0]).max() < 1e-6
+    assert model.loglik(theta) > model.loglik(lesser) + 0.25
+
+
+def test_blocks_of_genes_make_no_difference(monkeypatch):
+    X, Z, d, Y = crossed(*DRAWN["three"])
+    together = fsc.lmmfit(Y, X, Z, d, method="ML", nonnegative=True)
+    few = lambda work, n_genes, gene_bytes, n_jobs: for_gene_blocks(work, n_genes, 2**24 // 7, n_jobs)
+    monkeypatch.setattr(estimate, "for_gene_blocks", few)
+    apart = fsc.lmmfit(Y, X, Z, d, method="ML", nonnegative=True)
+    np.testing.assert_allclose(apart.theta, together.theta, rtol=1e-9, atol=1e-12)
+    np.testing.assert_array_equal(apart.status, together.status)
