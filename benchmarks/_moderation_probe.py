@@ -49,7 +49,7 @@ class Case:
         zeros = (data.Y == 0).mean(axis=0)  # shifted values are no longer zero
         data = data.with_effect(effect, share)
         s = statistics(data)
-        projection = Projection.of(s.XX, s.ZX, s.ZZ, s.n, s.d, s.coef_names, s.component_names)
+        projection = Projection.of(s.cross, s.n, s.d, s.coef_names, s.component_names)
         covariates = {"mean expression": mean_expression(s), "share of zeros": zeros}
         return cls(data, projection, Genes.of(projection, s), covariates)
 

@@ -65,8 +65,8 @@ def log_counts() -> pd.DataFrame:
 def designs(fixed: str, random: Any) -> tuple[Model, pd.DataFrame, csr_array]:
     """A model of the cells, and its designs X and Z."""
     model, rows = Model.of("", obs(), fixed, random)
-    W, p = rows.cut(0, rows.n)[0], len(model.fixed.names)
-    return model, pd.DataFrame(W[:, :p].toarray(), columns=model.fixed.names), W[:, p:]
+    W, p = rows.cut(0, rows.n)[0], len(model.design.fixed.names)
+    return model, pd.DataFrame(W[:, :p].toarray(), columns=model.design.fixed.names), W[:, p:]
 
 
 def load(design: str, method: str = "REML") -> dict[str, pd.DataFrame]:

@@ -32,7 +32,7 @@ log_counts = cache(rd.log_counts)
 @cache
 def fit_of(design: str, method: str, nonnegative: bool = False) -> fsc.LMMFit:
     model, X, Z = designs_of(design)
-    return fsc.lmmfit(log_counts(), X, Z, model.random.d, method=method, nonnegative=nonnegative)
+    return fsc.lmmfit(log_counts(), X, Z, model.design.random.d, method=method, nonnegative=nonnegative)
 
 
 # ---- FLASHMM ---------------------------------------------------------------------------------------------------------
@@ -113,8 +113,8 @@ def test_genes_that_flashmm_left_have_an_optimum_here_or_none_at_all(design, met
     assert (np.diff(f) < -0.9 * np.log(10)).all()
     bounded = optimise(objective, data, nonnegative=True, max_iter=100, tol=1e-16).point.f
     assert f[-1] < bounded - 10
-    S = model.projection.ZZ.toarray()
-    S = S - model.projection.A @ model.ZX.T if method == "REML" else S
+    S = model.cross.ZZ.toarray()
+    S = S - model.projection.A @ model.cross.ZX.T if method == "REML" else S
     eigenvalues = np.linalg.eigvals(np.eye(len(S)) + S * np.repeat(end[0], fit.stats.d)).real
     assert np.abs(eigenvalues).min() < 1e-9
 

@@ -17,7 +17,7 @@ def reference():
     theirs = pd.read_csv(rd.HERE / "lrt.csv.gz", index_col=["method", "gene"])
     genes = theirs.loc["REML"].index
     model, X, Z = rd.designs(rd.FIXED, ["sam", "batch"])
-    stats = fsc.sslmm(X, rd.log_counts()[genes], Z, model.random.d)
+    stats = fsc.sslmm(X, rd.log_counts()[genes], Z, model.design.random.d)
     return {method: fsc.lmm(stats, method=method, nonnegative=True) for method in ("REML", "ML")}, theirs
 
 

@@ -21,9 +21,9 @@ def test_varexp_of_the_paper(design):
     theirs = theirs.pivot_table(index="gene", columns="part", values="fraction")
     fixed = rd.ANOVA_FIXED if design == "intercept" else rd.FIXED
     model, X, Z = rd.designs(fixed, RANDOM[design])
-    stats = fsc.sslmm(X, rd.log_counts()[theirs.index], Z, model.random.d)
+    stats = fsc.sslmm(X, rd.log_counts()[theirs.index], Z, model.design.random.d)
     ours = fsc.variance_explained(fsc.lmm(stats)).rename(
-        columns=dict(zip(stats.component_names, model.random.names, strict=True))
+        columns=dict(zip(stats.component_names, model.design.random.names, strict=True))
     )
     names = {name: rd.formulaic_name(name) for name in theirs}
     if design == "intercept":

@@ -17,8 +17,9 @@ from formulaic.transforms import TRANSFORMS
 from formulaic.utils.stateful_transforms import stateful_eval
 
 import flashmm_sc as fsc
+from flashmm_sc._design import encoding
 from flashmm_sc._design import rows as rows_module
-from flashmm_sc._design.fixed import encoding, fixed_design
+from flashmm_sc._design.fixed import fixed_design
 from flashmm_sc._design.formula import parse_formula
 from flashmm_sc._design.rows import Rows
 from flashmm_sc._results.models import build_models

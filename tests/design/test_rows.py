@@ -110,7 +110,7 @@ def test_rows_of_groups_are_those_of_each_alone(cells, encoded):
     for i, model in enumerate(models):
         own = np.flatnonzero(cells["cls"] == model.group)
         _, alone = build_models(cells.iloc[own], fixed, "sam", None)
-        columns = np.arange(model.width) + rows.encoder.start[i]
+        columns = np.arange(model.cross.width) + rows.encoder.start[i]
         expected = np.zeros((len(own), rows.shape[1]))
         expected[:, columns] = alone.cut(0, len(own))[0].toarray()
         np.testing.assert_allclose(W[own].toarray(), expected, rtol=1e-14, atol=1e-14)

@@ -26,7 +26,7 @@ def project(X, parts, sparse=False) -> Projection:
     names = stats.coef_names, stats.component_names
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(room, "MOST_DENSE", (0, 0))
-        projection = Projection.of(stats.XX, stats.ZX, stats.ZZ, stats.n, stats.d, *names, sparse=sparse)
+        projection = Projection.of(stats.cross, stats.n, stats.d, *names, sparse=sparse)
         assert isinstance(projection.S, Sparse) == sparse
     return projection
 

@@ -45,7 +45,7 @@ def test_no_start_finds_a_better_optimum(name, method):
     X, Z, d, Y = crossed(*DRAWN[name])
     stats = fsc.sslmm(X, Y, Z, d)
     names = stats.coef_names, stats.component_names
-    projection = Projection.of(stats.XX, stats.ZX, stats.ZZ, stats.n, stats.d, *names)
+    projection = Projection.of(stats.cross, stats.n, stats.d, *names)
     f, genes = Objective(projection, method), Genes.of(projection, stats)
     found = optimise(f, genes, nonnegative=True, max_iter=100, tol=1e-16)
     assert found.converged.all()

@@ -12,7 +12,7 @@ from flashmm_sc._stats.summary import SummaryStats
 
 
 def project(stats: SummaryStats) -> Projection:
-    return Projection.of(stats.XX, stats.ZX, stats.ZZ, stats.n, stats.d, stats.coef_names, stats.component_names)
+    return Projection.of(stats.cross, stats.n, stats.d, stats.coef_names, stats.component_names)
 
 
 def refused(X, Z, d=None, Y=None) -> str:

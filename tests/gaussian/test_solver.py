@@ -16,7 +16,7 @@ METHODS = ["REML", "ML"]
 def objective(Y, X, Z, d, method) -> tuple[Objective, Genes]:
     stats = fsc.sslmm(X, Y, Z, d)
     names = stats.coef_names, stats.component_names
-    projection = Projection.of(stats.XX, stats.ZX, stats.ZZ, stats.n, stats.d, *names)
+    projection = Projection.of(stats.cross, stats.n, stats.d, *names)
     return Objective(projection, method), Genes.of(projection, stats)
 
 

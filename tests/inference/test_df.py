@@ -16,7 +16,7 @@ def fit(design: str, ddf: str, genes: int = 15, **options: object) -> fsc.LMMFit
     """Fit the genes that lmerTest was run on, bounded as in lme4."""
     model, X, Z = rd.designs(rd.FIXED, rd.random_of[design])
     Y = rd.log_counts().iloc[:, :genes]
-    return fsc.lmmfit(Y, X, Z, model.random.d, **{"ddf": ddf, "nonnegative": True, **options})
+    return fsc.lmmfit(Y, X, Z, model.design.random.d, **{"ddf": ddf, "nonnegative": True, **options})
 
 
 def aligned(frame: pd.DataFrame, table: pd.DataFrame) -> np.ndarray:

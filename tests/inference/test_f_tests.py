@@ -13,7 +13,7 @@ from flashmm_sc._results.models import Model
 
 def fitted(fixed: str, random: object, genes: list[str]) -> tuple[fsc.LMMFit, Model]:
     model, X, Z = rd.designs(fixed, random)
-    return fsc.lmmfit(rd.log_counts()[genes], X, Z, model.random.d, nonnegative=True), model
+    return fsc.lmmfit(rd.log_counts()[genes], X, Z, model.design.random.d, nonnegative=True), model
 
 
 @pytest.mark.parametrize("ddf", ["satterthwaite", "kenward-roger"])
@@ -76,8 +76,8 @@ def test_dependent_contrasts_are_named():
 
 def test_type3_averages_over_the_levels_of_other_factors():
     model, _, _ = rd.designs("~ cls * trt", "sam")
-    names = model.fixed.names
-    L = type3.hypotheses(model.fixed, rd.obs())["trt"][:, 0]
+    names = model.design.fixed.names
+    L = type3.hypotheses(model.design.fixed, rd.obs())["trt"][:, 0]
     ratio = L / L[names.index("trt[T.B]")]
     expected = {"trt[T.B]": 1.0, "cls[T.2]:trt[T.B]": 1 / 3, "cls[T.3]:trt[T.B]": 1 / 3}
     np.testing.assert_allclose(ratio, [expected.get(name, 0.0) for name in names], atol=1e-12)
@@ -96,5 +96,5 @@ def test_type3_of_any_formula_spans_the_terms(fixed, terms):
     model, _, _ = rd.designs(fixed, "sam")
     assert list(model.terms) == terms
     for name, L in model.terms.items():
-        assert L.shape == (len(model.fixed.names), len(model.fixed.terms[name]))
+        assert L.shape == (len(model.design.fixed.names), len(model.design.fixed.terms[name]))
         assert np.linalg.matrix_rank(L) == L.shape[1]

@@ -39,12 +39,16 @@ def test_each_model_has_the_designs_of_its_cells(obs, groupby):
         assert obs.index[cells].tolist() == inside.index.tolist()
         assert model.n == len(inside)
         X, Z = expected_designs(inside)
-        for found, expected in [(model.XX, X.T @ X), (model.ZX, Z.T @ X), (model.projection.ZZ.toarray(), Z.T @ Z)]:
+        for found, expected in [
+            (model.cross.XX, X.T @ X),
+            (model.cross.ZX, Z.T @ X),
+            (model.cross.ZZ.toarray(), Z.T @ Z),
+        ]:
             np.testing.assert_allclose(found, expected, rtol=1e-13)
-        assert model.fixed.names == ["Intercept", "trt[T.B]", "score"]
-        assert model.random.ranef_names[:2] == ["sam[s0]", "sam[s1]"]
-        assert model.random.ranef_names[-3:] == ["batch[x]", "batch[y]", "batch[z]"]
-        assert model.width == 3 + 8 + 3
+        assert model.design.fixed.names == ["Intercept", "trt[T.B]", "score"]
+        assert model.design.random.ranef_names[:2] == ["sam[s0]", "sam[s1]"]
+        assert model.design.random.ranef_names[-3:] == ["batch[x]", "batch[y]", "batch[z]"]
+        assert model.cross.width == 3 + 8 + 3
 
 
 def test_rows_lie_side_by_side_and_sums_are_taken_apart_again(obs, counts):

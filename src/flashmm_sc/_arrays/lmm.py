@@ -255,7 +255,7 @@ def lmm(
         check_moderate(method, len(stats.d))
     names = stats.coef_names, stats.component_names
     sparse = nonnegative and not moderate
-    projection = Projection.of(stats.XX, stats.ZX, stats.ZZ, stats.n, stats.d, *names, sparse=sparse)
+    projection = Projection.of(stats.cross, stats.n, stats.d, *names, sparse=sparse)
     return fit(stats, projection, options, ddf, moderate, n_jobs)
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from flashmm_sc._design.rows import Rows
+from flashmm_sc._stats.cross import CrossProducts
 from flashmm_sc._stats.summary import SummaryStats
 from flashmm_sc._stream.accumulate import accumulate
 from flashmm_sc._stream.sums import CellMatrix
@@ -66,15 +67,11 @@ def sslmm(X: Any, Y: Any, Z: Any, d: Sequence[int] | int | None = None, *, n_job
         raise ValueError(msg)
     rows = Rows.of(sp.csr_array(sp.hstack([Xs, Zs], format="csr")))
     sums = accumulate([CellMatrix.of(Y)], rows, n_jobs=n_jobs)
-    gram, p = rows.gram(), Xs.shape[1]
-    return SummaryStats(
-        XX=gram[:p, :p].toarray(),
-        XY=sums.WY[:p],
-        ZX=gram[p:, :p].toarray(),
-        ZY=sums.WY[p:],
-        ZZ=sp.csr_array(gram[p:, p:]),
-        yy=sums.yy[0],
-        n=Xs.shape[0],
+    return SummaryStats.of(
+        CrossProducts.of(rows.gram(), Xs.shape[1]),
+        sums.WY,
+        sums.yy[0],
+        rows.n,
         d=() if d is None else tuple(np.atleast_1d(d)),
         coef_names=coefs,
         gene_names=genes,

@@ -10,7 +10,8 @@ import pandas as pd
 from flashmm_sc._arrays.lmm import LMMFit
 from flashmm_sc._base.errors import listed
 from flashmm_sc._base.selection import Selection, component_slices, positions
-from flashmm_sc._stats.summary import SummaryStats, column_totals
+from flashmm_sc._stats.summary import SummaryStats
+from flashmm_sc._stats.totals import column_totals
 
 
 def variance_explained(fit: LMMFit, terms: Mapping[str, Selection] | None = None) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -12,13 +12,33 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from flashmm_sc._design.encoding import Alone
-
 _CHUNK = 2**17
 """Cells evaluated at a time."""
 
 
-def depends(factor: Alone, whole: np.ndarray, data: pd.DataFrame, chunks: Iterable[np.ndarray] = ()) -> bool:
+class Evaluated(Protocol):
+    """A factor that can be evaluated in any cells."""
+
+    @property
+    def expr(self) -> str:
+        """What it is called."""
+
+    @property
+    def where(self) -> str:
+        """Words for its formula in messages."""
+
+    @property
+    def needs(self) -> list[str]:
+        """Columns of obs from which it is computed."""
+
+    def value(self, data: pd.DataFrame) -> Any:
+        """Its values in some cells."""
+
+    def number(self, value: Any, n: int) -> np.ndarray:
+        """One number a cell that stands for these values."""
+
+
+def depends(factor: Evaluated, whole: np.ndarray, data: pd.DataFrame, chunks: Iterable[np.ndarray] = ()) -> bool:
     """Whether a factor has other values when it is evaluated over some cells only; `whole` is its `number` over all.
 
     Tried are a random half of the cells, single ones at the extremes of the factor and of what it may use, as a maximum
@@ -38,22 +58,22 @@ def depends(factor: Alone, whole: np.ndarray, data: pd.DataFrame, chunks: Iterab
     return any(differs(cells) for cells in chain([np.sort(half)], (np.array([cell]) for cell in extremes), chunks))
 
 
-def over_several_cells(factors: Iterable[Alone], data: pd.DataFrame) -> list[str]:
+def over_several_cells(factors: Iterable[Evaluated], data: pd.DataFrame) -> list[str]:
     """Factors that depend on other cells, tried in all cells of the data."""
     n = len(data)
     step = min(_CHUNK, -(-n // 2))
     chunks = [np.arange(start, min(start + step, n)) for start in range(0, n, step)]
-    numbers = ((factor, factor.number(factor.value(data), n)) for factor in factors if factor.code is not None)
+    numbers = ((factor, factor.number(factor.value(data), n)) for factor in factors)
     return [factor.expr for factor, whole in numbers if depends(factor, whole, data, chunks)]
 
 
-def check_alike(factor: Alone, numbers: np.ndarray, whole: np.ndarray) -> None:
+def check_alike(factor: Evaluated, numbers: np.ndarray, whole: np.ndarray) -> None:
     """Refuse a factor that has other numbers in some cells than in the same when it was evaluated over all."""
     if not _alike(numbers, whole, _size(whole)):
         refuse(factor)
 
 
-def refuse(factor: Alone) -> None:
+def refuse(factor: Evaluated) -> None:
     """Say that a factor depends on other cells."""
     msg = (
         f"{factor.expr!r} in {factor.where} depends in each cell on the values of other cells; compute it before, as a "

@@ -53,6 +53,17 @@ class CellDesign:
         """Columns, p + q."""
         return len(self.fixed.names) + sum(self.random.d)
 
+    @property
+    def labels(self) -> dict[str, Any]:
+        """What the columns are, in the words of `SummaryStats`."""
+        return {
+            "d": self.random.d,
+            "coef_names": self.fixed.names,
+            "component_names": self.random.names,
+            "ranef_names": self.random.ranef_names,
+            "slopes": self.random.slopes,
+        }
+
     def table(self, obs: pd.DataFrame) -> pd.DataFrame:
         """What `rows` needs of all cells."""
         table = self.fixed.table(obs)

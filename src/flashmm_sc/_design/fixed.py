@@ -68,7 +68,8 @@ class FixedDesign:
 
     def over_cells(self, obs: pd.DataFrame) -> list[str]:
         """Factors whose value in a cell depends on other cells of obs."""
-        return over_several_cells(self.encoding.factors, _used(obs, self.columns, self.encoding.where))
+        computed = [factor for factor in self.encoding.factors if factor.code is not None]
+        return over_several_cells(computed, _used(obs, self.columns, self.encoding.where))
 
     def rows(self, table: pd.DataFrame) -> sp.csr_array:
         """Design rows of some cells of the table: cells × coefficients, float64, canonical.

@@ -16,6 +16,7 @@ from flashmm_sc._base.selection import component_slices
 from flashmm_sc._gaussian.containment import Within
 from flashmm_sc._gaussian.dense.covariance import Shared, Structure
 from flashmm_sc._gaussian.sparse.covariance import Sparse
+from flashmm_sc._stats.cross import CrossProducts
 from flashmm_sc._stats.summary import SummaryStats
 
 # Most levels of the largest component, and of all others together, with dense matrices where sparse ones would do: the first
@@ -71,9 +72,7 @@ class Projection:
     @classmethod
     def of(
         cls,
-        XX: np.ndarray,
-        ZX: np.ndarray,
-        ZZ: sp.csr_array,
+        cross: CrossProducts,
         n: int,
         d: Sequence[int],
         coef_names: Sequence[str],
@@ -89,6 +88,7 @@ class Projection:
             When fixed columns are linearly dependent, no residual df are left, or a random component lies within the
             fixed columns.
         """
+        XX, ZX, ZZ = cross.XX, cross.ZX, cross.ZZ
         p = len(XX)
         aliased = aliased_columns(XX)
         if aliased:

@@ -25,7 +25,8 @@ from flashmm_sc._inference.df import Combinations
 from flashmm_sc._inference.prior import MAX_COMPONENTS, MIN_GENES, MIN_LEVELS, Prior, grid, learn, posterior
 from flashmm_sc._inference.t_tests import Alternative, Intervals, TTests
 from flashmm_sc._inference.tails import quantile, upper_tail
-from flashmm_sc._stats.summary import SummaryStats, column_totals
+from flashmm_sc._stats.summary import SummaryStats
+from flashmm_sc._stats.totals import column_totals
 
 _NEGLIGIBLE = 1e-12
 

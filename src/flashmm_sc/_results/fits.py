@@ -20,6 +20,7 @@ from flashmm_sc._inference.t_tests import TTests
 from flashmm_sc._results.group_tests import FittedModel, GroupTests, tests_result
 from flashmm_sc._results.models import Model
 from flashmm_sc._results.result import MODERATED, Result, joined, strings, texts
+from flashmm_sc._stats.cross import CrossProducts
 
 
 def fit_result(
@@ -41,7 +42,7 @@ def fit_result(
         tests = TTests(*(spread(getattr(fit, field.name)) for field in fields(TTests)))
         status = np.full(n_vars, MASKED, np.int8)
         status[genes] = fit.status.cat.codes
-        tested.append(GroupTests(model.group, model.fixed.names, tests, status))
+        tested.append(GroupTests(model.group, model.design.fixed.names, tests, status))
     result = tests_result(key, tested, corr_method, params)
     arrays, entry = result.arrays, result.entry
     arrays |= {name: side_by_side(getattr(fit, name) for fit in fits) for name in ("theta", "theta_se", "theta_cov")}
@@ -51,8 +52,8 @@ def fit_result(
         arrays |= {name: side_by_side(part) for name, part in zip(MODERATED, parts, strict=True)}
     if ranef:
         arrays["ranef"] = side_by_side(fit.ranef() for fit in fits)
-        entry["ranef_names"] = texts(joined(model.group, model.random.ranef_names) for model in models)
-    entry["theta_names"] = texts(joined(model.group, [*model.random.names, "residual"]) for model in models)
+        entry["ranef_names"] = texts(joined(model.group, model.design.random.ranef_names) for model in models)
+    entry["theta_names"] = texts(joined(model.group, [*model.design.random.names, "residual"]) for model in models)
     entry["models"] = {str(i): _described(*pair) for i, pair in enumerate(zip(models, fits, strict=True))}
     return result
 
@@ -88,9 +89,9 @@ def _projection(
     described: dict[str, Any], coefs: list[str], components: list[str], params: dict[str, Any]
 ) -> Projection:
     sparse = bool(params["nonnegative"]) and not bool(params["moderate"])
-    sums = described["XX"], described["ZX"], sp.csr_array(described["ZZ"])
-    sizes = int(described["n"]), [int(size) for size in described["d"]]
-    return Projection.of(*sums, *sizes, coefs, components, sparse=sparse)
+    cross = CrossProducts(described["XX"], described["ZX"], sp.csr_array(described["ZZ"]))
+    d = [int(size) for size in described["d"]]
+    return Projection.of(cross, int(described["n"]), d, coefs, components, sparse=sparse)
 
 
 def _moderated_part(fit: LMMFit) -> tuple[np.ndarray, ...]:
@@ -103,17 +104,17 @@ def _moderated_part(fit: LMMFit) -> tuple[np.ndarray, ...]:
 
 
 def _described(model: Model, fit: LMMFit) -> dict[str, Any]:
-    factors = list(model.fixed.levels.items())
+    factors = list(model.design.fixed.levels.items())
     prior = {} if fit.moderated is None else {"prior": dict(vars(fit.moderated.prior))}
     return prior | {
         "n": model.n,
-        "d": np.array(model.random.d),
-        "XX": model.XX,
-        "ZX": model.ZX,
-        "ZZ": sp.csr_matrix(model.projection.ZZ),
-        "coef_names": texts([model.fixed.names]),
-        "component_names": texts([model.random.names]),
-        "ranef_names": texts([model.random.ranef_names]),
+        "d": np.array(model.design.random.d),
+        "XX": model.cross.XX,
+        "ZX": model.cross.ZX,
+        "ZZ": sp.csr_matrix(model.cross.ZZ),
+        "coef_names": texts([model.design.fixed.names]),
+        "component_names": texts([model.design.random.names]),
+        "ranef_names": texts([model.design.random.ranef_names]),
         "factors": texts([[factor for factor, _ in factors]]),
         "levels": {str(i): texts([levels]) for i, (_, levels) in enumerate(factors)},
         "terms": texts([list(model.terms)]),

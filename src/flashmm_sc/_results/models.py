@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 
 from flashmm_sc._base.errors import listed, warn
 from flashmm_sc._design import type3
 from flashmm_sc._design.cell_design import CellDesign
 from flashmm_sc._design.columns import as_factor, complete_column, repeated
-from flashmm_sc._design.fixed import FixedDesign, check_full_rank, fixed_design
-from flashmm_sc._design.random import RandomDesign, random_design
+from flashmm_sc._design.fixed import check_full_rank, fixed_design
+from flashmm_sc._design.random import random_design
 from flashmm_sc._design.rows import Encoder, Rows
 from flashmm_sc._gaussian.projection import Projection
+from flashmm_sc._stats.cross import CrossProducts
 from flashmm_sc._stats.summary import SummaryStats
 from flashmm_sc._stream.sums import Sums
 
@@ -31,25 +31,21 @@ class Model:
         Name of the group; empty when there is no grouping.
     n
         Number of its cells.
-    fixed, random
-        Designs.
+    design
+        Designs of its fixed and random effects.
+    cross
+        Their cross-products.
     projection
-        What the designs give, X projected out.
-    ZX
-        Z'X, q × p.
-    XX
-        X'X, p × p.
+        What they give, X projected out.
     terms
         Type III hypothesis of each fixed term, p × r.
     """
 
     group: str
     n: int
-    fixed: FixedDesign
-    random: RandomDesign
+    design: CellDesign
+    cross: CrossProducts
     projection: Projection
-    XX: np.ndarray
-    ZX: np.ndarray
     terms: dict[str, np.ndarray]
 
     @classmethod
@@ -60,37 +56,17 @@ class Model:
         if p >= n:
             msg = f"{n} cells leave no residual degrees of freedom for the {p} columns of {fixed!r}."
             raise ValueError(msg)
-        Z = random_design(random, obs)
-        rows = CellDesign(X, Z).all_rows(obs)
-        gram = rows.gram()
-        XX, ZX, ZZ = gram[:p, :p].toarray(), gram[p:, :p].toarray(), sp.csr_array(gram[p:, p:])
-        check_full_rank(X, XX, obs)
-        projection = Projection.of(XX, ZX, ZZ, n, Z.d, X.names, Z.names, sparse=sparse)
-        return cls(group, n, X, Z, projection, XX, ZX, type3.hypotheses(X, obs)), rows
-
-    @property
-    def width(self) -> int:
-        """Columns of the design, p + q."""
-        return sum(self.ZX.shape)
+        design = CellDesign(X, random_design(random, obs))
+        rows = design.all_rows(obs)
+        cross = CrossProducts.of(rows.gram(), p)
+        check_full_rank(X, cross.XX, obs)
+        projection = Projection.of(cross, n, design.random.d, X.names, design.random.names, sparse=sparse)
+        return cls(group, n, design, cross, projection, type3.hypotheses(X, obs)), rows
 
     def stats(self, sums: Sums, start: int, index: int, gene_names: list[str]) -> SummaryStats:
         """Statistics of this group, which has columns `start` on of WY and row `index` of yy."""
-        p = len(self.XX)
-        return SummaryStats(
-            XX=self.XX,
-            XY=sums.WY[start : start + p],
-            ZX=self.ZX,
-            ZY=sums.WY[start + p : start + self.width],
-            ZZ=self.projection.ZZ,
-            yy=sums.yy[index],
-            n=self.n,
-            d=self.random.d,
-            coef_names=self.fixed.names,
-            gene_names=gene_names,
-            component_names=self.random.names,
-            ranef_names=self.random.ranef_names,
-            slopes=self.random.slopes,
-        )
+        WY = sums.WY[start : start + self.cross.width]
+        return SummaryStats.of(self.cross, WY, sums.yy[index], self.n, gene_names=gene_names, **self.design.labels)
 
 
 def build_models(
@@ -135,6 +111,6 @@ def build_models(
     if reasons:
         msg = f"{len(reasons)} of {len(factor.categories)} groups of {where} are left out:\n{details}"
         warn(msg)
-    starts = np.cumsum([0, *(model.width for model in models)]).tolist()
-    encode = [CellDesign(model.fixed, model.random).rows for model in models]
+    starts = np.cumsum([0, *(model.cross.width for model in models)]).tolist()
+    encode = [model.design.rows for model in models]
     return models, Rows(len(obs), Encoder(encode, starts[:-1], starts[-1]), parts)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import scipy.sparse as sp
-
 from flashmm_sc._base.options import one_of
 from flashmm_sc._design.cell_design import CellDesign, needed_columns
 from flashmm_sc._design.random import Component, RandomDesign
 from flashmm_sc._design.shared import Design, check_levels
 from flashmm_sc._results.study import Source, study_of
+from flashmm_sc._stats.cross import CrossProducts
 from flashmm_sc._stats.summary import SummaryStats
 from flashmm_sc._stream.accumulate import accumulate
 from flashmm_sc._stream.kernel import Transform
@@ -70,8 +69,9 @@ def summarize(
     with study_of(adata, needed, layer, use_raw, mask_var, copy=False) as study:
         check_levels(design.fixed, study.obs)
         random = RandomDesign([Component.of(term, study.obs) for term in design.random])
-        rows = CellDesign(design.fixed, random).all_rows(study.obs)
-        gram, p = rows.gram(), len(design.names)
+        cells = CellDesign(design.fixed, random)
+        rows = cells.all_rows(study.obs)
+        cross = CrossProducts.of(rows.gram(), len(design.names))
         study.log_base(transform)  # warns of raw counts
         sums = accumulate(
             study.matrices,
@@ -81,19 +81,6 @@ def summarize(
             show_progress=show_progress,
             describe=study.describe,
         )
-    return SummaryStats(
-        XX=gram[:p, :p].toarray(),
-        XY=sums.WY[:p],
-        ZX=gram[p:, :p].toarray(),
-        ZY=sums.WY[p:],
-        ZZ=sp.csr_array(gram[p:, p:]),
-        yy=sums.yy[0],
-        n=rows.n,
-        d=random.d,
-        coef_names=design.names,
-        gene_names=list(study.target.var_names[study.kept]),
-        component_names=random.names,
-        ranef_names=random.ranef_names,
-        slopes=random.slopes,
-        origin=design.origin(transform),
-    )
+    genes = list(study.target.var_names[study.kept])
+    names = cells.labels | {"gene_names": genes, "origin": design.origin(transform)}
+    return SummaryStats.of(cross, sums.WY, sums.yy[0], rows.n, **names)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import anndata as ad
 import numpy as np
@@ -10,22 +12,21 @@ import pandas as pd
 import scipy.sparse as sp
 
 from flashmm_sc._base.files import appearing_whole
-from flashmm_sc._stats.summary import SummaryStats
 
 _FORMAT = "flashmm-sc summary statistics 1"
 _NAMES = ("coef_names", "component_names", "ranef_names")
 
 
-def save(stats: SummaryStats, path: Path) -> None:
-    """Write statistics; the file appears whole or not at all."""
-    adata = ad.AnnData(var=pd.DataFrame(index=pd.Index(stats.gene_names, dtype=object)))
-    adata.varm["XY"], adata.varm["ZY"], adata.varm["yy"] = stats.XY.T, stats.ZY.T, stats.yy[:, None]
-    adata.uns |= {"format": _FORMAT, "n": stats.n, "d": np.array(stats.d), "origin": stats.origin}
-    adata.uns["named_levels"] = stats.named_levels
-    adata.uns |= {"XX": stats.XX, "ZX": stats.ZX, "ZZ": sp.csr_matrix(stats.ZZ)}
-    adata.uns |= {name: np.array(getattr(stats, name), dtype=object) for name in _NAMES}
-    if stats.slopes is not None:
-        adata.uns["slopes"] = np.array(stats.slopes)
+def save(stats: Mapping[str, Any], path: Path) -> None:
+    """Write statistics, given by the names of their fields; the file appears whole or not at all."""
+    adata = ad.AnnData(var=pd.DataFrame(index=pd.Index(stats["gene_names"], dtype=object)))
+    adata.varm["XY"], adata.varm["ZY"], adata.varm["yy"] = stats["XY"].T, stats["ZY"].T, stats["yy"][:, None]
+    adata.uns |= {"format": _FORMAT, "n": stats["n"], "d": np.array(stats["d"]), "origin": stats["origin"]}
+    adata.uns["named_levels"] = stats["named_levels"]
+    adata.uns |= {"XX": stats["XX"], "ZX": stats["ZX"], "ZZ": sp.csr_matrix(stats["ZZ"])}
+    adata.uns |= {name: np.array(stats[name], dtype=object) for name in _NAMES}
+    if stats["slopes"] is not None:
+        adata.uns["slopes"] = np.array(stats["slopes"])
     try:
         with appearing_whole(path) as part:
             adata.write_h5ad(part)
@@ -34,15 +35,15 @@ def save(stats: SummaryStats, path: Path) -> None:
         raise OSError(msg) from error
 
 
-def load(path: Path) -> SummaryStats:
-    """Read statistics."""
+def load(path: Path) -> dict[str, Any]:
+    """Read the fields of statistics."""
     adata = ad.read_h5ad(path)
     if adata.uns.get("format") != _FORMAT:
         msg = f"{str(path)!r} holds no summary statistics of flashmm-sc."
         raise ValueError(msg)
     stored, varm = adata.uns, adata.varm
     try:
-        return SummaryStats(
+        return dict(
             XX=stored["XX"],
             XY=varm["XY"].T,
             ZX=stored["ZX"],

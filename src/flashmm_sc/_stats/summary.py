@@ -14,6 +14,9 @@ import scipy.sparse as sp
 
 from flashmm_sc._base.errors import listed
 from flashmm_sc._base.selection import Selection, component_slices, positions
+from flashmm_sc._stats.cross import CrossProducts
+from flashmm_sc._stats.file import load, save
+from flashmm_sc._stats.unite import united
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -120,6 +123,17 @@ class SummaryStats:
             msg = "yy is smaller than XY and XX allow (Cauchy and Schwarz); are they sums over the same cells?"
             raise ValueError(msg)
 
+    @classmethod
+    def of(cls, cross: CrossProducts, WY: np.ndarray, yy: np.ndarray, n: int, **labels: Any) -> SummaryStats:
+        """The statistics of n cells from those of their designs and W'Y of rows W = [X Z]; names as in the class."""
+        p = len(cross.XX)
+        return cls(XX=cross.XX, XY=WY[:p], ZX=cross.ZX, ZY=WY[p:], ZZ=cross.ZZ, yy=yy, n=n, **labels)
+
+    @property
+    def cross(self) -> CrossProducts:
+        """What the designs alone give."""
+        return CrossProducts(self.XX, self.ZX, self.ZZ)
+
     @property
     def n_genes(self) -> int:
         """Number of genes, m."""
@@ -197,9 +211,9 @@ class SummaryStats:
         ValueError
             When coefficients, components, genes or origin differ, or levels of random effects have no names.
         """
-        from flashmm_sc._stats.unite import united
-
-        return united(self, other) if isinstance(other, SummaryStats) else NotImplemented
+        if not isinstance(other, SummaryStats):
+            return NotImplemented
+        return SummaryStats(**united(vars(self), vars(other)))
 
     def __radd__(self, other: object) -> SummaryStats:
         """So that `sum` adds up a list of parts: it begins with 0."""
@@ -213,9 +227,7 @@ class SummaryStats:
         OSError
             When the file can't be written.
         """
-        from flashmm_sc._stats.file import save
-
-        save(self, Path(path))
+        save(vars(self), Path(path))
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> SummaryStats:
@@ -226,9 +238,7 @@ class SummaryStats:
         OSError, ValueError
             When the file can't be read, or holds something else.
         """
-        from flashmm_sc._stats.file import load
-
-        return load(Path(path))
+        return cls(**load(Path(path)))
 
     def __repr__(self) -> str:
         p, q = len(self.XX), len(self.ZX)
@@ -264,50 +274,3 @@ def _check_array(name: str, array: Any, shape: tuple[int, ...]) -> None:
     if not np.isfinite(array.data if sp.issparse(array) else array).all():
         msg = f"{name} holds NaN or infinite values; look for them in the expression matrix and the design."
         raise ValueError(msg)
-
-
-def column_totals(stats: SummaryStats) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """Sums over all cells of the columns of X, Z and Y, from a random intercept; None where there is none.
-
-    A random intercept shares out the cells, Z_k 1 = 1, so that 1'X = 1'Z_k'X. Where it isn't known which components are
-    slopes, one is taken for an intercept if Z_k'Z_k is diagonal and whole with trace n. So is that of a slope of values ±1:
-    among candidates that give different sums the one is taken whose 1'Z_k'X are those of a vector nearest to the span of
-    X, where an intercept mostly is.
-
-    Raises
-    ------
-    ValueError
-        When it can't be told which component is an intercept.
-    """
-    parts = component_slices(stats.d)
-    if stats.slopes is not None:
-        intercepts = [part for part, slope in zip(parts, stats.slopes, strict=True) if not slope]
-        return _totals(stats, intercepts[0]) if intercepts else None
-    candidates = [part for part in parts if _shares_out(stats, part)]
-    if not candidates:
-        return None
-    found = [_totals(stats, part) for part in candidates]
-    share = np.array([X @ np.linalg.solve(stats.XX, X) for X, _, _ in found]) / stats.n
-    best = found[share.argmax()]
-    apart = [np.abs(X - best[0]) > 1e-8 * np.sqrt(stats.n * stats.XX.diagonal()) for X, _, _ in found]
-    if (np.any(apart, axis=1) & (share > share.max() - 1e-6)).any():
-        names = listed(stats.component_names[parts.index(part)] for part in candidates)
-        msg = (
-            f"Which of {names} is a random intercept can't be told from these sums; say which components are slopes, as in "
-            "dataclasses.replace(stats, slopes=[True, False])."
-        )
-        raise ValueError(msg)
-    return best
-
-
-def _totals(stats: SummaryStats, part: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """1'Z_k'X, 1'Z_k'Z and 1'Z_k'Y."""
-    return stats.ZX[part].sum(axis=0), np.asarray(stats.ZZ[part].sum(axis=0)).reshape(-1), stats.ZY[part].sum(axis=0)
-
-
-def _shares_out(stats: SummaryStats, part: slice) -> bool:
-    """Whether Z_k'Z_k is that of indicators of which each cell has one."""
-    counts = stats.ZZ[part, part]
-    size = counts.diagonal()
-    error = np.abs(size - np.rint(size)).max() + abs(size.sum() - stats.n) + abs(np.abs(counts.data).sum() - size.sum())
-    return bool(error < 1e-8 * stats.n)

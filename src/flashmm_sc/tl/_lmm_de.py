@@ -183,11 +183,11 @@ def lmm_de(
         check_key(study.target, contrasts_key, tests=True)
         models, rows = build_models(study.obs, fixed, random, groupby, sparse=nonnegative and not moderate)
         if moderate:
-            check_moderate(method, len(models[0].random.d))
+            check_moderate(method, len(models[0].design.random.d))
         if contrasts is not None:
-            in_groups(contrasts, [(model.group, model.fixed.names) for model in models], tell=False)
-        terms = [component.term for component in models[0].random.components]
-        advise(study.obs, models[0].fixed, terms, ddf=ddf, moderate=moderate, groupby=groupby)
+            in_groups(contrasts, [(model.group, model.design.fixed.names) for model in models], tell=False)
+        terms = [component.term for component in models[0].design.random.components]
+        advise(study.obs, models[0].design.fixed, terms, ddf=ddf, moderate=moderate, groupby=groupby)
         log_base = study.log_base(transform)
         sums = accumulate(
             study.matrices,
@@ -204,7 +204,7 @@ def lmm_de(
     ]
     params = {
         "fixed": fixed,
-        "random": np.array(models[0].random.names, dtype=object),
+        "random": np.array(models[0].design.random.names, dtype=object),
         "layer": layer,
         "use_raw": use_raw,
         "mask_var": mask_var if mask_var is None or isinstance(mask_var, str) else np.asarray(mask_var),

@@ -41,7 +41,7 @@ def structures(request):
     """Sparse and dense structure of Z'RZ, and its projection."""
     X, Z, d, Y = dense.example(request.param)
     stats = sslmm(X, Y, Z, d)
-    projection = Projection.of(stats.XX, stats.ZX, stats.ZZ, stats.n, stats.d, stats.coef_names, stats.component_names)
+    projection = Projection.of(stats.cross, stats.n, stats.d, stats.coef_names, stats.component_names)
     return Sparse.of(stats.ZZ, d, stats.ZX, stats.XX), projection.S, projection
 
 

@@ -1,0 +1,27 @@
+"""Sums over cells of rows [X Z], taken apart into those of X and of Z."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+
+
+@dataclass(frozen=True, eq=False)
+class CrossProducts:
+    """What the designs alone give: X'X (p × p), Z'X (q × p) and Z'Z (q × q)."""
+
+    XX: np.ndarray
+    ZX: np.ndarray
+    ZZ: sp.csr_array
+
+    @classmethod
+    def of(cls, gram: sp.csr_array, p: int) -> CrossProducts:
+        """From W'W of rows W = [X Z] whose first p columns are X's."""
+        return cls(gram[:p, :p].toarray(), gram[p:, :p].toarray(), sp.csr_array(gram[p:, p:]))
+
+    @property
+    def width(self) -> int:
+        """Columns of W, p + q."""
+        return sum(self.ZX.shape)
