@@ -18,7 +18,8 @@ from _moderation_methods import statistics
 from scipy.stats import false_discovery_control
 
 import flashmm_sc as fsc
-from flashmm_sc._gaussian.projection import Genes, Projection
+from flashmm_sc._gaussian.genes import Genes
+from flashmm_sc._gaussian.projection import Projection
 from flashmm_sc._inference import prior
 from flashmm_sc._inference.moderated import Moderated, mean_expression, moderated_tests
 

@@ -17,8 +17,8 @@ import pytest
 import reference_data as rd
 
 import flashmm_sc as fsc
+from flashmm_sc._gaussian.genes import Genes
 from flashmm_sc._gaussian.profile import Objective
-from flashmm_sc._gaussian.projection import Genes
 from flashmm_sc._gaussian.solver import optimise
 
 METHODS = ["REML", "ML"]
@@ -96,7 +96,7 @@ def test_genes_that_flashmm_left():
 @pytest.mark.parametrize(("design", "method", "gene"), LEFT)
 def test_genes_that_flashmm_left_have_an_optimum_here_or_none_at_all(design, method, gene):
     fit, (model, _, _) = fit_of(design, method), designs_of(design)
-    objective = Objective(model.projection, method)
+    objective = Objective.of(model.projection, method)
     data = Genes.of(model.projection, fit.stats, slice(*(fit.coef.index.get_loc(gene) + np.array([0, 1]))))
     if fit.status[gene] != "not converged":
         theta = fit.theta.loc[gene].to_numpy()

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import flashmm_sc as fsc
 from flashmm_sc._base import threads
-from flashmm_sc._gaussian.projection import Genes
+from flashmm_sc._gaussian.genes import Genes
 
 METHODS = ["REML", "ML"]
 seeds = st.integers(0, 2**20)

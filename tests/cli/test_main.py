@@ -17,7 +17,7 @@ import scipy.sparse as sp
 from anndata.abc import CSRDataset
 
 import flashmm_sc as fsc
-from flashmm_sc._gaussian.estimate import Method
+from flashmm_sc._gaussian.profile import Method
 from flashmm_sc._inference.adjustment import Correction
 from flashmm_sc._inference.df import Ddf
 from flashmm_sc._results import files

@@ -14,7 +14,7 @@ import flashmm_sc as fsc
 from flashmm_sc._arrays.sslmm import sslmm
 from flashmm_sc._gaussian import projection as room
 from flashmm_sc._gaussian.projection import Projection
-from flashmm_sc._gaussian.sparse.covariance import Sparse
+from flashmm_sc._gaussian.sparse.covariance import SparseCovariance
 from flashmm_sc._inference.prior import grid
 
 ROOMS = [False, True]
@@ -27,7 +27,7 @@ def project(X, parts, sparse=False) -> Projection:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(room, "MOST_DENSE", (0, 0))
         projection = Projection.of(stats.cross, stats.n, stats.d, *names, sparse=sparse)
-        assert isinstance(projection.S, Sparse) == sparse
+        assert isinstance(projection.S, SparseCovariance) == sparse
     return projection
 
 
@@ -90,7 +90,7 @@ def test_boundary_genes_of_a_balanced_design_have_the_df_of_the_cells(sparse, du
     if sparse:
         monkeypatch.setattr(room, "MOST_DENSE", (0, 0))
     fit = fsc.lmmfit(simulated(X), X, dummies(donor), nonnegative=True, ddf="satterthwaite")
-    assert fit.projection.is_sparse == sparse
+    assert isinstance(fit.projection.S, SparseCovariance) == sparse
     zero = fit.df[fit.status == "boundary"]
     assert len(zero) > 10
     np.testing.assert_allclose(zero["trt"], 397 + duplicated, rtol=1e-8)

@@ -9,8 +9,9 @@ import pytest
 import flashmm_sc as fsc
 from flashmm_sc._base.threads import for_gene_blocks
 from flashmm_sc._gaussian import estimate
+from flashmm_sc._gaussian.genes import Genes
 from flashmm_sc._gaussian.profile import Objective
-from flashmm_sc._gaussian.projection import Genes, Projection
+from flashmm_sc._gaussian.projection import Projection
 from flashmm_sc._gaussian.solver import optimise
 
 
@@ -46,7 +47,7 @@ def test_no_start_finds_a_better_optimum(name, method):
     stats = fsc.sslmm(X, Y, Z, d)
     names = stats.coef_names, stats.component_names
     projection = Projection.of(stats.cross, stats.n, stats.d, *names)
-    f, genes = Objective(projection, method), Genes.of(projection, stats)
+    f, genes = Objective.of(projection, method), Genes.of(projection, stats)
     found = optimise(f, genes, nonnegative=True, max_iter=100, tol=1e-16)
     assert found.converged.all()
     assert (found.point.f <= best_of_starts(f, genes) + 2e-4).all()

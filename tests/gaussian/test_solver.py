@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import flashmm_sc as fsc
+from flashmm_sc._gaussian.genes import Genes
 from flashmm_sc._gaussian.profile import Objective
-from flashmm_sc._gaussian.projection import Genes, Projection
+from flashmm_sc._gaussian.projection import Projection
 
 METHODS = ["REML", "ML"]
 
@@ -17,7 +18,7 @@ def objective(Y, X, Z, d, method) -> tuple[Objective, Genes]:
     stats = fsc.sslmm(X, Y, Z, d)
     names = stats.coef_names, stats.component_names
     projection = Projection.of(stats.cross, stats.n, stats.d, *names)
-    return Objective(projection, method), Genes.of(projection, stats)
+    return Objective.of(projection, method), Genes.of(projection, stats)
 
 
 def ratios_of(fit: fsc.LMMFit) -> np.ndarray:

@@ -14,10 +14,11 @@ from flashmm_sc._base.errors import listed
 from flashmm_sc._base.options import check_flags
 from flashmm_sc._base.selection import Selection, positions
 from flashmm_sc._base.threads import for_gene_blocks, n_threads
-from flashmm_sc._gaussian.estimate import STATUS, Estimates, Method, Options, estimate
+from flashmm_sc._gaussian.estimate import STATUS, Estimates, Options, estimate
+from flashmm_sc._gaussian.genes import Genes
 from flashmm_sc._gaussian.information import expected_information
-from flashmm_sc._gaussian.profile import Objective
-from flashmm_sc._gaussian.projection import Genes, Projection
+from flashmm_sc._gaussian.profile import Method, Objective
+from flashmm_sc._gaussian.projection import Projection
 from flashmm_sc._inference.df import Ddf, check_ddf, with_df
 from flashmm_sc._inference.inference import Inference
 from flashmm_sc._inference.moderated import Moderated, check_moderate, moderation
@@ -101,7 +102,7 @@ class LMMFit:
 
     def fim(self) -> np.ndarray:
         """Expected (Fisher) information for theta, genes × (K+1) × (K+1), the residual last."""
-        objective = Objective(self.projection, self.method)
+        objective = Objective.of(self.projection, self.method)
 
         def block(theta: np.ndarray, genes: slice) -> np.ndarray:
             point = objective(Genes.of(self.projection, self.stats, genes), theta[:, :-1] / theta[:, -1:])
@@ -111,15 +112,14 @@ class LMMFit:
 
     def ranef(self) -> pd.DataFrame:
         """Best linear unbiased predictions of the random effects, genes × q: D (I + S D)⁻¹ Z'Ry."""
-        scale = np.repeat(np.arange(len(self.stats.d)), self.stats.d)
 
         def block(theta: np.ndarray, genes: slice) -> np.ndarray:
             data = Genes.of(self.projection, self.stats, genes)
             gamma = theta[:, :-1] / theta[:, -1:]
-            v1, v2, _ = self.projection.S.factor(gamma).solve(data.a, data.r2)
-            return gamma[:, scale] * self.projection.S.restore(v1, v2)
+            v, _ = self.projection.S.factor(gamma).solve(data.r)
+            return self.projection.S.restore(v.scaled(gamma))
 
-        values = self._by_blocks(block, (len(scale),))
+        values = self._by_blocks(block, (sum(self.stats.d),))
         return pd.DataFrame(values, index=self.coef.index, columns=list(self.stats.ranef_names))
 
     def refit(
@@ -170,7 +170,7 @@ class LMMFit:
             with np.errstate(invalid="ignore", divide="ignore"):
                 out[genes] = block(theta[genes], genes)
 
-        for_gene_blocks(work, len(theta), self.projection.gene_bytes(self.projection.p), None)
+        for_gene_blocks(work, len(theta), self.projection.S.gene_bytes(self.projection.p), None)
         out[~np.isfinite(theta).all(axis=1)] = np.nan
         return out
 
@@ -269,6 +269,7 @@ def fit(
     group: str = "",
 ) -> LMMFit:
     """`lmm` with the projection at hand and the arguments checked."""
+    projection = projection.prepared(stats.n_genes, n_jobs) if options.method == "REML" else projection
     fitted = estimate(stats, projection, options, n_jobs)
     moderated = moderation(stats, projection, fitted.fitted, group) if moderate else None
     ddf = "satterthwaite" if moderate else ddf

@@ -22,8 +22,8 @@ from scipy.linalg import solve_triangular
 from scipy.linalg.lapack import dpstrf
 from scipy.sparse.csgraph import connected_components
 
+from flashmm_sc._base.linalg import diagonalised
 from flashmm_sc._base.rank import TOLERANCE, rounding
-from flashmm_sc._gaussian.dense.covariance import diagonalised
 
 
 @dataclass(frozen=True, eq=False)

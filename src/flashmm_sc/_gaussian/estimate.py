@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
 
 import numpy as np
 
 from flashmm_sc._base.options import check_flags, check_number, check_whole, one_of
 from flashmm_sc._base.threads import for_gene_blocks
+from flashmm_sc._gaussian.genes import Genes
 from flashmm_sc._gaussian.information import expected_information, inverse_on, observed_information
 from flashmm_sc._gaussian.point import Point
-from flashmm_sc._gaussian.profile import Objective
-from flashmm_sc._gaussian.projection import Genes, Projection
+from flashmm_sc._gaussian.profile import Method, Objective
+from flashmm_sc._gaussian.projection import Projection
 from flashmm_sc._gaussian.solver import optimise
 from flashmm_sc._stats.summary import SummaryStats
 
 STATUS = ("ok", "boundary", "constant", "masked", "not converged", "indefinite", "no df")
 OK, BOUNDARY, CONSTANT, MASKED, NOT_CONVERGED, INDEFINITE, NO_DF = range(len(STATUS))
-
-
-Method: TypeAlias = Literal["REML", "ML"]
 
 
 @dataclass(frozen=True)
@@ -83,8 +80,7 @@ class Fit(Estimates):
 
 def estimate(stats: SummaryStats, projection: Projection, options: Options, n_jobs: int | None) -> Fit:
     """Fit every gene."""
-    objective = Objective(projection, options.method)
-    (projection.S if options.method == "REML" else projection.Z).tabulate(stats.n_genes, n_jobs)
+    objective = Objective.of(projection, options.method, stats.n_genes, n_jobs)
     K = len(stats.d)
     start = None if options.theta0 is None else _starting_ratios(options.theta0, projection, options.nonnegative)
     if start is None:
@@ -108,13 +104,13 @@ def estimate(stats: SummaryStats, projection: Projection, options: Options, n_jo
         )
         out.n_iter[index] = best.n_iter
         out.status[index] = code = _status(projection, best.point, best.converged, options.nonnegative)
-        results = _results(objective, genes, best.point, options.nonnegative)
+        results = _results(objective, genes, best.point, options)
         out.grad[index] = results.pop("grad")
         good = code != NOT_CONVERGED
         for name, values in results.items():
             getattr(out, name)[index[good]] = values[good]
 
-    for_gene_blocks(work, stats.n_genes, projection.gene_bytes(projection.p), n_jobs)
+    for_gene_blocks(work, stats.n_genes, projection.S.gene_bytes(projection.p), n_jobs)
     return out
 
 
@@ -142,20 +138,18 @@ def _status(projection: Projection, point: Point, converged: np.ndarray, nonnega
     return code
 
 
-def _results(objective: Objective, genes: Genes, point: Point, nonnegative: bool) -> dict[str, np.ndarray]:
+def _results(objective: Objective, genes: Genes, point: Point, options: Options) -> dict[str, np.ndarray]:
     """Coefficients, variance components, their information and the log-likelihood at a point."""
     projection, nu, gamma = objective.projection, objective.nu, point.gamma
     s0 = point.Q / nu
-    A = projection.random_part
-    g1, D = gamma[:, projection.S.largest, None], gamma @ projection.S.member.T
     fisher = expected_information(point, nu)
     everything = np.ones(fisher.shape[:2], bool)
-    free = np.column_stack([gamma != 0, everything[:, -1]]) if nonnegative else everything
+    free = np.column_stack([gamma != 0, everything[:, -1]]) if options.nonnegative else everything
     slope = -point.grad / (2 * s0[:, None])
     logdet = point.f - nu * np.log(point.Q / genes.yRy)
-    constant = projection.logdet_XX if objective.method == "REML" else 0.0
+    constant = projection.logdet_XX if options.method == "REML" else 0.0
     return {
-        "coef": genes.b - (g1 * point.v1) @ A.A1 - (D * point.v2) @ A.A2,
+        "coef": genes.b - point.v.scaled(gamma).dot(projection.random_part.vectors),
         "theta": np.column_stack([gamma * s0[:, None], s0]),
         "theta_se": np.sqrt(np.maximum(np.einsum("ijj->ij", inverse_on(fisher, everything)), 0.0)),
         "theta_cov": inverse_on(observed_information(point, nu), free),

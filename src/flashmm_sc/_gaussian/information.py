@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flashmm_sc._gaussian.dense.covariance import Factor
+from flashmm_sc._gaussian.covariance import Factorisation
 
 if TYPE_CHECKING:
     from flashmm_sc._gaussian.point import Point
@@ -24,7 +24,7 @@ def expected_information(point: Point, nu: int) -> np.ndarray:
     return with_residual(point.norm, point.trace, np.full_like(s0, nu), point.gamma) / (2 * s0[:, None, None] ** 2)
 
 
-def expected_of_theta(factor: Factor, theta: np.ndarray, nu: int) -> np.ndarray:
+def expected_of_theta(factor: Factorisation, theta: np.ndarray, nu: int) -> np.ndarray:
     """The same from θ and its factor, without the data."""
     trace, norm = factor.traces()
     s0 = theta[:, -1]

@@ -6,6 +6,8 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from flashmm_sc._gaussian.vectors import Vectors
+
 
 @dataclass(eq=False)
 class Point:
@@ -24,8 +26,7 @@ class Point:
     quad: np.ndarray
     trace: np.ndarray
     norm: np.ndarray
-    v1: np.ndarray
-    v2: np.ndarray
+    v: Vectors
 
     def put(self, index: np.ndarray, other: Point) -> None:
         """Overwrite these genes."""

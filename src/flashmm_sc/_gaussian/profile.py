@@ -17,19 +17,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
+from typing import Literal, TypeAlias
 
 import numpy as np
 from scipy.ndimage import minimum_filter
 
-from flashmm_sc._gaussian.dense.covariance import Factor
+from flashmm_sc._gaussian.covariance import Covariance, Factorisation
+from flashmm_sc._gaussian.genes import Genes
 from flashmm_sc._gaussian.information import with_residual
 from flashmm_sc._gaussian.point import Point
-from flashmm_sc._gaussian.projection import Genes, Projection
+from flashmm_sc._gaussian.projection import Projection
 
 ROUNDING = 1e-6  # f of large ratios is known no better
 # Ratios of a lattice, as many of the first as it has room for; where they are uneven, ridges of f look like several wells.
 _MULTIPLES = 0.0, 1.0, 100.0, 0.1, 10.0, 1000.0, 0.3, 3.0, 30.0, 300.0
 _POINTS, _BYTES = 1300, 2**30  # most points of a lattice, and what as many genes may need
+
+
+Method: TypeAlias = Literal["REML", "ML"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +47,7 @@ class Determinant:
     norm: np.ndarray
 
     @classmethod
-    def of(cls, factor: Factor) -> Determinant:
+    def of(cls, factor: Factorisation) -> Determinant:
         """At the ratios of a factor."""
         return cls(factor.ok, factor.logdet, *factor.traces())
 
@@ -52,77 +57,89 @@ class Determinant:
 
 @dataclass(frozen=True, eq=False)
 class Objective:
-    """The profile likelihood of one model; `nu` as in the formulas."""
+    """The profile likelihood of one model; `nu` as in the formulas.
+
+    Attributes
+    ----------
+    projection
+        What the designs give.
+    nu
+        n - p for REML, n for ML.
+    solved, determined
+        The covariances that v and Q come from, and the determinant and the traces: Z'RZ for both with REML, Z'Z for the
+        latter with ML.
+    """
 
     projection: Projection
-    method: str
+    nu: int
+    solved: Covariance
+    determined: Covariance
 
-    @property
-    def nu(self) -> int:
-        """n - p for REML, n for ML."""
-        return self.projection.n - (self.projection.p if self.method == "REML" else 0)
+    @classmethod
+    def of(cls, projection: Projection, method: Method, n_genes: int = 1, n_jobs: int | None = None) -> Objective:
+        """For so many genes."""
+        if method == "REML":
+            return cls(projection, projection.n - projection.p, projection.S, projection.S)
+        return cls(projection, projection.n, projection.S, projection.Z.prepared(n_genes, n_jobs))
 
     def __call__(self, genes: Genes, gamma: np.ndarray) -> Point:
         """Evaluate f and its derivatives."""
-        factor = self.projection.S.factor(gamma)
+        factor = self.solved.factor(gamma)
         return self._point(genes, factor, Determinant.of(self._determinant(factor)))
 
-    def _determinant(self, factor: Factor) -> Factor:
+    def _determinant(self, factor: Factorisation) -> Factorisation:
         """What the determinant and the traces come from."""
-        return factor if self.method == "REML" else self.projection.Z.factor(factor.gamma)
+        return factor if self.determined is self.solved else self.determined.factor(factor.gamma)
 
-    def _point(self, genes: Genes, factor: Factor, det: Determinant) -> Point:
+    def _point(self, genes: Genes, factor: Factorisation, det: Determinant) -> Point:
         nu = self.nu
-        v1, v2, form = factor.solve(genes.a, genes.r2)
+        v, form = factor.solve(genes.r)
         Q = genes.yRy - form
         ok = factor.ok & det.ok & (1e-13 * genes.yRy < Q)
         Q = np.where(ok, Q, genes.yRy)
         f = np.where(ok, nu * np.log(Q / genes.yRy) + det.logdet, np.inf)
-        v_sq = factor.by_component(v1**2, v2**2)
-        quad = factor.products(v1, v2)
+        v_sq, quad = v.squares(), factor.products(v)
         u = v_sq / Q[:, None]
         observed = nu * (2 * quad / Q[:, None, None] - u[:, :, None] * u[:, None, :]) - det.norm
         expected = det.norm - det.trace[:, :, None] * det.trace[:, None, :] / nu
-        return Point(
-            factor.gamma, f, Q, det.trace - nu * u, observed, expected, v_sq, quad, det.trace, det.norm, v1, v2
-        )
+        return Point(factor.gamma, f, Q, det.trace - nu * u, observed, expected, v_sq, quad, det.trace, det.norm, v)
 
     def values(self, genes: Genes, gamma: np.ndarray) -> np.ndarray:
         """f alone, at γ (G × K) that all genes share: m × G."""
-        factor = self.projection.S.factor(gamma)
+        factor = self.solved.factor(gamma)
         return self._values(genes, factor, self._determinant(factor))
 
-    def _values(self, genes: Genes, factor: Factor, det: Factor | Determinant) -> np.ndarray:
-        left = np.maximum(1 - factor.shared_forms(genes.a, genes.r2) / genes.yRy[:, None], 1e-300)
+    def _values(self, genes: Genes, factor: Factorisation, det: Factorisation | Determinant) -> np.ndarray:
+        left = np.maximum(1 - factor.shared_forms(genes.r) / genes.yRy[:, None], 1e-300)
         return np.where(factor.ok & det.ok, self.nu * np.log(left) + det.logdet, np.inf)
 
     @cached_property
     def _shares(self) -> tuple[np.ndarray, int, np.ndarray]:
         """Ratios all genes share, multiples of q_k / tr S_kk (rows × K): a lattice of so many rows, and rows to start from.
 
-        From three components on, and where a factorisation is sparse, genes start from multiples of all together. The
+        From three components on, and where every ratio is a solve a gene, genes start from multiples of all together. The
         lattice is coarser the more components there are; one component needs none.
         """
         K, projection = len(self.projection.d), self.projection
         if K == 1:
             return np.append(0.0, np.geomspace(1e-3, 1e3, 40))[:, None], 0, np.arange(41)
         few = [0.0, *10.0 ** np.arange(-1, 4)]
-        full = K == 2 and not projection.is_sparse
+        full = K == 2 and projection.S.cheap_forms
         start = list(product(few, few)) if full else [(x,) * K for x in few]
-        points = min(_POINTS, _BYTES // projection.gene_bytes(0))
-        finest = 5 if projection.is_sparse else len(_MULTIPLES)  # there every row takes a gene a sparse solve
+        points = min(_POINTS, _BYTES // projection.S.gene_bytes(0))
+        finest = len(_MULTIPLES) if projection.S.cheap_forms else 4
         steps = sorted(_MULTIPLES[: min(finest, int((points + 0.5) ** (1 / K)))])
         rows = list(dict.fromkeys([*product(steps, repeat=K), *start]))
         return np.array(rows), len(steps) ** K, np.array([rows.index(row) for row in start])
 
     @cached_property
-    def _grid(self) -> tuple[Factor, Factor, Determinant, np.ndarray]:
+    def _grid(self) -> tuple[Factorisation, Factorisation, Determinant, np.ndarray]:
         """The factors at these ratios; where genes start, the traces and the inverse of tr(P V_k P V_l) as well."""
         projection, (shares, _, start) = self.projection, self._shares
-        trace = projection.S.factor(np.zeros((1, len(projection.d)))).traces()[0][0]
-        factor = projection.S.factor(shares * (np.array(projection.d) / trace))
+        trace = self.solved.factor(np.zeros((1, len(projection.d)))).traces()[0][0]
+        factor = self.solved.factor(shares * (np.array(projection.d) / trace))
         whole = self._determinant(factor)
-        det = Determinant.of(self._determinant(projection.S.factor(factor.gamma[start])))
+        det = Determinant.of(self._determinant(self.solved.factor(factor.gamma[start])))
         information = with_residual(det.norm, det.trace, np.full(len(det.ok), self.nu), factor.gamma[start])
         return factor, whole, det, np.linalg.pinv(information, hermitian=True)
 

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import cast
 
 import numpy as np
-import scipy.sparse as sp
 
 from flashmm_sc._base.errors import listed
 from flashmm_sc._base.rank import aliased_columns, dependencies, rounding
 from flashmm_sc._base.selection import component_slices
 from flashmm_sc._gaussian.containment import Within
-from flashmm_sc._gaussian.dense.covariance import Shared, Structure
-from flashmm_sc._gaussian.sparse.covariance import Sparse
+from flashmm_sc._gaussian.covariance import Covariance, SharedVectors
+from flashmm_sc._gaussian.dense.covariance import DenseCovariance
+from flashmm_sc._gaussian.sparse.covariance import SparseCovariance
 from flashmm_sc._stats.cross import CrossProducts
-from flashmm_sc._stats.summary import SummaryStats
 
 # Most levels of the largest component, and of all others together, with dense matrices where sparse ones would do: the first
 # is diagonalised once (3,000 levels: 10 s), the others are factorised for every gene (1,200 levels and 150: 17 ms, sparse 2).
@@ -42,18 +40,18 @@ class Projection:
         Cells and fixed columns.
     d
         Columns of each random component.
-    ZX
-        Z'X, q × p.
-    ZZ
-        Z'Z, q × q.
+    cross
+        Cross-products of the designs.
     S
-        Structure of Z'RZ = Z'Z - B B'.
+        Covariance Z'RZ = Z'Z - B B'.
     basis
         L⁻¹ of X'X = L L', p × p: X times its transpose is an orthonormal basis of the fixed columns, B = Z'X L⁻ᵀ.
     within
         What is left of the fixed columns within the levels of each component.
     rounding
         Relative error that X's condition leaves in a residual sum of squares.
+    sparse
+        Whether sparse matrices would do.
     """
 
     XXi: np.ndarray
@@ -62,12 +60,12 @@ class Projection:
     n: int
     p: int
     d: tuple[int, ...]
-    ZX: np.ndarray
-    ZZ: sp.csr_array
-    S: Structure
+    cross: CrossProducts
+    S: Covariance
     basis: np.ndarray
     within: list[Within]
     rounding: float
+    sparse: bool
 
     @classmethod
     def of(
@@ -109,31 +107,29 @@ class Projection:
         within = [Within.of(ZZ[part, part], B[part], Li) for part in component_slices(d)]
         _check_components(within, component_names)
         logdet = 2 * float(np.log(np.diag(L)).sum() + np.log(scale).sum())
-        structure = _structure(XX, ZX, ZZ, B, d, [component.rank for component in within], sparse)
-        _check_distinct(structure, n - p, component_names)
+        S = _covariance(cross, B, d, [component.rank for component in within], sparse)
+        _check_distinct(S, n - p, component_names)
         error = float(rounding(np.linalg.cond(unit)))
-        return cls(XXi, logdet, ZX @ XXi, n, p, tuple(d), ZX, ZZ, structure, Li / scale, within, error)
+        return cls(XXi, logdet, ZX @ XXi, n, p, tuple(d), cross, S, Li / scale, within, error, sparse)
 
     @cached_property
-    def Z(self) -> Structure:
-        """Structure of Z'Z: ML's determinant, and whether V is positive definite."""
-        nothing = np.empty((sum(self.d), 0))
-        levels = [component.levels for component in self.within]
-        return _structure(np.empty((0, 0)), nothing, self.ZZ, nothing, self.d, levels, self.is_sparse)
-
-    @property
-    def is_sparse(self) -> bool:
-        """Whether there are many random columns, and sparse matrices serve."""
-        return isinstance(self.S, Sparse)
+    def Z(self) -> Covariance:
+        """Covariance Z'Z: ML's determinant, and whether V is positive definite."""
+        alone = self.cross.without_fixed()
+        return _covariance(alone, alone.ZX, self.d, [component.levels for component in self.within], self.sparse)
 
     @cached_property
-    def random_part(self) -> Shared:
-        """A, split and rotated by the structure."""
-        return self.combined(np.eye(self.p))
+    def random_part(self) -> SharedVectors:
+        """The columns of A."""
+        return self.shared(np.eye(self.p))
 
-    def combined(self, L: np.ndarray) -> Shared:
+    def shared(self, L: np.ndarray) -> SharedVectors:
         """A c for the columns c of L (p × r)."""
-        return self.S.combined(self.A, L)
+        return self.S.shared(self.A, L)
+
+    def prepared(self, n_genes: int, n_jobs: int | None) -> Projection:
+        """The same for the traces of many genes."""
+        return replace(self, S=self.S.prepared(n_genes, n_jobs))
 
     @property
     def ranks(self) -> list[int]:
@@ -143,15 +139,8 @@ class Projection:
     @cached_property
     def spectra(self) -> list[np.ndarray]:
         """Positive eigenvalues of Z_k'RZ_k of each component, ascending."""
-        out = []
-        for k, (part, rank) in enumerate(zip(component_slices(self.d), self.ranks, strict=True)):
-            if k == self.S.largest:
-                value = self.S.lam
-            else:
-                B = self.ZX[part] @ self.basis.T
-                value = np.linalg.eigvalsh(self.ZZ[part, part].toarray() - B @ B.T)
-            out.append(value[value.size - rank :])
-        return out
+        values = [self.S.eigenvalues(k) for k in range(len(self.d))]
+        return [value[value.size - rank :] for value, rank in zip(values, self.ranks, strict=True)]
 
     def containment(self, L: np.ndarray) -> np.ndarray:
         """Containment degrees of freedom of each component for the columns c of L (p × r): K × r.
@@ -162,30 +151,18 @@ class Projection:
         c = self.basis @ L
         return np.array([np.where(k.needs_levels(c), k.rank, np.inf) for k in self.within])
 
-    def gene_bytes(self, r: int) -> int:
-        """Memory that a gene needs while it is fitted, or r linear combinations of it tested."""
-        return self.S.gene_bytes(r)
 
-
-def _structure(
-    XX: np.ndarray,
-    ZX: np.ndarray,
-    ZZ: sp.csr_array,
-    B: np.ndarray,
-    d: Sequence[int],
-    rank: Sequence[int],
-    sparse: bool,
-) -> Structure:
-    """Structure of Z'Z - B B', dense or sparse; both have the same methods."""
+def _covariance(cross: CrossProducts, B: np.ndarray, d: Sequence[int], rank: Sequence[int], sparse: bool) -> Covariance:
+    """Z'Z - B B' of the fixed columns of X, dense or, where it has many columns and may be, sparse."""
     if sparse and (max(d) > MOST_DENSE[0] or sum(d) - max(d) > MOST_DENSE[1]):
-        return cast(Structure, Sparse.of(ZZ, d, ZX, XX))
+        return SparseCovariance.of(cross, d)
     if sum(d) > MOST_AT_ALL:
         msg = (
             f"Random components of {listed(d)} columns are too many for free or moderated variance components, which take "
             "dense matrices; use nonnegative=True and moderate=False, or fit one model for each group of cells (groupby)."
         )
         raise ValueError(msg)
-    return Structure.of(ZZ.toarray() - B @ B.T, d, rank)
+    return DenseCovariance.of(cross.ZZ.toarray() - B @ B.T, d, rank)
 
 
 def _check_components(within: Sequence[Within], names: Sequence[str]) -> None:
@@ -199,7 +176,7 @@ def _check_components(within: Sequence[Within], names: Sequence[str]) -> None:
             raise ValueError(msg)
 
 
-def _check_distinct(S: Structure, nu: int, names: Sequence[str]) -> None:
+def _check_distinct(S: Covariance, nu: int, names: Sequence[str]) -> None:
     """Refuse components that no data can tell apart, or from the residual: V_k that are linearly dependent under R."""
     trace, norm = S.moments()
     found = dependencies(np.block([[norm, trace[:, None]], [np.append(trace, nu)]]))
@@ -208,41 +185,3 @@ def _check_distinct(S: Structure, nu: int, names: Sequence[str]) -> None:
         alike = [name for i, name in enumerate([*names, "residual"]) if weights[i] or i == j]
         msg = f"The variances of {listed(alike)} can't be told apart with these designs; leave out a component."
         raise ValueError(msg)
-
-
-@dataclass(frozen=True, eq=False)
-class Genes:
-    """What the solver knows of each of m genes: the projected data.
-
-    Attributes
-    ----------
-    b
-        Ordinary least squares coefficients, m × p.
-    a, r2
-        Z'Ry, split and rotated by the structure: m × q_1 and m × R.
-    yRy
-        Residual sum of squares of ordinary least squares, m.
-    yy
-        Sum of squares, m.
-    """
-
-    b: np.ndarray
-    a: np.ndarray
-    r2: np.ndarray
-    yRy: np.ndarray
-    yy: np.ndarray
-
-    @classmethod
-    def of(cls, projection: Projection, stats: SummaryStats, genes: slice = slice(None)) -> Genes:
-        """Project the data of some genes."""
-        XY, ZY, yy = stats.XY[:, genes], stats.ZY[:, genes], stats.yy[genes]
-        b = projection.XXi @ XY
-        a, r2 = projection.S.rotate(ZY - projection.A @ XY)
-        return cls(b.T, a, r2, yy - np.einsum("ij,ij->j", XY, b), yy)
-
-    def __getitem__(self, index: np.ndarray) -> Genes:
-        return Genes(self.b[index], self.a[index], self.r2[index], self.yRy[index], self.yy[index])
-
-    def vary(self, rounding: float) -> np.ndarray:
-        """Which genes vary beyond the fixed effects by more than rounding."""
-        return self.yRy > rounding * self.yy

@@ -11,9 +11,9 @@ from functools import partial
 
 import numpy as np
 
+from flashmm_sc._gaussian.genes import Genes
 from flashmm_sc._gaussian.point import Point
 from flashmm_sc._gaussian.profile import ROUNDING, Objective
-from flashmm_sc._gaussian.projection import Genes
 
 _POLISH = 1e-9  # below this Newton decrement one more full step is exact to rounding
 _SADDLE = 1e-4  # decrement below which negative curvature is followed instead of the gradient

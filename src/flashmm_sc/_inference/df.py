@@ -19,9 +19,10 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from flashmm_sc._base.options import one_of
-from flashmm_sc._gaussian.dense.covariance import Factor, Shared
-from flashmm_sc._gaussian.estimate import BOUNDARY, INDEFINITE, NO_DF, OK, Method
+from flashmm_sc._gaussian.covariance import Factorisation, SharedVectors
+from flashmm_sc._gaussian.estimate import BOUNDARY, INDEFINITE, NO_DF, OK
 from flashmm_sc._gaussian.information import expected_of_theta, inverse_on
+from flashmm_sc._gaussian.profile import Method
 from flashmm_sc._gaussian.projection import Projection
 
 Ddf: TypeAlias = Literal["satterthwaite", "kenward-roger", "residual"]
@@ -50,12 +51,12 @@ class Combinations:
     projection: Projection
     L: np.ndarray
     cXXic: np.ndarray
-    random: Shared
+    random: SharedVectors
 
     @classmethod
     def of(cls, projection: Projection, L: np.ndarray) -> Combinations:
         """The columns of L (p × r)."""
-        return cls(projection, L, L.T @ projection.XXi @ L, projection.combined(L))
+        return cls(projection, L, L.T @ projection.XXi @ L, projection.shared(L))
 
     @cached_property
     def cap(self) -> np.ndarray:
@@ -63,7 +64,9 @@ class Combinations:
         return self.projection.containment(self.L)
 
 
-def variances(projection: Projection, theta: np.ndarray, combos: Combinations) -> tuple[Factor, np.ndarray, np.ndarray]:
+def variances(
+    projection: Projection, theta: np.ndarray, combos: Combinations
+) -> tuple[Factorisation, np.ndarray, np.ndarray]:
     """The factor at θ, f = c'cov(β)c (m × r) and its gradient in θ (m × r × (K+1))."""
     s0 = theta[:, -1:]
     factor = projection.S.factor(theta[:, :-1] / s0)
@@ -80,16 +83,16 @@ def satterthwaite(f: np.ndarray, gradient: np.ndarray, theta_cov: np.ndarray) ->
 
 
 def kenward_roger_variance(
-    projection: Projection, theta: np.ndarray, factor: Factor, combos: Combinations, f: np.ndarray
+    projection: Projection, theta: np.ndarray, factor: Factorisation, combos: Combinations, f: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Adjusted variance of each combination (m × r), and the inverse expected information for θ."""
     theta_cov = inverse_expected(projection, theta, factor)
-    w1, w2, _ = factor.solve(combos.random.A1.T[None], combos.random.A2.T[None])
-    inner = factor.products(w1, np.broadcast_to(w2, (*w1.shape[:2], w2.shape[2])))
+    w, _ = factor.solve(combos.random.vectors)
+    inner = factor.products(w)
     return f + 2 * np.einsum("ikl,ijkl->ij", contracted(theta, theta_cov), inner) / theta[:, -1:], theta_cov
 
 
-def inverse_expected(projection: Projection, theta: np.ndarray, factor: Factor) -> np.ndarray:
+def inverse_expected(projection: Projection, theta: np.ndarray, factor: Factorisation) -> np.ndarray:
     """Inverse of the expected REML information for θ."""
     information = expected_of_theta(factor, theta, projection.n - projection.p)
     return inverse_on(information, np.ones(theta.shape, bool))

@@ -20,9 +20,10 @@ from scipy.special import betainc
 from flashmm_sc._base.errors import listed
 from flashmm_sc._base.rank import aliased_columns
 from flashmm_sc._base.threads import for_gene_blocks
-from flashmm_sc._gaussian.dense.covariance import Factor
+from flashmm_sc._gaussian.covariance import Factorisation
 from flashmm_sc._gaussian.estimate import Estimates
 from flashmm_sc._gaussian.projection import Projection
+from flashmm_sc._gaussian.vectors import Vectors
 from flashmm_sc._inference.df import (
     Combinations,
     Ddf,
@@ -94,7 +95,7 @@ def _f_test(
         out_F[genes], out_df[genes] = F, df
         out_p[genes] = betainc(df / 2, r / 2, df / (df + r * F))
 
-    for_gene_blocks(work, len(fitted), projection.gene_bytes(r * (projection.S.lam.size + r)), n_jobs)
+    for_gene_blocks(work, len(fitted), projection.S.gene_bytes(r, solved=True), n_jobs)
     return out_F, np.full(m, float(r)), out_df, out_p
 
 
@@ -106,29 +107,21 @@ def _wald(effect: np.ndarray, V: np.ndarray) -> np.ndarray:
     return np.mean(along**2 / value, axis=1)
 
 
-def _parts(factor: Factor, combos: Combinations) -> tuple[np.ndarray, np.ndarray]:
-    """W = (I + S D)⁻¹ A L of every gene: m × r × q_1 and m × r × R."""
-    w1, w2, _ = factor.solve(combos.random.A1.T[None], combos.random.A2.T[None])
-    return w1, np.broadcast_to(w2, (*w1.shape[:2], w2.shape[2]))
-
-
-def _gradients(factor: Factor, w1: np.ndarray, w2: np.ndarray, V: np.ndarray, theta: np.ndarray) -> np.ndarray:
-    """G_k = W_k'W_k of all components and the residual: m × r × r × (K+1)."""
-    s, K = factor.structure, theta.shape[1] - 1
-    parts = [w1 @ w1.swapaxes(1, 2) if k == s.largest else (w2 * s.member[:, k]) @ w2.swapaxes(1, 2) for k in range(K)]
-    return with_scale(V, np.stack(parts, axis=-1), theta)
+def _gradients(w: Vectors, V: np.ndarray, theta: np.ndarray) -> np.ndarray:
+    """G_k = W_k'W_k of all components and the residual: m × r × r × (K+1), from W = (I + S D)⁻¹ A L of every gene."""
+    return with_scale(V, w.grams(), theta)
 
 
 def _satterthwaite(
     effect: np.ndarray,
     V: np.ndarray,
-    factor: Factor,
+    factor: Factorisation,
     combos: Combinations,
     theta: np.ndarray,
     theta_cov: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     value, vector = np.linalg.eigh(np.nan_to_num(V))
-    G = _gradients(factor, *_parts(factor, combos), V, theta)
+    G = _gradients(factor.solve(combos.random.vectors)[0], V, theta)
     along = np.einsum("ijk,ij->ik", vector, effect)
     gradient = np.einsum("iaj,iabk,ibj->ijk", vector, G, vector)
     nu = satterthwaite(value, gradient, theta_cov)
@@ -146,21 +139,23 @@ def _pooled(nu: np.ndarray) -> np.ndarray:
 
 
 def _kenward_roger(
-    effect: np.ndarray, V: np.ndarray, factor: Factor, combos: Combinations, theta: np.ndarray, projection: Projection
+    effect: np.ndarray,
+    V: np.ndarray,
+    factor: Factorisation,
+    combos: Combinations,
+    theta: np.ndarray,
+    projection: Projection,
 ) -> tuple[np.ndarray, np.ndarray]:
-    r, s = V.shape[1], factor.structure
+    r = V.shape[1]
     W = inverse_expected(projection, theta, factor)
-    w1, w2 = _parts(factor, combos)
+    w, _ = factor.solve(combos.random.vectors)
     E = contracted(theta, W) / theta[:, -1, None, None]
     adjusted = V.copy()
     for k in range(theta.shape[1] - 1):
-        u1 = w1 if k == s.largest else np.zeros_like(w1)
-        Tu1, Tu2, _ = factor.solve(*s.times(u1, w2 * s.member[:, k]))
-        rows1 = E[:, s.largest, k, None, None] * w1
-        rows2 = w2 * (E[:, :, k] @ s.member.T)[:, None]
-        adjusted += 2 * (rows1 @ Tu1.swapaxes(1, 2) + rows2 @ Tu2.swapaxes(1, 2))
+        Tu, _ = factor.solve(projection.S.times(w.only(k)))
+        adjusted += 2 * w.scaled(E[:, :, k]).dot(Tu)
     adjusted = (adjusted + adjusted.swapaxes(1, 2)) / 2
-    ViG = np.linalg.solve(V[:, None], np.moveaxis(_gradients(factor, w1, w2, V, theta), -1, 1))
+    ViG = np.linalg.solve(V[:, None], np.moveaxis(_gradients(w, V, theta), -1, 1))
     trace = np.einsum("ikjj->ik", ViG)
     A1 = np.einsum("ik,ikl,il->i", trace, W, trace)
     A2 = np.einsum("ikl,ikab,ilba->i", W, ViG, ViG)

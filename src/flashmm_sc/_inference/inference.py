@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flashmm_sc._gaussian.estimate import Estimates, Method
+from flashmm_sc._gaussian.estimate import Estimates
+from flashmm_sc._gaussian.profile import Method
 from flashmm_sc._gaussian.projection import Projection
 from flashmm_sc._inference.df import Ddf, check_ddf
 from flashmm_sc._inference.f_tests import FTests, f_tests

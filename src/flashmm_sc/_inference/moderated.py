@@ -18,9 +18,10 @@ import numpy as np
 
 from flashmm_sc._base.errors import warn
 from flashmm_sc._base.threads import for_gene_blocks
-from flashmm_sc._gaussian.estimate import Method
-from flashmm_sc._gaussian.profile import Objective
-from flashmm_sc._gaussian.projection import Genes, Projection
+from flashmm_sc._gaussian.genes import Genes
+from flashmm_sc._gaussian.profile import Method, Objective
+from flashmm_sc._gaussian.projection import Projection
+from flashmm_sc._gaussian.vectors import Vectors
 from flashmm_sc._inference.df import Combinations
 from flashmm_sc._inference.prior import MAX_COMPONENTS, MIN_GENES, MIN_LEVELS, Prior, grid, learn, posterior
 from flashmm_sc._inference.t_tests import Alternative, Intervals, TTests
@@ -66,7 +67,7 @@ class Moderated:
 
     def theta(self, projection: Projection) -> np.ndarray:
         """Posterior means of the variance components, m × (K+1), the residual last."""
-        forms = projection.S.factor(self.prior.gamma).shared_forms(self.genes.a, self.genes.r2)
+        forms = projection.S.factor(self.prior.gamma).shared_forms(self.genes.r)
         s0 = self.weights * (self.genes.yRy[:, None] - forms) / (projection.n - projection.p)
         return np.column_stack([s0 @ self.prior.gamma, s0.sum(axis=1)])
 
@@ -107,7 +108,7 @@ def mean_expression(stats: SummaryStats) -> np.ndarray:
 
 def log_likelihoods(projection: Projection, genes: Genes, gamma: np.ndarray) -> np.ndarray:
     """Restricted log-likelihood of every gene at every grid point, up to a constant of the gene: m × G."""
-    return -0.5 * Objective(projection, "REML").values(genes, gamma)
+    return -0.5 * Objective.of(projection, "REML").values(genes, gamma)
 
 
 def moderated_tests(
@@ -134,7 +135,7 @@ def moderated_tests(
         for k, point in enumerate(points):
             use = np.flatnonzero(weights[:, k] > _NEGLIGIBLE)
             w, at = weights[use, k, None], some[use]
-            beta = least[use] - at.a @ point.P1 - at.r2 @ point.P2
+            beta = least[use] - at.r.dot(point.KAc)
             s0 = (at.yRy - point.form(at)) / nu
             se = np.sqrt(s0[:, None] * point.variance)
             coef[use] += w * beta
@@ -144,7 +145,7 @@ def moderated_tests(
         out.p[index] = p = np.minimum(p, 1.0)
         out.t[index] = np.where(p > 0, _t_of(p, coef, nu, alternative), coef / out.se[index])
 
-    for_gene_blocks(work, len(fitted), projection.gene_bytes(4 * r), n_jobs)
+    for_gene_blocks(work, len(fitted), projection.S.gene_bytes(4 * r), n_jobs)
     return out
 
 
@@ -166,7 +167,7 @@ def moderated_intervals(
     def work(part: slice) -> None:
         index = fitted[part]
         at, weights = moderated.genes[index], moderated.weights[index, :, None]
-        beta = np.stack([at.b @ L - at.a @ point.P1 - at.r2 @ point.P2 for point in points], axis=1)
+        beta = np.stack([at.b @ L - at.r.dot(point.KAc) for point in points], axis=1)
         s0 = np.stack([(at.yRy - point.form(at)) / nu for point in points], axis=1)
         se = np.sqrt(s0[..., None] * np.stack([point.variance for point in points]))
         widest = 2 * quantile(np.log((1 - level) / 2), nu) * se.max(axis=1)
@@ -178,16 +179,15 @@ def moderated_intervals(
                 low, high = np.where(up, middle, low), np.where(up, high, middle)
             end[index] = (low + high) / 2
 
-    for_gene_blocks(work, len(fitted), projection.gene_bytes(12 * len(points) * L.shape[1]), n_jobs)
+    for_gene_blocks(work, len(fitted), projection.S.gene_bytes(12 * len(points) * L.shape[1]), n_jobs)
     return Intervals(**vars(tests), ci_low=ends[0], ci_high=ends[1])
 
 
 @dataclass(frozen=True, eq=False)
 class _Point:
-    """A grid point: K A c as P1 and P2, c'cov(β)c / s_0 (r), and the quadratic form r'K r of genes."""
+    """A grid point: K A c, c'cov(β)c / s_0 (r), and the quadratic form r'K r of genes."""
 
-    P1: np.ndarray
-    P2: np.ndarray
+    KAc: Vectors
     variance: np.ndarray
     form: Callable[[Genes], np.ndarray]
 
@@ -197,11 +197,9 @@ def _points(projection: Projection, gamma: np.ndarray, L: np.ndarray) -> list[_P
     points = []
     for ratios in gamma:
         factor = projection.S.factor(ratios[None])
-        w1, w2, quad = factor.solve(combos.random.A1.T[None], combos.random.A2.T[None])
-        P1 = ratios[projection.S.largest] * w1[0].T
-        P2 = (w2[0] * (projection.S.member @ ratios)).T
-        form = lambda genes, factor=factor: factor.shared_forms(genes.a, genes.r2)[:, 0]
-        points.append(_Point(P1, P2, np.diag(combos.cXXic) + quad[0], form))
+        w, quad = factor.solve(combos.random.vectors)
+        form = lambda genes, factor=factor: factor.shared_forms(genes.r)[:, 0]
+        points.append(_Point(w.scaled(ratios[None]), np.diag(combos.cXXic) + quad[0], form))
     return points
 
 

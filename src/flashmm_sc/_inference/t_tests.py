@@ -81,8 +81,8 @@ def t_tests(
         out.se[genes], out.df[genes] = se, df
         out.t[genes], out.p[genes] = t_and_p(out.coef[genes], se, df, alternative, effect)
 
-    width = r * (projection.S.lam.size + 1) if ddf == "kenward-roger" else r
-    for_gene_blocks(work, len(fitted), projection.gene_bytes(width), n_jobs)
+    gene_bytes = projection.S.gene_bytes(r, solved=ddf == "kenward-roger")
+    for_gene_blocks(work, len(fitted), gene_bytes, n_jobs)
     return out
 
 

@@ -11,7 +11,8 @@ import scipy.sparse as sp
 
 from flashmm_sc._arrays.lmm import LMMFit
 from flashmm_sc._gaussian.estimate import MASKED, Estimates
-from flashmm_sc._gaussian.projection import Genes, Projection
+from flashmm_sc._gaussian.genes import Genes
+from flashmm_sc._gaussian.projection import Projection
 from flashmm_sc._inference.adjustment import Correction
 from flashmm_sc._inference.inference import Inference
 from flashmm_sc._inference.moderated import Moderated
@@ -73,9 +74,8 @@ def fitted_models(result: Result) -> list[FittedModel]:
         moderated = None
         if "prior" in described:
             yRy, mean = result["yry"][:, i], result["mean"][:, i]
-            genes = Genes(
-                result["ols"][:, p0 : p0 + p], *projection.S.rotate(result["zry"][:, q0 : q0 + q].T), yRy, yRy
-            )
+            r = projection.S.split(result["zry"][:, q0 : q0 + q].T)
+            genes = Genes(result["ols"][:, p0 : p0 + p], r, yRy, yRy)
             prior = Prior(*(np.asarray(described["prior"][name]) for name in ("gamma", "edges", "weights")))
             moderated = Moderated.of(projection, genes, estimates.fitted, mean, prior)
         inference = Inference(projection, estimates, str(params["method"]), str(params["ddf"]), moderated)
@@ -99,7 +99,7 @@ def _moderated_part(fit: LMMFit) -> tuple[np.ndarray, ...]:
     found, (m, p), K = fit.moderated, fit.coef.shape, fit.theta.shape[1]
     if found is None:
         return tuple(np.full((m, width), np.nan) for width in (K, p, sum(fit.projection.d), 1, 1))
-    zry = fit.projection.S.restore(found.genes.a, found.genes.r2)
+    zry = fit.projection.S.restore(found.genes.r)
     return found.theta(fit.projection), found.genes.b, zry, found.genes.yRy[:, None], found.covariate[:, None]
 
 

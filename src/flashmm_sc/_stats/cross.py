@@ -21,6 +21,10 @@ class CrossProducts:
         """From W'W of rows W = [X Z] whose first p columns are X's."""
         return cls(gram[:p, :p].toarray(), gram[p:, :p].toarray(), sp.csr_array(gram[p:, p:]))
 
+    def without_fixed(self) -> CrossProducts:
+        """Those of Z alone."""
+        return CrossProducts(np.empty((0, 0)), np.empty((len(self.ZX), 0)), self.ZZ)
+
     @property
     def width(self) -> int:
         """Columns of W, p + q."""

@@ -73,7 +73,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
 
 def _add_de_options(de: argparse.ArgumentParser) -> None:
     """Options are the arguments of `tl.lmm_de`; one that isn't given has its default there."""
-    from flashmm_sc._gaussian.estimate import Method
+    from flashmm_sc._gaussian.profile import Method
     from flashmm_sc._inference.adjustment import Correction
     from flashmm_sc._inference.df import Ddf
     from flashmm_sc._stream.kernel import Transform

@@ -13,7 +13,8 @@ from flashmm_sc._arrays.lmm import fit
 from flashmm_sc._base.options import check_flags, one_of
 from flashmm_sc._base.threads import n_threads
 from flashmm_sc._design.cell_design import needed_columns
-from flashmm_sc._gaussian.estimate import Method, Options
+from flashmm_sc._gaussian.estimate import Options
+from flashmm_sc._gaussian.profile import Method
 from flashmm_sc._inference.adjustment import Correction
 from flashmm_sc._inference.contrasts import Contrasts
 from flashmm_sc._inference.df import Ddf, check_ddf

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from flashmm_sc._gaussian.dense.covariance import Structure
+from flashmm_sc._gaussian.dense.covariance import DenseCovariance
 from flashmm_sc._gaussian.dense.spectrum import weighted_products
 
 # Sizes of the components; the largest, which is diagonalised, comes first, last, in between, or is not the only one.
@@ -20,8 +20,8 @@ def positive_semidefinite(d, seed=0, lost=2):
     return L @ L.T
 
 
-def structured(S, d):
-    return Structure.of(S, d, [np.linalg.matrix_rank(part) for part in diagonal_blocks(S, d)])
+def covariance(S, d):
+    return DenseCovariance.of(S, d, [np.linalg.matrix_rank(part) for part in diagonal_blocks(S, d)])
 
 
 def diagonal_blocks(S, d):
@@ -41,8 +41,8 @@ def ratios(S, d, seed=1):
 class Case:
     def __init__(self, d):
         self.d, self.S = d, positive_semidefinite(d)
-        self.structure, self.gamma = structured(self.S, d), ratios(self.S, d)
-        self.factor = self.structure.factor(self.gamma)
+        self.covariance, self.gamma = covariance(self.S, d), ratios(self.S, d)
+        self.factor = self.covariance.factor(self.gamma)
         self.D = np.stack([np.diag(np.repeat(g, d)) for g in self.gamma])
         self.inverse = np.linalg.inv(np.eye(len(self.S)) + self.S @ self.D)
         self.T = self.inverse @ self.S
@@ -60,16 +60,15 @@ def same(actual, expected, rtol=1e-9):
 
 
 def test_rotation_is_undone_and_keeps_products(case):
-    a, r2 = case.structure.rotate(case.r)
-    assert a.shape == (M, max(case.d))
-    assert r2.shape == (M, case.structure.n_rest)
-    same(case.structure.restore(a, r2), case.r.T)
-    same((a**2).sum(axis=1) + (r2**2).sum(axis=1), (case.r**2).sum(axis=0))
+    r = case.covariance.split(case.r)
+    assert [part.shape for part in r.parts] == [(M, max(case.d)), (M, case.covariance.n_rest)]
+    same(case.covariance.restore(r), case.r.T)
+    same(r.squares().sum(axis=1), (case.r**2).sum(axis=0))
 
 
 def test_times(case):
-    u = case.structure.rotate(case.r)
-    same(case.structure.restore(*case.structure.times(*u)), (case.S @ case.r).T)
+    u = case.covariance.split(case.r)
+    same(case.covariance.restore(case.covariance.times(u)), (case.S @ case.r).T)
 
 
 def test_logdet_and_domain(case):
@@ -78,27 +77,26 @@ def test_logdet_and_domain(case):
 
 
 def test_solve(case):
-    v1, v2, form = case.factor.solve(*case.structure.rotate(case.r))
+    found, form = case.factor.solve(case.covariance.split(case.r))
     v = np.einsum("gij,jg->gi", case.inverse, case.r)
-    same(case.structure.restore(v1, v2), v)
+    same(case.covariance.restore(found), v)
     same(form, np.einsum("ig,gij,gj->g", case.r, case.D, v))
 
 
 def test_forms_at_shared_ratios(case):
-    forms = case.factor.shared_forms(*case.structure.rotate(case.r))
+    forms = case.factor.shared_forms(case.covariance.split(case.r))
     same(forms, np.einsum("ig,kij,jg->gk", case.r, case.D @ case.inverse, case.r))
 
 
 def test_sums_by_component(case):
-    v1, v2 = case.structure.rotate(case.r)
     expected = np.stack([np.einsum("ig,ij,jg->g", case.r, E, case.r) for E in case.E], axis=1)
-    same(case.factor.by_component(v1**2, v2**2), expected)
+    same(case.covariance.split(case.r).squares(), expected)
 
 
 def test_products(case):
     """v_k' T_kl v_l; T is symmetric."""
     expected = [[np.einsum("ig,gij,jg->g", E @ case.r, case.T, F @ case.r) for E in case.E] for F in case.E]
-    same(case.factor.products(*case.structure.rotate(case.r)), np.moveaxis(expected, 2, 0))
+    same(case.factor.products(case.covariance.split(case.r)), np.moveaxis(expected, 2, 0))
 
 
 def test_traces(case):
@@ -110,12 +108,17 @@ def test_traces(case):
 
 def test_quadratics_of_vectors_shared_by_genes(case):
     A = np.random.default_rng(3).normal(size=(sum(case.d), 3))
-    quad, parts = case.factor.shared_quadratics(case.structure.combined(A, np.eye(A.shape[1])))
+    quad, parts = case.factor.shared_quadratics(case.covariance.shared(A, np.eye(A.shape[1])))
     w = case.inverse @ A
     matrix = A.T @ case.D @ w
     same(quad, np.einsum("gii->gi", matrix))
     same(parts, np.stack([np.einsum("gir,ij,gjr->gr", w, E, w) for E in case.E], axis=2))
-    same(case.factor.shared_matrix(case.structure.combined(A, np.eye(A.shape[1]))), matrix)
+    same(case.factor.shared_matrix(case.covariance.shared(A, np.eye(A.shape[1]))), matrix)
+
+
+def test_eigenvalues_of_each_component(case):
+    for k, block in enumerate(diagonal_blocks(case.S, case.d)):
+        same(case.covariance.eigenvalues(k), np.linalg.eigvalsh(block))
 
 
 def test_domain_is_told_by_inertia():
@@ -126,7 +129,7 @@ def test_domain_is_told_by_inertia():
         gamma = np.random.default_rng(4).uniform(-6, 3, (400, len(d))) / lam
         eigenvalues = np.stack([np.linalg.eigvals(np.eye(len(S)) + S * np.repeat(g, d)).real for g in gamma])
         negative = (eigenvalues < 0).sum(axis=1)
-        np.testing.assert_array_equal(structured(S, d).factor(gamma).ok, negative == 0)
+        np.testing.assert_array_equal(covariance(S, d).factor(gamma).ok, negative == 0)
         assert {0, 1, 2} <= set(negative)
 
 
@@ -135,19 +138,19 @@ def test_edge_of_the_domain_is_approached_closely():
         S = positive_semidefinite(d)
         edge = -1 / np.linalg.eigvalsh(S)[-1]
         gamma = edge * np.array([[1 - 1e-10], [1 + 1e-10]]) * np.ones(len(d))
-        np.testing.assert_array_equal(structured(S, d).factor(gamma).ok, [True, False])
+        np.testing.assert_array_equal(covariance(S, d).factor(gamma).ok, [True, False])
 
 
 def test_ratios_that_are_no_numbers_are_outside():
     for d in SIZES:
         S = positive_semidefinite(d)
         gamma = np.full((1, len(d)), np.nan)
-        assert not structured(S, d).factor(gamma).ok.any()
+        assert not covariance(S, d).factor(gamma).ok.any()
 
 
 def test_rounding_errors_of_a_null_space_become_zeros():
     S = positive_semidefinite((6,), lost=2) * 1e8
-    lam = Structure.of(S, (6,), [4]).lam
+    lam = DenseCovariance.of(S, (6,), [4]).lam
     np.testing.assert_array_equal(np.sort(lam)[:2], 0)
     same(np.sort(lam)[2:], np.linalg.eigvalsh(S)[2:])
 

@@ -12,9 +12,9 @@ import scipy.sparse as sp
 import flashmm_sc as fsc
 from flashmm_sc._arrays.sslmm import sslmm
 from flashmm_sc._gaussian import projection
-from flashmm_sc._gaussian.dense.covariance import Structure
+from flashmm_sc._gaussian.dense.covariance import DenseCovariance
 from flashmm_sc._gaussian.projection import Projection
-from flashmm_sc._gaussian.sparse.covariance import Sparse
+from flashmm_sc._gaussian.sparse.covariance import SparseCovariance
 
 
 def same(a, b, rtol=1e-8):
@@ -37,12 +37,12 @@ def sparse_room(monkeypatch):
 
 
 @pytest.fixture(params=dense.DESIGNS)
-def structures(request):
-    """Sparse and dense structure of Z'RZ, and its projection."""
+def covariances(request):
+    """Sparse and dense covariance Z'RZ, and its projection."""
     X, Z, d, Y = dense.example(request.param)
     stats = sslmm(X, Y, Z, d)
     projection = Projection.of(stats.cross, stats.n, stats.d, stats.coef_names, stats.component_names)
-    return Sparse.of(stats.ZZ, d, stats.ZX, stats.XX), projection.S, projection
+    return SparseCovariance.of(stats.cross, d), projection.S, projection
 
 
 def ratios(K: int, m: int = 11) -> np.ndarray:
@@ -54,8 +54,8 @@ def ratios(K: int, m: int = 11) -> np.ndarray:
     return gamma
 
 
-def test_factor(structures):
-    sparse, room, _ = structures
+def test_factor(covariances):
+    sparse, room, _ = covariances
     gamma = ratios(len(sparse.d))
     ours, theirs = sparse.factor(gamma), room.factor(gamma)
     np.testing.assert_array_equal(ours.ok, theirs.ok)
@@ -64,51 +64,42 @@ def test_factor(structures):
     same(ours[np.array([5, 2])].logdet, theirs.logdet[[5, 2]])
 
 
-def test_inertia(structures):
-    sparse, room, _ = structures
+def test_inertia(covariances):
+    sparse, room, _ = covariances
     gamma = -np.geomspace(1e-3, 10, 40)[:, None] * np.eye(len(sparse.d))[0]
     ok = sparse.factor(gamma).ok
     assert 0 < ok.sum() < 40
     np.testing.assert_array_equal(ok, room.factor(gamma).ok)
 
 
-def test_solutions(structures):
-    sparse, room, _ = structures
+def test_solutions(covariances):
+    sparse, room, _ = covariances
     gamma = ratios(len(sparse.d))
     r = np.random.default_rng(2).normal(size=(sum(sparse.d), len(gamma)))
     results = []
     for S in (sparse, room):
-        factor, rotated = S.factor(gamma), S.rotate(r)
-        v1, v2, form = factor.solve(*rotated)
-        results.append(
-            [
-                S.restore(v1, v2),
-                form,
-                factor.by_component(v1**2, v2**2),
-                factor.products(v1, v2),
-                factor.shared_forms(*rotated),
-                S.restore(*S.times(*rotated)),
-            ]
-        )
+        factor, vectors = S.factor(gamma), S.split(r)
+        v, form = factor.solve(vectors)
+        forms, times = factor.shared_forms(vectors), S.restore(S.times(vectors))
+        results.append([S.restore(v), form, v.squares(), factor.products(v), forms, times])
     for a, b in zip(*results, strict=True):
         same(a, b, 1e-7)
 
 
-def test_combinations(structures):
-    sparse, room, projection = structures
+def test_combinations(covariances):
+    sparse, room, projection = covariances
     gamma, L = ratios(len(sparse.d)), np.random.default_rng(3).normal(size=(projection.p, 11))
     results = []
     for S in (sparse, room):
-        factor, x = S.factor(gamma), S.combined(projection.A, L)
-        w1, w2, form = factor.solve(x.A1.T[None], x.A2.T[None])
-        w2 = np.broadcast_to(w2, (*w1.shape[:2], w2.shape[2]))
-        results.append([*factor.shared_quadratics(x), factor.shared_matrix(x), factor.products(w1, w2), form])
+        factor, x = S.factor(gamma), S.shared(projection.A, L)
+        w, form = factor.solve(x.vectors)
+        results.append([*factor.shared_quadratics(x), factor.shared_matrix(x), factor.products(w), form, w.grams()])
     for a, b in zip(*results, strict=True):
         same(a, b, 1e-6)
 
 
-def test_gradient_is_the_slope_of_f(structures):
-    sparse, *_ = structures
+def test_gradient_is_the_slope_of_f(covariances):
+    sparse, *_ = covariances
     gamma, h = np.random.default_rng(5).gamma(1.0, 1.0, (5, len(sparse.d))), 1e-5
     trace = sparse.factor(gamma).traces()[0]
     for k, step in enumerate(h * np.eye(len(sparse.d))):
@@ -120,15 +111,17 @@ def test_gradient_is_the_slope_of_f(structures):
 def test_table(name):
     X, Z, d, Y = dense.example(name)
     stats = sslmm(X, Y, Z, d)
-    S = Sparse.of(stats.ZZ, d, stats.ZX, stats.XX)
+    S = SparseCovariance.of(stats.cross, d)
     low = np.array(d) / S.factor(np.zeros((1, len(d)))).trace[0]
     gamma = low * np.exp(np.random.default_rng(0).uniform(np.log(0.02), np.log(1e3), (50, len(d))))
     gamma[0], gamma[1, 0], gamma[2], gamma[3, -1], gamma[4] = 0, 0, gamma[2] * 1e-8, -1e-4, low * 1e7
     direct = S.factor(gamma).traces()
-    S.tabulate(100, 1) if len(d) == 1 else S.tabulate(10_000, 1)
-    assert S.table is not None
-    assert S.table(gamma)[2].sum() == 47
-    same_traces(S.factor(gamma).traces(), direct, 1e-7)
+    tabulated = S.prepared(100 if len(d) == 1 else 10_000, 1)
+    assert S.table is None
+    assert tabulated.table is not None
+    assert tabulated.prepared(10_000, 1) is tabulated
+    assert tabulated.table(gamma)[2].sum() == 47
+    same_traces(tabulated.factor(gamma).traces(), direct, 1e-7)
 
 
 @pytest.mark.parametrize("name", dense.DESIGNS)
@@ -153,8 +146,8 @@ def test_fit(name, options, sparse_room):
     theirs = fsc.lmm(stats, nonnegative=True, **options)
     sparse_room()
     ours = fsc.lmm(stats, nonnegative=True, **options)
-    assert isinstance(ours.projection.S, Sparse)
-    assert isinstance(theirs.projection.S, Structure)
+    assert isinstance(ours.projection.S, SparseCovariance)
+    assert isinstance(theirs.projection.S, DenseCovariance)
     assert (theirs.status == "boundary").any()
     np.testing.assert_array_equal(ours.status, theirs.status)
     same(ours.theta, theirs.theta, 1e-6)
@@ -190,7 +183,7 @@ def test_free_and_moderated_components_stay_dense_or_are_refused(options, sparse
     sparse_room()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # too few genes to learn a prior from
-        assert not fsc.lmm(stats, **options).projection.is_sparse
+        assert isinstance(fsc.lmm(stats, **options).projection.S, DenseCovariance)
     monkeypatch.setattr(projection, "MOST_AT_ALL", 5)
     with pytest.raises(ValueError, match="use nonnegative=True and moderate=False"):
         fsc.lmm(stats, **options)
@@ -218,7 +211,7 @@ def test_thousands_of_levels():
     Y = Z[0] @ effects[0] + Z[1] @ effects[1] + rng.normal(size=(n, m))
     stats = sslmm(X, Y, sp.hstack(Z), [z.shape[1] for z in Z])
     fit = fsc.lmm(stats, nonnegative=True, ddf="satterthwaite")
-    assert fit.projection.is_sparse
+    assert isinstance(fit.projection.S, SparseCovariance)
     assert (fit.status == "ok").all()
     np.testing.assert_allclose(fit.theta.mean(), [0.2, 0.1, 1.0], rtol=0.03)
     np.testing.assert_allclose(fit.df["x5"], samples - 2, rtol=0.05)

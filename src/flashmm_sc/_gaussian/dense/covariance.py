@@ -1,40 +1,28 @@
-"""The covariance structure shared by all genes, and its factorisation at each gene's variance ratios.
+"""Covariances of hundreds of levels: dense matrices, their largest component diagonalised once for all genes.
 
-With D = diag(γ) (the ratio γ_k = s_k / s_0 on the columns of component k) and a positive semidefinite S (Z'RZ, or Z'Z
-for ML's determinant), everything the model needs comes from I + S D. The largest component is diagonalised once for
-all genes, S_11 = U diag(λ) U'; the remaining R columns are a small dense problem for each gene (MATH: "eliminate
-the largest, Woodbury for the rest"). With one component nothing remains, and these are the spectral formulas.
+S_11 = U diag(λ) U' for the largest component; the remaining R columns are a small dense problem for each gene, by Woodbury's
+identity. With one component nothing remains, and these are the spectral formulas.
 
-Arrays run over genes first: a is genes × q_1 (eigenbasis of the largest component), r2 is genes × R.
+Vectors have two blocks: the q_1 columns of the largest component in its eigenbasis (v1), and the others (v2).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from flashmm_sc._base.threads import one_blas_thread
+from flashmm_sc._base.linalg import diagonalised
 from flashmm_sc._gaussian.dense.elimination import invert_signed
 from flashmm_sc._gaussian.dense.spectrum import Products, Resolvent, Spectrum
-
-_LARGE = 1000
-"""Columns from which on several threads diagonalise a matrix faster than one."""
+from flashmm_sc._gaussian.vectors import Layout, Vectors
 
 
-def diagonalised(S: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Eigenvalues, ascending, and -vectors of a symmetric matrix."""
-    with one_blas_thread() if len(S) < _LARGE else nullcontext():
-        lam, U = np.linalg.eigh(S)
-    return lam, U
-
-
-@dataclass(frozen=True)
-class Structure:
+@dataclass(frozen=True, eq=False)
+class DenseCovariance:
     """S with its largest component diagonalised.
 
     Attributes
@@ -62,7 +50,7 @@ class Structure:
     order: np.ndarray
 
     @classmethod
-    def of(cls, S: np.ndarray, d: Sequence[int], rank: Sequence[int]) -> Structure:
+    def of(cls, S: np.ndarray, d: Sequence[int], rank: Sequence[int]) -> DenseCovariance:
         """Diagonalise the largest component of S (q × q); d holds the columns of each component, rank that of its S_kk."""
         largest = int(np.argmax(d))
         component = np.repeat(np.arange(len(d)), d)
@@ -94,49 +82,74 @@ class Structure:
         """Columns outside the largest component, R."""
         return len(self.S22)
 
-    def rotate(self, r: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Split q × m columns into (U'r_1)' and r_2', both with m rows."""
-        q1 = self.lam.size
-        return r[self.order[:q1]].T @ self.U, np.ascontiguousarray(r[self.order[q1:]].T)
+    @property
+    def K(self) -> int:
+        """Number of components."""
+        return self.member.shape[1]
 
-    def restore(self, v1: np.ndarray, v2: np.ndarray) -> np.ndarray:
-        """Undo `rotate`: genes × q in the original order of columns."""
+    @cached_property
+    def layout(self) -> Layout:
+        """The blocks of vectors."""
+        return Layout((self.largest, self.member), self.K)
+
+    @property
+    def cheap_forms(self) -> bool:
+        """Quadratic forms at shared ratios are matrix products."""
+        return True
+
+    def split(self, r: np.ndarray) -> Vectors:
+        """Columns r (q × m) as (U'r_1)' and r_2', one vector a gene."""
+        q1 = self.lam.size
+        return Vectors(self.layout, (r[self.order[:q1]].T @ self.U, np.ascontiguousarray(r[self.order[q1:]].T)))
+
+    def restore(self, v: Vectors) -> np.ndarray:
+        """Undo `split`: genes × q in the original order of columns."""
+        v1, v2 = v.parts
         out = np.empty((len(v1), self.order.size))
         out[:, self.order] = np.concatenate([v1 @ self.U.T, v2], axis=1)
         return out
 
-    def combined(self, A: np.ndarray, L: np.ndarray) -> Shared:
-        """The columns of A L, which all genes share, split and rotated."""
-        A1, A2 = self.rotate(A @ L)
-        return Shared(self, A1.T, A2.T)
+    def shared(self, A: np.ndarray, L: np.ndarray) -> DenseShared:
+        """The columns of A L, which all genes share."""
+        return DenseShared(self, *(part.T for part in self.split(A @ L).parts))
 
-    def gene_bytes(self, r: int) -> int:
-        """Memory that a gene needs while it is fitted, or r linear combinations of it tested."""
-        R, K = self.n_rest, self.member.shape[1]
-        return 8 * (12 * self.lam.size + 12 * R**2 + 4 * r * (R + K + 1) + 16 * K * K)
+    def gene_bytes(self, r: int, *, solved: bool = False) -> int:
+        """Memory that a gene needs while it is fitted, or r linear combinations of it tested, by `solve` too."""
+        R, K, q1 = self.n_rest, self.K, self.lam.size
+        width = r * (q1 + r) if solved else r
+        return 8 * (12 * q1 + 12 * R**2 + 4 * width * (R + K + 1) + 16 * K * K)
 
-    def tabulate(self, n_genes: int, n_jobs: int | None) -> None:
-        """Nothing is prepared for many genes (see `_sparse`)."""
+    def prepared(self, n_genes: int, n_jobs: int | None) -> DenseCovariance:
+        """Nothing pays here."""
+        return self
 
-    def times(self, u1: np.ndarray, u2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """S u, for one u a gene."""
-        return self.lam * u1 + u2 @ self.C.T, u1 @ self.C + u2 @ self.S22
+    def times(self, v: Vectors) -> Vectors:
+        """S v."""
+        v1, v2 = v.parts
+        return Vectors(self.layout, (self.lam * v1 + v2 @ self.C.T, v1 @ self.C + v2 @ self.S22))
+
+    def eigenvalues(self, k: int) -> np.ndarray:
+        """Those of S_kk, ascending."""
+        if k == self.largest:
+            return self.lam
+        own = self.member[:, k] > 0
+        return diagonalised(self.S22[np.ix_(own, own)])[0]
 
     def moments(self) -> tuple[np.ndarray, np.ndarray]:
         """tr S_kk (K) and |S_kl|² (K × K)."""
-        trace, norm = self.factor(np.zeros((1, self.member.shape[1]))).traces()
+        trace, norm = self.factor(np.zeros((1, self.K))).traces()
         return trace[0], norm[0]
 
-    def factor(self, gamma: np.ndarray) -> Factor:
+    def factor(self, gamma: np.ndarray) -> DenseFactorisation:
         """Factorise I + S D at the ratios of each gene (m × K)."""
-        return Factor(self, gamma)
+        return DenseFactorisation(self, gamma)
 
 
-class Factor:
+class DenseFactorisation:
     """I + S D at the ratios of m genes. `ok` tells where it is positive definite (as inertia, not as determinant)."""
 
-    def __init__(self, structure: Structure, gamma: np.ndarray):
-        s = self.structure = structure
+    def __init__(self, covariance: DenseCovariance, gamma: np.ndarray):
+        s = self.covariance = covariance
         self.gamma = gamma
         first = self.first = Resolvent(s.spectrum, gamma[:, s.largest])
         self.ok = first.regular & np.isfinite(gamma).all(axis=1) & ((first.negative == 0) | (s.n_rest > 0))
@@ -150,56 +163,54 @@ class Factor:
             self.logdet = self.logdet + logdet2
             self.ok &= ok2
 
-    def __getitem__(self, index: np.ndarray) -> Factor:
+    def __getitem__(self, index: np.ndarray) -> DenseFactorisation:
         """The factors of these genes, for `solve` and `products`."""
         new = copy(self)
         new.gamma, new.ok, new.first = self.gamma[index], self.ok[index], self.first[index]
-        if self.structure.n_rest:
+        if self.covariance.n_rest:
             new.G, new.K2 = self.G[index], self.K2[index]
         return new
 
     @cached_property
     def M(self) -> np.ndarray:
         """C' diag(d²) C."""
-        return self.first.sums(lambda d, lam: d**2, self.structure.pairs)
+        return self.first.sums(lambda d, lam: d**2, self.covariance.pairs)
 
-    def solve(self, a: np.ndarray, r2: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """v = (I + S D)⁻¹ r and the quadratic form r' D v, for one r a gene (m × q) or several (m × r × q)."""
-        several = (slice(None), None) if a.ndim == 3 else slice(None)
+    def solve(self, r: Vectors) -> tuple[Vectors, np.ndarray]:
+        """v = (I + S D)⁻¹ r and the quadratic form r' D v, for one or several r a gene."""
+        a, r2 = r.parts
+        several = (slice(None), None) if r.several else slice(None)
         g, d = self.first.g[several][..., None], self.first.d[several]
         da = d * a
         quad = g[..., 0] * np.einsum("...j,...j->...", da, a)
-        if not self.structure.n_rest:
-            return da, r2, quad
-        bt = r2 - g * (da @ self.structure.C)
+        if not self.covariance.n_rest:
+            return Vectors(r.layout, (da, np.empty((*da.shape[:-1], 0)))), quad
+        bt = r2 - g * (da @ self.covariance.C)
         rows = bt if bt.ndim == 3 else bt[:, None]
         t = rows @ self.K2
         v2 = (rows - t @ self.G).reshape(bt.shape)
         t = t.reshape(bt.shape)
-        return da - d * (t @ self.structure.C.T), v2, quad + np.einsum("...j,...j->...", bt, t)
+        v1 = da - d * (t @ self.covariance.C.T)
+        return Vectors(r.layout, (v1, v2)), quad + np.einsum("...j,...j->...", bt, t)
 
-    def shared_forms(self, a: np.ndarray, r2: np.ndarray) -> np.ndarray:
-        """r' D (I + S D)⁻¹ r for one r a gene, at the ratios of every row of the factor: genes × rows."""
+    def shared_forms(self, r: Vectors) -> np.ndarray:
+        """r' D (I + S D)⁻¹ r for one r a gene, at the ratios of every row of the factorisation: genes × rows."""
+        a, r2 = r.parts
         h = self.first.g[:, None] * self.first.d
         forms = a**2 @ h.T
-        if self.structure.n_rest:
+        if self.covariance.n_rest:
             for g in np.unique(self.first.g):
                 alike = np.flatnonzero(self.first.g == g)
-                bt = r2 - a @ (h[alike[0], :, None] * self.structure.C)
+                bt = r2 - a @ (h[alike[0], :, None] * self.covariance.C)
                 for k in alike:
                     forms[:, k] += np.einsum("ij,ij->i", bt @ self.K2[k], bt)
         return forms
 
-    def by_component(self, x1: np.ndarray, x2: np.ndarray) -> np.ndarray:
-        """Sum a quantity of the random columns within components: ... × q to ... × K."""
-        out = x2 @ self.structure.member
-        out[..., self.structure.largest] = x1.sum(axis=-1)
-        return out
-
-    def products(self, v1: np.ndarray, v2: np.ndarray) -> np.ndarray:
+    def products(self, v: Vectors) -> np.ndarray:
         """v_k' T_kl v_l with T = (I + S D)⁻¹ S: m × K × K, or m × r × K × K for several v a gene."""
-        s, K = self.structure, self.gamma.shape[1]
-        several = (slice(None), None) if v1.ndim == 3 else slice(None)
+        s, K = self.covariance, self.gamma.shape[1]
+        v1, v2 = v.parts
+        several = (slice(None), None) if v.several else slice(None)
         out = np.zeros((*v1.shape[:-1], K, K))
         dv = self.first.d[several] * v1
         out[..., s.largest, s.largest] = np.einsum("...j,...j->...", dv * s.lam, v1)
@@ -219,7 +230,7 @@ class Factor:
 
     def traces(self) -> tuple[np.ndarray, np.ndarray]:
         """tr T_kk (m × K) and |T_kl|² in Frobenius norm (m × K × K), T = (I + S D)⁻¹ S."""
-        s, K, j = self.structure, self.gamma.shape[1], self.structure.largest
+        s, K, j = self.covariance, self.gamma.shape[1], self.covariance.largest
         trace, norm = np.zeros((len(self.gamma), K)), np.zeros((len(self.gamma), K, K))
         trace[:, j] = self.first.sums(lambda d, lam: lam * d, s.count)
         norm[:, j, j] = self.first.sums(lambda d, lam: (lam * d) ** 2, s.count)
@@ -237,9 +248,9 @@ class Factor:
         norm[:, j, :] = norm[:, :, j] = cross
         return trace, norm
 
-    def shared_quadratics(self, x: Shared) -> tuple[np.ndarray, np.ndarray]:
+    def shared_quadratics(self, x: DenseShared) -> tuple[np.ndarray, np.ndarray]:
         """x' D (I + S D)⁻¹ x (m × r) and |component k of (I + S D)⁻¹ x|² (m × r × K) for r vectors x all genes share."""
-        s, K, first = self.structure, self.gamma.shape[1], self.first
+        s, K, first = self.covariance, self.gamma.shape[1], self.first
         quad = first.g[:, None] * first.sums(lambda d, lam: d, x.squares)
         parts = np.zeros((*quad.shape, K))
         parts[:, :, s.largest] = first.sums(lambda d, lam: d**2, x.squares)
@@ -253,35 +264,40 @@ class Factor:
             parts[:, :, s.largest] += np.einsum("ijk,ijk->ik", t, cross)
         return quad, parts
 
-    def shared_matrix(self, x: Shared) -> np.ndarray:
+    def shared_matrix(self, x: DenseShared) -> np.ndarray:
         """x_i' D (I + S D)⁻¹ x_j for r vectors all genes share, m × r × r."""
         first = self.first
         out = first.g[:, None, None] * first.sums(lambda d, lam: d, x.pairs)
-        if self.structure.n_rest:
+        if self.covariance.n_rest:
             bt = x.A2 - first.g[:, None, None] * first.sums(lambda d, lam: d, x.crossed)
             out += bt.swapaxes(1, 2) @ (self.K2 @ bt)
         return out
 
 
 @dataclass(frozen=True, eq=False)
-class Shared:
+class DenseShared:
     """Vectors that all genes share, as columns: A1 (q_1 × r, in the eigenbasis) and A2 (R × r)."""
 
-    structure: Structure
+    covariance: DenseCovariance
     A1: np.ndarray
     A2: np.ndarray
+
+    @property
+    def vectors(self) -> Vectors:
+        """As vectors, 1 × r × q."""
+        return Vectors(self.covariance.layout, (self.A1.T[None], self.A2.T[None]))
 
     @cached_property
     def squares(self) -> Products:
         """Squares of A1, to be summed."""
-        return Products(self.structure.spectrum, None, self.A1**2)
+        return Products(self.covariance.spectrum, None, self.A1**2)
 
     @cached_property
     def pairs(self) -> Products:
         """A1' · A1."""
-        return Products(self.structure.spectrum, self.A1, self.A1)
+        return Products(self.covariance.spectrum, self.A1, self.A1)
 
     @cached_property
     def crossed(self) -> Products:
         """C' · A1."""
-        return Products(self.structure.spectrum, self.structure.C, self.A1)
+        return Products(self.covariance.spectrum, self.covariance.C, self.A1)

@@ -1,0 +1,48 @@
+"""The projected data of genes: all that the solver knows of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from flashmm_sc._gaussian.projection import Projection
+from flashmm_sc._gaussian.vectors import Vectors
+from flashmm_sc._stats.summary import SummaryStats
+
+
+@dataclass(frozen=True, eq=False)
+class Genes:
+    """The projected data of each of m genes.
+
+    Attributes
+    ----------
+    b
+        Ordinary least squares coefficients, m × p.
+    r
+        Z'Ry, one vector a gene.
+    yRy
+        Residual sum of squares of ordinary least squares, m.
+    yy
+        Sum of squares, m.
+    """
+
+    b: np.ndarray
+    r: Vectors
+    yRy: np.ndarray
+    yy: np.ndarray
+
+    @classmethod
+    def of(cls, projection: Projection, stats: SummaryStats, genes: slice = slice(None)) -> Genes:
+        """Project the data of some genes."""
+        XY, ZY, yy = stats.XY[:, genes], stats.ZY[:, genes], stats.yy[genes]
+        b = projection.XXi @ XY
+        r = projection.S.split(ZY - projection.A @ XY)
+        return cls(b.T, r, yy - np.einsum("ij,ij->j", XY, b), yy)
+
+    def __getitem__(self, index: np.ndarray) -> Genes:
+        return Genes(self.b[index], self.r[index], self.yRy[index], self.yy[index])
+
+    def vary(self, rounding: float) -> np.ndarray:
+        """Which genes vary beyond the fixed effects by more than rounding."""
+        return self.yRy > rounding * self.yy

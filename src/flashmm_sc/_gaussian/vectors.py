@@ -1,0 +1,79 @@
+"""Vectors over the random columns, cut into blocks and ordered as a covariance likes them best."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """Of each block its component, or where it holds several an indicator of its columns' components (columns × K)."""
+
+    blocks: tuple[int | np.ndarray, ...]
+    K: int
+
+    def each(self, weights: np.ndarray) -> Iterator[np.ndarray]:
+        """For each block the weights (... × K) of its columns."""
+        for block in self.blocks:
+            yield weights[..., block, None] if isinstance(block, int) else weights @ block.T
+
+    def sums(self, parts: tuple[np.ndarray, ...]) -> np.ndarray:
+        """Sum a quantity of the columns within components: ... × K."""
+        out = np.zeros((*parts[0].shape[:-1], self.K))
+        for block, part in zip(self.blocks, parts, strict=True):
+            if isinstance(block, int):
+                out[..., block] += part.sum(axis=-1)
+            else:
+                out += part @ block
+        return out
+
+
+@dataclass(frozen=True, eq=False)
+class Vectors:
+    """One vector for each of m genes (blocks of m × columns), or r vectors (m × r × columns); m = 1 if all share them."""
+
+    layout: Layout
+    parts: tuple[np.ndarray, ...]
+
+    @property
+    def several(self) -> bool:
+        """Whether a gene has several vectors."""
+        return self.parts[0].ndim == 3
+
+    def __getitem__(self, index: np.ndarray) -> Vectors:
+        """Those of some genes."""
+        return Vectors(self.layout, tuple(part[index] for part in self.parts))
+
+    def __setitem__(self, index: np.ndarray, other: Vectors) -> None:
+        """Overwrite those of some genes."""
+        for part, new in zip(self.parts, other.parts, strict=True):
+            part[index] = new
+
+    def scaled(self, weights: np.ndarray) -> Vectors:
+        """Each component times the gene's weight of it (m × K)."""
+        each = self.layout.each(weights[:, None] if self.several else weights)
+        return Vectors(self.layout, tuple(part * weight for part, weight in zip(self.parts, each, strict=True)))
+
+    def only(self, k: int) -> Vectors:
+        """Component k, and zero elsewhere."""
+        return self.scaled(np.eye(self.layout.K)[[k]])
+
+    def squares(self) -> np.ndarray:
+        """|v_k|² of each component k: m × K, or m × r × K."""
+        return self.layout.sums(tuple(part**2 for part in self.parts))
+
+    def dot(self, other: Vectors) -> np.ndarray:
+        """Inner products with r vectors a gene, or r that all share: m × r, or m × own r × r."""
+        pairs = zip(self.parts, other.parts, strict=True)
+        if self.several:
+            return sum(own @ its.swapaxes(1, 2) for own, its in pairs)
+        if len(other.parts[0]) == 1:
+            return sum(own @ its[0].T for own, its in pairs)
+        return sum(np.einsum("ij,irj->ir", own, its) for own, its in pairs)
+
+    def grams(self) -> np.ndarray:
+        """V_k V_k' of each component k of r vectors: m × r × r × K."""
+        return np.stack([self.only(k).dot(self) for k in range(self.layout.K)], axis=-1)
