@@ -17,6 +17,7 @@ from functools import cached_property
 from typing import Literal, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flashmm_sc._base.options import one_of
 from flashmm_sc._gaussian.covariance import Factorisation, SharedVectors
@@ -120,7 +121,7 @@ def contracted(theta: np.ndarray, theta_cov: np.ndarray) -> np.ndarray:
     return E.swapaxes(1, 2) @ theta_cov @ E
 
 
-def with_df(status: np.ndarray, df: np.ndarray) -> np.ndarray:
+def with_df(status: np.ndarray, df: np.ndarray) -> NDArray[np.int8]:
     """Status codes, with "no df" for fitted genes of which some df (m × r) can't be estimated."""
     fitted = np.isin(status, (OK, BOUNDARY, INDEFINITE, NO_DF))
     lacking = np.isnan(df).any(axis=1)

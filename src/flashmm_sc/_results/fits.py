@@ -62,6 +62,7 @@ def fit_result(
 def fitted_models(result: Result) -> list[FittedModel]:
     """The fitted models of all groups, as further tests need them."""
     params, models, p0, k0, q0 = result.params, [], 0, 0, 0
+    options: dict[str, Any] = {name: str(params[name]) for name in ("method", "ddf")}
     for i, (group, described) in enumerate(zip(result.groups, result.models, strict=True)):
         coef_names, components = strings(described["coef_names"]), strings(described["component_names"])
         projection = _projection(described, coef_names, components, params)
@@ -78,7 +79,7 @@ def fitted_models(result: Result) -> list[FittedModel]:
             genes = Genes(result["ols"][:, p0 : p0 + p], r, yRy, yRy)
             prior = Prior(*(np.asarray(described["prior"][name]) for name in ("gamma", "edges", "weights")))
             moderated = Moderated.of(projection, genes, estimates.fitted, mean, prior)
-        inference = Inference(projection, estimates, str(params["method"]), str(params["ddf"]), moderated)
+        inference = Inference(projection, estimates, moderated=moderated, **options)
         terms = {name: np.asarray(described["type3"][str(j)]) for j, name in enumerate(strings(described["terms"]))}
         models.append(FittedModel(group, coef_names, components, terms, inference, result["status"][:, i]))
         p0, k0, q0 = p0 + p, k0 + k, q0 + q

@@ -103,7 +103,7 @@ def write(adata: AnnData, results: Sequence[Result], keys: Iterable[str]) -> Non
     keys = list(keys)
     arrays = {f"{result.key}_{name}": array for result in results for name, array in result.arrays.items()}
     old = [f"{key}_{name}" for key in keys for name in (*_TESTS, *_FITS)]
-    changes = {
+    changes: dict[str, tuple[list[str], dict[str, Any]]] = {
         "varm": ([*old, *arrays], arrays),
         "uns": ([*keys, *(result.key for result in results)], {result.key: result.entry for result in results}),
     }

@@ -187,12 +187,17 @@ def _joint_obs(several: Sequence[AnnData], names: Sequence[str], needed: Needed)
         _check_kinds(name, each, names)
         if all(isinstance(values.dtype, pd.CategoricalDtype) for values in each):
             kind = each[0].cat.categories.dtype  # words may be stored in several ways
-            each = [values.cat.rename_categories(values.cat.categories.astype(kind)) for values in each]
+            each = [_with_categories_of(values, kind) for values in each]
             in_order = all(values.cat.categories.is_monotonic_increasing for values in each)
             columns[name] = union_categoricals(each, ignore_order=True, sort_categories=in_order)
         else:
             columns[name] = pd.concat(each, ignore_index=True).array
     return pd.DataFrame(columns, copy=False)
+
+
+def _with_categories_of(values: pd.Series, kind: Any) -> pd.Series:
+    categories: Any = values.cat.categories.astype(kind)
+    return values.cat.rename_categories(categories)
 
 
 def _check_kinds(name: str, each: list[pd.Series], names: Sequence[str]) -> None:

@@ -2,19 +2,19 @@
 
 Every entry is a row of `LANES` numbers, one a gene, so that an index is looked up once for all of them.
 """
-# mypy: disable-error-code="no-untyped-def"
+# mypy: disable-error-code="no-untyped-def, call-arg"
 
 from __future__ import annotations
 
 import numba
 import numpy as np
-from llvmlite import ir  # type: ignore[import-untyped]
+from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
 LANES = 8
 _WIDE = 4  # rows of LANES columns that are solved for together where all have the same H
-_COMPILED = {"nogil": True, "cache": True, "error_model": "numpy", "fastmath": {"contract"}}
+_compiled = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
 
 
 @intrinsic
@@ -47,7 +47,7 @@ def _add_product(typingctx, y, i, f, k, x, j):
     return types.void(y, i, f, k, x, j), generate
 
 
-@numba.njit(**_COMPILED)
+@_compiled
 def factorise(start, target, value, kind, scale, sign, L, logdet, excess):
     """Fill L (groups × entries × LANES, diagonal δ first in each column) for the scale B and sign E of each component.
 
@@ -77,7 +77,7 @@ def factorise(start, target, value, kind, scale, sign, L, logdet, excess):
                     l[s, g] = -f[0, g]
 
 
-@numba.njit(**_COMPILED)
+@_compiled
 def diagonal_sums(start, row, target, value, kind, L, diagonal, pairs):
     """Sums over H⁻¹ by component: of its diagonal (groups × K+1 × LANES), and of (H⁻¹)_ij (W'W)_ij without B.
 
@@ -118,7 +118,7 @@ def diagonal_sums(start, row, target, value, kind, L, diagonal, pairs):
                         pairs[group, kind[1, t], kind[0, t], g] += x
 
 
-@numba.njit(**_COMPILED)
+@_compiled
 def _solve(start, row, l, y, several):
     """Solve H y = y in place for `several` vectors of LANES genes with an H each: y (N several) × LANES."""
     f = np.empty((several, LANES))
@@ -143,7 +143,7 @@ def _solve(start, row, l, y, several):
                 y[j * several + c, g] = -f[c, g]
 
 
-@numba.njit(**_COMPILED)
+@_compiled
 def _solve_same(start, row, l, first, x):
     """Solve H x = x in place for _WIDE * LANES columns x and one H; rows of x before `first` are zero."""
     f, y = np.empty((_WIDE, LANES)), x.reshape(-1, LANES)
@@ -165,7 +165,7 @@ def _solve_same(start, row, l, first, x):
         y[j * _WIDE : (j + 1) * _WIDE] = f
 
 
-@numba.njit(**_COMPILED)
+@_compiled
 def solve(start, row, kind, L, scale, sign, r, v):
     """v = E u / B for H [u; β] = [B r; 0]; r and v are m × several × q."""
     m, several, q = r.shape
@@ -186,7 +186,7 @@ def solve(start, row, kind, L, scale, sign, r, v):
                     v[first + g, i, j] = y[j, g] * weight[k, g]
 
 
-@numba.njit(**_COMPILED)
+@_compiled
 def products(start, row, value, kind, L, scale, sign, v, out):
     """v_k' T_kl v_l: from v (m × several × q) to m × several × K × K."""
     m, several, q = v.shape
@@ -219,7 +219,7 @@ def products(start, row, value, kind, L, scale, sign, v, out):
                         out[first + g, i, k, c] += x[j, g] * y[j * K + c, g] * weight[k, g]
 
 
-@numba.njit(**_COMPILED)
+@_compiled
 def forms(start, row, l, right):
     """right_i' H⁻¹ right_i for the rows of right (m × q, zero for X) and one H."""
     m, q = right.shape
@@ -236,7 +236,7 @@ def forms(start, row, l, right):
     return out
 
 
-@numba.njit(**_COMPILED)
+@_compiled
 def fixed_columns(start, row, kind, L, right, beta, squares):
     """For every gene solve H [u; β] = [0; right]: β (m × p × r), and sums of u² by component (m × K × r)."""
     p, r = right.shape

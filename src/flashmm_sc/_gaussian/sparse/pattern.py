@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -52,7 +53,8 @@ class Pattern:
         q, p = ZX.shape
         order = _fewest_neighbours(ZZ)
         right = ZX[order]
-        whole = sp.block_array([[ZZ[order][:, order], right], [right.T, XX]]) if p else ZZ[order][:, order]
+        parts: list[list[Any]] = [[ZZ[order][:, order], right], [right.T, XX]]
+        whole = sp.block_array(parts) if p else parts[0][0]
         lower = sp.csc_array(sp.tril(whole))
         start, row = _fill(lower, q)
         column = np.repeat(np.arange(q + p), np.diff(start))
