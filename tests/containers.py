@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import anndata as ad
 import h5py
 import numpy as np
 import pandas as pd
+import pytest
 import scipy.sparse as sp
 import zarr
 
@@ -87,6 +89,11 @@ def _view(inner: str, values: np.ndarray, obs: Any, var: Any) -> ad.AnnData:
     if var is not None:
         whole.var_names = [name + end for name in var.index for end in ("", "'")]
     return whole[::2, ::2]
+
+
+def warned_of_a_view(adata: ad.AnnData) -> AbstractContextManager[Any]:
+    """Where results are written to a view, anndata warns that it becomes an AnnData of its own, which its parent is not."""
+    return pytest.warns(ad.ImplicitModificationWarning, match="view") if adata.is_view else nullcontext()
 
 
 def assert_same(a: Any, b: Any) -> None:

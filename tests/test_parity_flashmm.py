@@ -146,6 +146,7 @@ def test_bounded_components_are_those_of_lme4(design, singular):
 
 
 @pytest.mark.parametrize(("name", "method"), list(product(dense.DESIGNS, METHODS)))
+@pytest.mark.filterwarnings("ignore::RuntimeWarning:flash_mm")  # where its V is not positive definite
 def test_numbers_of_the_python_package(name, method):
     """Where it converges to a positive definite V.
 

@@ -26,7 +26,8 @@ def test_runs(path: Path, tmp_path: Path) -> None:
     manager = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=kernels)
     notebook = nbformat.read(path, as_version=4)
     in_tmp = {"metadata": {"path": str(tmp_path)}}
-    NotebookClient(notebook, km=manager, timeout=300, resources=in_tmp).execute()
+    client = NotebookClient(notebook, km=manager, timeout=300, resources=in_tmp)
+    client.execute(cleanup_kc=True)
 
 
 @each_tutorial

@@ -414,7 +414,11 @@ def test_bad_arguments(arguments, message):
     ],
 )
 def test_bad_reference(X, arguments, message):
-    reference = ad.AnnData(X) if X is not None else ad.AnnData(obs=metadata_for(5), var=pd.DataFrame(index=["g"]))
+    reference = (
+        ad.AnnData(X)
+        if X is not None
+        else ad.AnnData(obs=metadata_for(5, list("01234")), var=pd.DataFrame(index=["g"]))
+    )
     with pytest.raises(ValueError, match=message):
         simu_rnaseq(reference, **arguments)
 

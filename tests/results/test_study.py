@@ -14,8 +14,6 @@ from same_results import assert_equal_results, run
 
 import flashmm_sc as fsc
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:anndata", "ignore::UserWarning:contextlib")
-
 CUTS = (0, 50, 51, 160)
 
 
@@ -183,6 +181,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
+@pytest.mark.filterwarnings("ignore:Variable names are not unique")  # where that is what is refused
 def test_what_is_refused_is_named(parts, case):
     change, options, kind, words = REFUSED[case]
     if change:

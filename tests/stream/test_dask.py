@@ -24,8 +24,6 @@ from flashmm_sc._stream import dask as over_dask
 from flashmm_sc._stream.accumulate import accumulate
 from flashmm_sc._stream.sums import CellMatrix
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:anndata", "ignore::UserWarning:contextlib")
-
 KINDS = {"csr": sp.csr_matrix, "csc": sp.csc_matrix, "dense": np.asarray, "csr_array": sp.csr_array}
 GRIDS = {
     "one chunk": ((160,), (12,)),
@@ -161,7 +159,7 @@ def cluster():
     options = {"distributed.comm.timeouts.connect": "60s", "distributed.worker.memory.terminate": False}
     with (
         dask.config.set(options),
-        distributed.LocalCluster(2, processes=True, threads_per_worker=1, dashboard_address=None) as cluster,
+        distributed.LocalCluster(2, processes=True, threads_per_worker=1, dashboard_address=":0") as cluster,
         distributed.Client(cluster) as client,
     ):
         yield cluster

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -11,7 +9,7 @@ import pytest
 import reference_data
 import scanpy as sc
 import scipy.sparse as sp
-from containers import IN_MEMORY, assert_same, assert_unchanged
+from containers import IN_MEMORY, assert_same, assert_unchanged, warned_of_a_view
 
 import flashmm_sc as fsc
 from flashmm_sc import FlashmmWarning
@@ -79,8 +77,7 @@ def test_results_are_those_of_flashmm(tmp_path):
 @pytest.mark.parametrize("dtype", ["uint8", "int64", "float32"])
 def test_the_same_from_every_container_and_dtype(container, counts, cells, genes, expected, dtype):
     adata = container(counts.astype(dtype), cells, genes)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ad.ImplicitModificationWarning)
+    with warned_of_a_view(adata):
         run(adata)
     assert_same_results(adata, expected)
 
@@ -257,12 +254,12 @@ def test_only_results_are_added(counts, cells, genes, name):
     assert_unchanged(adata, before)
 
 
-@pytest.mark.filterwarnings("ignore::anndata.ImplicitModificationWarning")
 def test_a_view_becomes_an_anndata_and_its_parent_stays(adata):
     run(adata, "~ score")
     before = adata.copy()
     view = adata[:, 2:7]
-    run(view)
+    with warned_of_a_view(view):
+        run(view)
     assert not view.is_view
     assert view.varm["lmm_de_coef"].shape == (5, 4)
     assert_unchanged(adata, before)
