@@ -47,7 +47,7 @@ def fitted(adata, call, **options):
     return adata
 
 
-# The table of DESIGN.md
+# What is written where
 
 
 @pytest.mark.parametrize(("call", "p", "K", "n_groups"), [("joint", 8, 2, 1), ("by type", 8, 1, 4)])

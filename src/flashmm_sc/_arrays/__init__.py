@@ -1,1 +1,1 @@
-"""TODO."""
+"""FLASHMM's functions on arrays, and what follows from their fits."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Statistics become variance components and coefficients of linear mixed models (`Estimates`)."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""An AnnData becomes the cells of a call, and what came of them a `Result` in it: the only room that knows AnnData."""

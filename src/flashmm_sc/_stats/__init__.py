@@ -1,1 +1,1 @@
-"""TODO."""
+"""Sums over cells become statistics (`SummaryStats`), which add up, are cut and saved."""

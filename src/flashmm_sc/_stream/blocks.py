@@ -171,7 +171,7 @@ def _check_chunk(size: int, words: str) -> None:
 
 
 def _computed(X: Any, block_bytes: int) -> Iterator[Block]:
-    """Chunks of a dask array, one computed after another; `_distributed` has the way to compute them together."""
+    """Chunks of a dask array, one computed after another; `dask` has the way to compute them together."""
     by_rows, X, starts = lazy_chunks(X)
     for start, chunk in zip(starts, X.to_delayed().ravel(), strict=True):
         yield from chunk_blocks(chunk.compute(), by_rows, start, block_bytes)

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Covariances of hundreds of levels: dense matrices."""

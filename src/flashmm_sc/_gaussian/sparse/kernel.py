@@ -1,4 +1,4 @@
-"""The loops of `_sparse`: a sparse LDL' factorisation of one pattern, for `LANES` genes at a time.
+"""Compiled loops of the sparse covariance: an LDL' factorisation of one pattern, for `LANES` genes at a time.
 
 Every entry is a row of `LANES` numbers, one a gene, so that an index is looked up once for all of them.
 """
