@@ -212,7 +212,7 @@ def test_a_part_that_cannot_be_read_is_named(counts, design):
     damaged = sp.csr_matrix(counts[100:])
     damaged.indices[5] = 99
     parts = [CellMatrix(counts[:100], np.arange(12)), CellMatrix(damaged, np.arange(12), 100, "'second.h5ad'")]
-    with pytest.raises(OSError, match=r"^'second\.h5ad': .*an index lies outside of the 12 there are"):
+    with pytest.raises(ValueError, match=r"^'second\.h5ad': .*an index lies outside of the 12 there are"):
         one_pass.accumulate(parts, Rows.of(design))
 
 

@@ -36,11 +36,11 @@ def check_whole(argument: str, value: object, least: int) -> None:
 
 
 def check_number(argument: str, value: object, low: float, high: float = math.inf, hint: str = "") -> None:
-    """Refuse what is no finite number from `low` to `high`."""
+    """Refuse what is no finite number between `low` and `high`."""
     if not isinstance(value, numbers.Real) or isinstance(value, bool):
         msg = f"{argument}={value!r} must be a number. {hint}".rstrip()
         raise TypeError(msg)
     if not (math.isfinite(value) and low <= value <= high):
-        between = f"{low:g} or more" if math.isinf(high) else f"from {low:g} to {high:g}"
+        between = f"{low:g} or more" if math.isinf(high) else f"between {low:g} and {high:g}"
         msg = f"{argument}={value!r} must be {between}. {hint}".rstrip()
         raise ValueError(msg)

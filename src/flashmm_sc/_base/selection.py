@@ -23,6 +23,9 @@ def positions(argument: str, chosen: Selection | None, names: Sequence[str]) -> 
     """
     if chosen is None:
         return np.arange(len(names))
+    if not isinstance(chosen, str | int | np.integer | Iterable):
+        msg = f"{argument}: choose by names, positions or a mask, not {type(chosen).__name__}."
+        raise TypeError(msg)
     items = [chosen] if isinstance(chosen, str | int | np.integer) else list(chosen)
     if items and all(isinstance(item, bool | np.bool_) for item in items):
         if len(items) != len(names):

@@ -116,9 +116,12 @@ def estimate(stats: SummaryStats, projection: Projection, options: Options, n_jo
 
 def _starting_ratios(theta0: Sequence[float] | np.ndarray, projection: Projection, nonnegative: bool) -> np.ndarray:
     K = len(projection.d)
-    theta = np.asarray(theta0, dtype=float).reshape(-1)
+    try:
+        theta = np.asarray(theta0, dtype=float).reshape(-1)
+    except (TypeError, ValueError):
+        theta = np.empty(0)
     if theta.size != K + 1 or not np.isfinite(theta).all() or theta[-1] <= 0 or (nonnegative and theta.min() < 0):
-        msg = f"theta0 should hold {K} variance components and a positive residual variance, not {theta.tolist()}."
+        msg = f"theta0={theta0!r} should hold {K} variance components and a positive residual variance."
         raise ValueError(msg)
     gamma = theta[:-1] / theta[-1]
     if not projection.Z.factor(gamma[None]).ok.all():

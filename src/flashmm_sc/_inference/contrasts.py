@@ -77,6 +77,9 @@ def _columns(contrasts: Any) -> list[tuple[str, Any]]:
         return [(contrasts, contrasts)]
     if isinstance(contrasts, Mapping | pd.DataFrame):
         return [(str(label), value) for label, value in contrasts.items()]
+    if not isinstance(contrasts, Iterable) or (isinstance(contrasts, np.ndarray) and contrasts.ndim == 0):
+        msg = f"Contrasts are expressions, {{name: expression or vector}}, or a matrix, not {type(contrasts).__name__}."
+        raise TypeError(msg)
     if all(isinstance(item, str) for item in contrasts):
         return [(text, text) for text in contrasts]
     array = np.asarray(contrasts)

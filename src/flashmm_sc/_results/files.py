@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import h5py
 from anndata import AnnData
@@ -50,11 +50,13 @@ def _lazily(file: Any, results: bool) -> AnnData:
 
 
 @contextmanager
-def _store(path: Path) -> Iterator[Any]:
+def _store(path: Path, mode: Literal["r", "r+"] = "r") -> Iterator[Any]:
     if path.is_dir():
         import zarr  # optional
 
-        yield zarr.open_group(str(path), mode="r")
+        yield zarr.open_group(str(path), mode=mode, use_consolidated=False if mode == "r+" else None)
+        if mode == "r+":
+            zarr.consolidate_metadata(str(path))  # readers believe what it says
         return
     if not path.exists():
         msg = f"There is no file {str(path)!r}."
@@ -63,7 +65,7 @@ def _store(path: Path) -> Iterator[Any]:
         msg = f"{str(path)!r} is not an h5ad file."
         raise ValueError(msg)
     try:
-        file = h5py.File(path)
+        file = h5py.File(path, mode)
     except OSError as error:
         msg = f"{str(path)!r} can't be opened: {error}. It may be truncated, or in use by another process."
         raise OSError(msg) from error
@@ -78,8 +80,8 @@ def _matrix(stored: Any) -> Any:
 
 
 def write_results(path: Path, adata: AnnData, key: str) -> None:
-    """Bring what a file holds under a key, and the contrasts with it, to the state of `adata`, which has all its varm."""
-    with h5py.File(path, "r+") as file:
+    """Bring what a file or store holds under a key, and the contrasts with it, to the state of `adata`, with all its varm."""
+    with _store(path, "r+") as file:
         for section in ("varm", "uns"):
             if section not in file:
                 write_elem(file, section, {})
@@ -90,7 +92,7 @@ def write_results(path: Path, adata: AnnData, key: str) -> None:
             _put(file["uns"], name, adata.uns)
 
 
-def _put(group: h5py.Group, name: str, values: Mapping[str, Any]) -> None:
+def _put(group: Any, name: str, values: Mapping[str, Any]) -> None:
     """Write a value; one that is no longer there, left in the file by an earlier call, is removed."""
     if name in values:
         write_elem(group, name, values[name])

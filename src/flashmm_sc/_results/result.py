@@ -129,7 +129,7 @@ def _replace(adata: AnnData, place: str, names: Iterable[str], new: dict[str, An
 
 def check_key(adata: AnnData, key: str, *, tests: bool = False) -> None:
     """Refuse a key that anndata can't write, that is not ours to overwrite, or, for tests, under which a fit lies."""
-    if not isinstance(key, str) or not key or "/" in key:
+    if not isinstance(key, str) or key in ("", ".", "..") or "/" in key or "\0" in key:
         msg = f"key_added={key!r} can't name results in a file; give a text without '/'."
         raise ValueError(msg)
     found = adata.uns.get(key)

@@ -64,11 +64,12 @@ def accumulate(
                     bar.update(_add(block, part, rows, transform, sums, pool, threads))
             except UnusableValueError as error:
                 raise ValueError(_complaint(part, error, transform, describe)) from None
-            except OSError as error:
+            except (OSError, ValueError) as error:
                 if not part.name:
                     raise
+                kind = OSError if isinstance(error, OSError) else ValueError
                 msg = f"{part.name}: {error}"
-                raise OSError(msg) from error
+                raise kind(msg) from error
     return sums
 
 

@@ -25,6 +25,8 @@ _LARGEST = 2**30
 """Bytes of a chunk in a file, or of a band of chunks, beyond which it can't be streamed."""
 _CACHED = 2**20
 """Bytes of a chunk up to which HDF5 keeps it, so that two blocks may share one."""
+_FILE = OSError, "The file may be truncated or corrupt."
+_MEMORY = ValueError, "The sparse matrix in memory is damaged: its check_format() tells more; make it anew."
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ def blocks(X: Any, block_bytes: int = BLOCK_BYTES, threads: int = 1) -> Iterator
     TypeError
         For a container that can't be streamed.
     ValueError
-        For a file whose chunks are too large to be read one by one.
+        For a file whose chunks are too large to be read one by one, and for a damaged matrix in memory.
     OSError
         When a file can't be read.
     """
@@ -83,9 +85,8 @@ def read_ahead(source: Iterator[Block]) -> Iterator[Block]:
 
 @blocks.register(np.ndarray)
 def _(X: Any, block_bytes: int = BLOCK_BYTES, threads: int = 1) -> Iterator[Block]:
-    return _cut(
-        "cells", X.shape[0], X.shape[1] * X.dtype.itemsize, block_bytes, lambda a, b: sp.csr_array(_native(X[a:b]))
-    )
+    size = X.shape[1] * X.dtype.itemsize
+    return _cut("cells", X.shape[0], size, block_bytes, lambda a, b: sp.csr_array(_native(X[a:b])), _MEMORY)
 
 
 @blocks.register(sp.spmatrix)
@@ -98,14 +99,14 @@ def _(X: Any, block_bytes: int = BLOCK_BYTES, threads: int = 1) -> Iterator[Bloc
 @blocks.register(sp.csr_array)
 def _(X: Any, block_bytes: int = BLOCK_BYTES, threads: int = 1) -> Iterator[Block]:
     rows = lambda a, b: _part(sp.csr_array, *_major(X, a, b), (b - a, X.shape[1]))
-    return _cut("cells", X.shape[0], _stored_bytes(X.nnz, X.shape[0]), block_bytes, rows)
+    return _cut("cells", X.shape[0], _stored_bytes(X.nnz, X.shape[0]), block_bytes, rows, _MEMORY)
 
 
 @blocks.register(sp.csc_matrix)
 @blocks.register(sp.csc_array)
 def _(X: Any, block_bytes: int = BLOCK_BYTES, threads: int = 1) -> Iterator[Block]:
     columns = lambda a, b: _part(sp.csc_array, *_major(X, a, b), (X.shape[0], b - a))
-    return _cut("genes", X.shape[1], _stored_bytes(X.nnz, X.shape[1]), block_bytes, columns)
+    return _cut("genes", X.shape[1], _stored_bytes(X.nnz, X.shape[1]), block_bytes, columns, _MEMORY)
 
 
 @blocks.register(CSRDataset)
@@ -236,16 +237,23 @@ def _part(
     return part
 
 
-def _cut(what: str, size: int, slice_bytes: int, block_bytes: int, read: Callable[[int, int], Any]) -> Iterator[Block]:
-    """Blocks of consecutive slices, cells or genes as `what` says."""
+def _cut(
+    what: str,
+    size: int,
+    slice_bytes: int,
+    block_bytes: int,
+    read: Callable[[int, int], Any],
+    failure: tuple[type[OSError | ValueError], str] = _FILE,
+) -> Iterator[Block]:
+    """Blocks of consecutive slices, cells or genes as `what` says; `failure` says what it means that one can't be read."""
     step = max(1, block_bytes // max(slice_bytes, 1))
     for a in range(0, size, step):
         b = min(a + step, size)
         try:
             values = _canonical(read(a, b))
         except (OSError, RuntimeError, ValueError) as error:
-            msg = f"The {what} {a} to {b} of {size} can't be read: {error}. The file may be truncated or corrupt."
-            raise OSError(msg) from error
+            msg = f"The {what} {a} to {b} of {size} can't be read: {error}. {failure[1]}"
+            raise failure[0](msg) from error
         yield Block(values, a)
 
 

@@ -95,7 +95,7 @@ def _add_de_options(de: argparse.ArgumentParser) -> None:
         type=Path,
         default=None,
         metavar="OUT.h5ad",
-        help="write a copy of IN, of several their genes, with the results",
+        help="write a copy of IN (of a zarr store, OUT.zarr), of several inputs their genes, with the results",
     )
     add("--table", type=Path, default=None, metavar="OUT.csv", help="write the results as csv, or csv.gz")
     add("--transform", choices=[name or "none" for name in get_args(Transform)], help="of the values as they are read")
@@ -161,12 +161,12 @@ def _de(args: argparse.Namespace) -> None:
             raise ValueError(msg)
     with ExitStack() as targets:
         new, new_table = (path and targets.enter_context(appearing_whole(path)) for path in (out, table))
-        single = len(sources) == 1 and sources[0].is_file()
+        single = len(sources) == 1
         adata = _fitted(sources[0], **options) if single else cast("AnnData", lmm_de(sources, **options))
         n_obs = adata.uns[args.key_added]["params"]["n_obs"]
         print(f"{', '.join(map(str, sources))}: {n_obs:,} cells, {adata.n_vars:,} genes", *summary(adata), sep="\n")
         if new and single:
-            shutil.copyfile(sources[0], new)
+            (shutil.copytree if sources[0].is_dir() else shutil.copyfile)(sources[0], new)
             write_results(new, adata, args.key_added)
         elif new:
             adata.write_h5ad(new)
@@ -184,11 +184,13 @@ def _check_files(sources: Sequence[Path], out: Path | None, table: Path | None =
     if not (out or table):
         msg = "The results would go nowhere; give --out OUT.h5ad, --table OUT.csv or both."
         raise ValueError(msg)
-    for option, path, endings in (("--out", out, (".h5ad",)), ("--table", table, TABLE)):
+    store = len(sources) == 1 and sources[0].is_dir()
+    for option, path, endings in (("--out", out, (".zarr" if store else ".h5ad",)), ("--table", table, TABLE)):
         if not path:
             continue
-        if not path.name.endswith(endings) or path.is_dir():
-            msg = f"{option} {str(path)!r} must be the name of a file that ends in {' or '.join(endings)}."
+        if not path.name.endswith(endings) or (path.is_dir() and not store):
+            why = " (it is a copy of the input, in its format)" if option == "--out" and len(sources) == 1 else ""
+            msg = f"{option} {str(path)!r} must be the name of a file that ends in {' or '.join(endings)}{why}."
             raise ValueError(msg)
         if not path.absolute().parent.is_dir():
             msg = f"{option} {str(path)!r}: there is no such folder. Create it first."
@@ -196,6 +198,9 @@ def _check_files(sources: Sequence[Path], out: Path | None, table: Path | None =
         if path.exists() and any(path.samefile(source) for source in sources):
             msg = f"{option} {str(path)!r} is an input, which is only read; give another name."
             raise ValueError(msg)
+        if path.is_dir():
+            msg = f"{option} {str(path)!r} is there already; remove it first, or give another name."
+            raise FileExistsError(msg)
 
 
 def _fitted(path: Path, **options: Any) -> AnnData:

@@ -174,6 +174,7 @@ def lmm_de(
     check_ddf(ddf, method)
     one_of("corr_method", corr_method, Correction)
     check_flags(use_raw=use_raw, moderate=moderate, ranef=ranef, copy=copy)
+    check_flags(show_progress=False if show_progress is None else show_progress)
     n_threads(n_jobs)
     options = Options(method, nonnegative, max_iter)
     ddf = "satterthwaite" if moderate else ddf  # where a prior can't be learned
