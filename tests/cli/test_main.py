@@ -309,3 +309,34 @@ def test_several_files_are_analysed_together(adata, source, tmp_path, capsys):
     both = ad.read_h5ad(out)
     assert both.shape == (0, 12)
     np.testing.assert_allclose(both.varm["lmm_de_t"], whole.varm["lmm_de_t"], rtol=1e-9)
+
+
+ZARR = ["--fixed", "~ trt", "--random", "sam", "--transform", "log1p"]
+
+
+def test_a_zarr_store_is_copied_with_its_results(adata, source, tmp_path):
+    store, out = tmp_path / "in.zarr", tmp_path / "out.zarr"
+    whole = ad.read_h5ad(source)
+    whole.write_zarr(store)
+    before = {path: path.read_bytes() for path in store.rglob("*") if path.is_file()}
+    assert run(store, *ZARR, "--out", out) == 0
+    fsc.tl.lmm_de(whole, "~ trt", "sam", transform="log1p")
+    back = ad.read_zarr(out)
+    assert back.shape == whole.shape
+    assert {"X_pca"} <= set(back.obsm)
+    np.testing.assert_allclose(back.varm["lmm_de_t"], whole.varm["lmm_de_t"], rtol=1e-9)
+    assert fsc.get.lmm_de_df(back)["p_value"].notna().all()
+    assert {path: path.read_bytes() for path in store.rglob("*") if path.is_file()} == before
+    assert {path.name for path in tmp_path.iterdir()} == {"in.h5ad", "in.zarr", "out.zarr"}
+
+
+@pytest.mark.parametrize(
+    ("out", "words"),
+    [("out.h5ad", "ends in .zarr (it is a copy"), ("there.zarr", "is there already"), ("in.zarr", "only read")],
+)
+def test_where_a_zarr_store_is_not_copied(source, tmp_path, capsys, out, words):
+    ad.read_h5ad(source).write_zarr(tmp_path / "in.zarr")
+    (tmp_path / "there.zarr").mkdir()
+    assert run(tmp_path / "in.zarr", *ZARR, "--out", tmp_path / out) == 2
+    assert words in capsys.readouterr().err
+    assert not list((tmp_path / "there.zarr").iterdir())

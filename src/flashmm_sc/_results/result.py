@@ -101,30 +101,31 @@ class Result:
 def write(adata: AnnData, results: Sequence[Result], keys: Iterable[str]) -> None:
     """Put results in the place of all that lies under these keys; if that fails, Ctrl-C included, adata is as it was."""
     keys = list(keys)
-    arrays = {f"{result.key}_{name}": array for result in results for name, array in result.arrays.items()}
-    old = [f"{key}_{name}" for key in keys for name in (*_TESTS, *_FITS)]
-    changes: dict[str, tuple[list[str], dict[str, Any]]] = {
-        "varm": ([*old, *arrays], arrays),
-        "uns": ([*keys, *(result.key for result in results)], {result.key: result.entry for result in results}),
+    new: dict[str, dict[str, Any]] = {
+        "varm": {f"{result.key}_{name}": array for result in results for name, array in result.arrays.items()},
+        "uns": {result.key: result.entry for result in results},
     }
+    old = {"varm": [f"{key}_{name}" for key in keys for name in (*_TESTS, *_FITS)], "uns": keys}
     before = {
-        place: {name: getattr(adata, place)[name] for name in names if name in getattr(adata, place)}
-        for place, (names, _) in changes.items()
+        place: {name: getattr(adata, place)[name] for name in {*old[place], *new[place]} & {*getattr(adata, place)}}
+        for place in new
     }
     try:
-        for place, (names, new) in changes.items():
-            _replace(adata, place, names, new)
+        for place, values in new.items():
+            _replace(adata, place, values, before[place])
     except BaseException:
-        for place, (names, _) in changes.items():
-            _replace(adata, place, names, before[place])
+        for place, values in before.items():
+            _replace(adata, place, values, new[place])
         raise
 
 
-def _replace(adata: AnnData, place: str, names: Iterable[str], new: dict[str, Any]) -> None:
-    for name in names:
-        getattr(adata, place).pop(name, None)
+def _replace(adata: AnnData, place: str, new: dict[str, Any], old: Iterable[str]) -> None:
+    """Put in new values, take out old ones that have none."""
     for name, value in new.items():
         getattr(adata, place)[name] = value
+    for name in old:
+        if name not in new:
+            getattr(adata, place).pop(name, None)
 
 
 def check_key(adata: AnnData, key: str, *, tests: bool = False) -> None:
