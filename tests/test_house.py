@@ -89,3 +89,65 @@ def test_what_a_room_needs(rooms, packages):
 
 def test_formulaic_is_known_in_the_design_only():
     assert {room(module) for module in MODULES if "formulaic" in imported(module)} == {"_design"}
+
+
+UNTESTED = {
+    "_base.linalg": "a choice of threads; its eigenvalues are those of every test of the dense covariance",
+    "_base.threads": "threads and blocks make no difference: tests/arrays/test_lmm.py",
+    "_design.across": "factors over other cells: test_encoding.py",
+    "_design.cell_design": "two designs side by side: test_rows.py",
+    "_design.columns": "columns that are missing, incomplete or twice there: test_fixed.py, test_random.py",
+    "_design.file": "designs saved, loaded, damaged and of other versions: test_shared.py",
+    "_design.formula": "reading formulas: test_fixed.py, test_names.py",
+    "_design.formula_hints": "what R has: test_fixed.py",
+    "_stream.kernel": "all sums: test_accumulate.py",
+    "_stream.sums": "all sums: test_accumulate.py",
+    "_stats.cross": "sums are those of the definitions: test_summary.py",
+    "_stats.totals": "sums that centre designs: tests/arrays/test_varexp.py",
+    "_gaussian.covariance": "a protocol; both implementations are tested",
+    "_gaussian.dense.elimination": "inverses, determinants and inertia: dense/test_covariance.py",
+    "_gaussian.estimate": "fits: tests/arrays/test_lmm.py",
+    "_gaussian.genes": "projected data: test_projection.py",
+    "_gaussian.information": "tests/arrays/test_lmm.py, tests/inference/test_df.py",
+    "_gaussian.point": "points of f: test_solver.py",
+    "_gaussian.profile": "f and its derivatives: test_solver.py; several minima: test_optima.py",
+    "_gaussian.sparse.kernel": "sparse/test_covariance.py",
+    "_gaussian.sparse.pattern": "sparse/test_covariance.py",
+    "_gaussian.sparse.table": "sparse/test_covariance.py",
+    "_inference.inference": "chooses between tests; tests/arrays/test_lmmtest.py, tests/tl/test_lmm_test.py",
+    "_inference.prior": "test_moderated.py",
+    "_arrays.sslmm": "tests/stats/test_summary.py",
+    "_results.advice": "tests/tl/test_lmm_de.py",
+    "_results.contrasts": "tests/tl/test_lmm_test.py",
+    "_results.fits": "test_result.py, test_write.py",
+    "_results.group_tests": "test_result.py",
+    "_results.summarize": "tests/design/test_shared.py",
+    "cli._report": "test_main.py",
+    "datasets._simu_checks": "test_simu_rnaseq.py",
+    "datasets._simu_counts": "test_simu_rnaseq.py",
+    "datasets._simu_design": "test_simu_rnaseq.py",
+    "datasets._simu_reference": "test_simu_rnaseq.py",
+    "get._columns": "test_tables.py, test_variance.py",
+}
+"""Modules without a namesake among the tests: where they are tested instead."""
+
+
+@pytest.mark.parametrize("module", sorted(name for name in MODULES if not name.endswith("__init__")))
+def test_each_module_has_its_namesake_among_the_tests(module):
+    *rooms, name = [part.lstrip("_") for part in module.split(".")]
+    path = Path(__file__).parent.joinpath(*rooms, f"test_{name}.py")
+    assert path.exists() != (module in UNTESTED), path
+
+
+def test_no_reason_is_stale():
+    assert set(UNTESTED) <= set(MODULES)
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_files_and_functions_stay_small(module):
+    text = MODULES[module].read_text(encoding="utf-8")
+    assert text.count("\n") <= 350
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            first = node.body[1 if ast.get_docstring(node) and len(node.body) > 1 else 0]
+            assert node.end_lineno - first.lineno < 60, node.name

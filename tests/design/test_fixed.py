@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flashmm_sc._base.rank import aliased_columns, dependencies
 from flashmm_sc._design.fixed import check_full_rank, fixed_design
 
 
@@ -316,25 +315,3 @@ def test_numeric_dependence(obs):
     text = message("~ year + {year - 2020}", obs)
     assert "'year - 2020' equals - 2020 × 'Intercept' + 'year'." in text
     assert "hardly vary" in text
-
-
-def test_aliased_columns_are_those_of_r():
-    rng = np.random.default_rng(1)
-    x = rng.normal(size=(50, 8)) * 10.0 ** rng.integers(-6, 6, 8)
-    x[:, 2] = 0
-    x[:, 4] = 3 * x[:, 0] - x[:, 1]
-    x[:, 7] = x[:, 5] + x[:, 4]
-    gram = x.T @ x
-    assert aliased_columns(gram) == [2, 4, 7]
-    for j, weights in dependencies(gram).items():
-        np.testing.assert_allclose(x @ weights, x[:, j], rtol=1e-6, atol=1e-8 * np.abs(x[:, j]).max())
-        assert not weights[[2, 4, 7]].any()
-
-
-@pytest.mark.parametrize("centre", [1e2, 1e3, 1e4, 1e5])
-def test_large_numbers_that_vary_are_not_aliased(centre):
-    x = centre + np.random.default_rng(2).normal(size=1000)
-    columns = np.column_stack([np.ones(1000), x])
-    assert aliased_columns(columns.T @ columns) == []
-    columns = np.column_stack([np.ones(1000), x, x - centre])
-    assert aliased_columns(columns.T @ columns) == [2]

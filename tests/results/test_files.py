@@ -15,7 +15,6 @@ import scipy.sparse as sp
 from containers import assert_same, assert_unchanged
 
 import flashmm_sc as fsc
-from flashmm_sc._base.files import appearing_whole
 from flashmm_sc._results.files import streamed, write_results
 
 COMPRESSIONS = [None, "gzip", "lzf"]
@@ -75,23 +74,6 @@ def test_results_are_written_beside_what_is_there(adata, tmp_path):
     again = ad.read_h5ad(path)
     assert set(again.uns) == {"other", "lmm_de"}
     assert not any("contrasts" in name for name in again.varm)
-
-
-def test_a_file_appears_whole_or_not_at_all(tmp_path):
-    def interrupted(part):
-        part.write_text("half")
-        raise KeyboardInterrupt
-
-    path = tmp_path / "x.txt"
-    path.write_text("old")
-    with pytest.raises(KeyboardInterrupt), appearing_whole(path) as part:
-        interrupted(part)
-    assert path.read_text() == "old"
-    with appearing_whole(path) as part:
-        part.write_text("new")
-        assert path.read_text() == "old"
-    assert path.read_text() == "new"
-    assert list(tmp_path.iterdir()) == [path]
 
 
 # Damaged files

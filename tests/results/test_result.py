@@ -8,11 +8,9 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 from containers import assert_same
-from statsmodels.stats.multitest import multipletests
 
 import flashmm_sc as fsc
 from flashmm_sc._gaussian.estimate import STATUS
-from flashmm_sc._inference.adjustment import adjust
 from flashmm_sc._results.fits import fitted_models
 from flashmm_sc._results.result import Result, check_key, write
 
@@ -180,19 +178,6 @@ def test_chosen_genes_keep_their_results(named):
 
 
 # Parts
-
-
-@pytest.mark.parametrize(("ours", "theirs"), [("benjamini-hochberg", "fdr_bh"), ("bonferroni", "bonferroni")])
-def test_adjusted_p_values_are_those_of_statsmodels(ours, theirs):
-    p = np.random.default_rng(0).random((50, 3)) ** 3
-    p[4:7, 1] = np.nan
-    p[:, 2] = np.nan
-    adjusted = adjust(p, ours)
-    for j in range(2):
-        tested = np.isfinite(p[:, j])
-        np.testing.assert_allclose(adjusted[tested, j], multipletests(p[tested, j], method=theirs)[1], rtol=1e-13)
-        assert np.isnan(adjusted[~tested, j]).all()
-    assert np.isnan(adjusted[:, 2]).all()
 
 
 @pytest.mark.parametrize("key", ["", "a/b", 3, None])

@@ -1,0 +1,124 @@
+"""Random terms in every notation, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from flashmm_sc._design.random_terms import RandomTerm, parse_random
+
+SAM, BATCH, SAM_CLS = (
+    RandomTerm("sam", ("sam",)),
+    RandomTerm("batch", ("batch",)),
+    RandomTerm("sam:cls", ("sam", "cls")),
+)
+X_SAM, Z_SAM = RandomTerm("x|sam", ("sam",), "x"), RandomTerm("z|sam", ("sam",), "z")
+COLUMNS = ["sam", "cls", "batch", "x", "z", "donor id", "a/b", "a:b", "w+1", "sample-id"]
+
+
+def single(name):
+    return RandomTerm(name, (name,))
+
+
+@pytest.mark.parametrize(
+    ("random", "terms"),
+    [
+        ("sam", [SAM]),
+        (["sam", "batch"], [SAM, BATCH]),
+        (("batch", "sam"), [BATCH, SAM]),
+        ("sam + sam:cls", [SAM, SAM_CLS]),
+        ("~ 0 + sam", [SAM]),
+        ("~ sam - 1", [SAM]),
+        ("-1 + sam + batch", [SAM, BATCH]),
+        ("sam/cls", [SAM, SAM_CLS]),
+        ("(1|sam)", [SAM]),
+        ("( 1 | sam / cls ) + (1|batch)", [SAM, SAM_CLS, BATCH]),
+        ("(1|sam) + batch", [SAM, BATCH]),
+        ("(1|sam:cls)", [SAM_CLS]),
+        ("sam/cls/batch", [SAM, SAM_CLS, RandomTerm("sam:cls:batch", ("sam", "cls", "batch"))]),
+        ("(0 + x|sam)", [X_SAM]),
+        ("(x - 1|sam)", [X_SAM]),
+        ("(x + 0|sam)", [X_SAM]),
+        ("(1|sam) + (0 + x|sam)", [SAM, X_SAM]),
+        ("(1 + x||sam)", [SAM, X_SAM]),
+        ("(x||sam)", [SAM, X_SAM]),
+        ("(0 + x + z || sam)", [X_SAM, Z_SAM]),
+        ("(1 + x||sam/cls)", [SAM, X_SAM, SAM_CLS, RandomTerm("x|sam:cls", ("sam", "cls"), "x")]),
+        ({"donor": "sam"}, [RandomTerm("donor", ("sam",))]),
+        (["batch", {"donor": "(1|sam)", "slope": "(0+x|sam)"}], [BATCH, RandomTerm("donor", ("sam",)), RandomTerm("slope", ("sam",), "x")]),
+        # odd names: a column's exact name, or in backticks
+        ("a/b", [single("a/b")]),
+        ("a:b", [single("a:b")]),
+        ("w+1", [single("w+1")]),
+        (["donor id", "sample-id"], [single("donor id"), single("sample-id")]),
+        ("(1|donor id)", [single("donor id")]),
+        ("`a/b` + `w+1`", [single("a/b"), single("w+1")]),
+        ("(1|`a:b`/sam)", [single("a:b"), RandomTerm("a:b:sam", ("a:b", "sam"))]),
+        ("(0 + `w+1`|`donor id`)", [RandomTerm("w+1|donor id", ("donor id",), "w+1")]),
+        ("(1|sample-id) + sam", [single("sample-id"), SAM]),
+    ],
+)  # fmt: skip
+def test_notations(random, terms):
+    assert parse_random(random, COLUMNS) == terms
+
+
+@pytest.mark.parametrize(
+    ("random", "instead"),
+    [
+        ("(x|sam)", "(1|sam) + (0 + x|sam)"),
+        ("(1 + x|sam)", "(1|sam) + (0 + x|sam)"),
+        ("(0 + x + z|sam)", "(0 + x|sam) + (0 + z|sam)"),
+        ("(`w+1`|donor id)", "(1|donor id) + (0 + `w+1`|donor id)"),
+    ],
+)
+def test_correlated_slopes_are_refused(random, instead):
+    with pytest.raises(ValueError, match="correlated") as caught:
+        parse_random(random, COLUMNS)
+    assert f"Write {instead!r} for independent ones." in str(caught.value)
+    assert len(parse_random(instead, COLUMNS)) == 2
+
+
+@pytest.mark.parametrize(
+    "random",
+    ["", "~", "sam +", "1|sam", "(1|sam", "1|sam)", "(sam)", "(1|)", "(|sam)", "(0|sam)", "(1|sam|cls)", "sam | cls", "sam*cls", "(1|sam + cls)", "(log(x)|sam)", "sam:", "`sam", "sam:sam", "1", "1 + sam", "(1|s`a`m)", "`sam`:`cls`x"],
+)  # fmt: skip
+def test_unreadable_text_is_shown_with_what_is_accepted(random):
+    with pytest.raises(ValueError, match="can't be read") as caught:
+        parse_random(random, COLUMNS)
+    assert str(caught.value).startswith(f"random={random!r}")
+    assert "'sam + batch'" in str(caught.value)
+
+
+@pytest.mark.parametrize("random", [[], {}, "~ 0", "0"])
+def test_no_terms(random):
+    with pytest.raises(ValueError, match="has no terms"):
+        parse_random(random, COLUMNS)
+
+
+@pytest.mark.parametrize("random", [None, 3, [None]])
+def test_terms_of_another_type(random):
+    with pytest.raises(TypeError, match="Random terms are"):
+        parse_random(random, COLUMNS)
+
+
+@pytest.mark.parametrize("random", ["smm", "(1|smm/cls)", "sam + smm", {"n": "smm"}, "(0 + smm|sam)"])
+def test_missing_column(random):
+    with pytest.raises(KeyError) as caught:
+        parse_random(random, COLUMNS)
+    assert "'smm', which is not a column of obs. Did you mean 'sam'" in caught.value.args[0]
+
+
+@pytest.mark.parametrize("random", [["sam", "sam"], ["sam", "(1|sam)"], [{"batch": "sam"}, "batch"], "sam/cls + sam"])
+def test_repeated_names(random):
+    with pytest.raises(ValueError, match=r"several components named '(sam|batch)'"):
+        parse_random(random, COLUMNS)
+
+
+@pytest.mark.parametrize("random", [{"n": "sam + batch"}, {"n": "sam/cls"}, {"n": ["sam", "batch"]}])
+def test_a_name_is_for_one_term(random):
+    with pytest.raises(ValueError, match="names 2 terms"):
+        parse_random(random, COLUMNS)
+
+
+def test_a_name_is_a_text():
+    with pytest.raises(ValueError, match="no text"):
+        parse_random({1: "sam"}, COLUMNS)
