@@ -277,7 +277,7 @@ def fit(
     genes, coefs = list(stats.gene_names), list(stats.coef_names)
     thetas = [*stats.component_names, "residual"]
     frame = lambda values, columns: pd.DataFrame(values, index=genes, columns=columns)
-    codes = pd.Categorical.from_codes(with_df(fitted.status, tests.df), list(STATUS))
+    codes = pd.Categorical.from_codes(with_df(fitted.status, tests.df), pd.Index(list(STATUS)))
     return LMMFit(
         **{name: frame(getattr(tests, name), coefs) for name in ("coef", "se", "t", "df", "p")},
         **{name: frame(getattr(fitted, name), thetas) for name in ("theta", "theta_se", "grad")},

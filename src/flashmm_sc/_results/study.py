@@ -154,11 +154,11 @@ def _opened(sources: Sequence[Source]) -> Iterator[tuple[list[AnnData], list[str
     with ExitStack() as files:
         several, names = [], []
         for i, source in enumerate(sources):
-            given = isinstance(source, AnnData)
-            names.append(f"adata[{i}]" if given else repr(str(source)))
-            several.append(source if given else files.enter_context(streamed(Path(source), results=False)))
+            part = source if isinstance(source, AnnData) else files.enter_context(streamed(Path(source), results=False))
+            names.append(f"adata[{i}]" if part is source else repr(str(source)))
+            several.append(part)
             with _named(names[-1]):
-                check_anndata(several[-1], copy=False)
+                check_anndata(part, copy=False)
         yield several, names
 
 

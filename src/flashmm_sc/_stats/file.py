@@ -21,10 +21,10 @@ def save(stats: Mapping[str, Any], path: Path) -> None:
     """Write statistics, given by the names of their fields; the file appears whole or not at all."""
     adata = ad.AnnData(var=pd.DataFrame(index=pd.Index(stats["gene_names"], dtype=object)))
     adata.varm["XY"], adata.varm["ZY"], adata.varm["yy"] = stats["XY"].T, stats["ZY"].T, stats["yy"][:, None]
-    adata.uns |= {"format": _FORMAT, "n": stats["n"], "d": np.array(stats["d"]), "origin": stats["origin"]}
+    adata.uns.update(format=_FORMAT, n=stats["n"], d=np.array(stats["d"]), origin=stats["origin"])
     adata.uns["named_levels"] = stats["named_levels"]
-    adata.uns |= {"XX": stats["XX"], "ZX": stats["ZX"], "ZZ": sp.csr_matrix(stats["ZZ"])}
-    adata.uns |= {name: np.array(stats[name], dtype=object) for name in _NAMES}
+    adata.uns.update(XX=stats["XX"], ZX=stats["ZX"], ZZ=sp.csr_matrix(stats["ZZ"]))
+    adata.uns.update({name: np.array(stats[name], dtype=object) for name in _NAMES})
     if stats["slopes"] is not None:
         adata.uns["slopes"] = np.array(stats["slopes"])
     try:

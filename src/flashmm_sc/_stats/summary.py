@@ -96,7 +96,7 @@ class SummaryStats:
         set_("named_levels", bool(self.named_levels) and given)
         set_("ranef_names", _names(self.ranef_names, rows, "z", q, unique=False))
         set_("component_names", _names(self.component_names, None, "var", len(d)))
-        ZZ = self.ZZ.to_numpy() if isinstance(self.ZZ, pd.DataFrame) else self.ZZ
+        ZZ: Any = self.ZZ.to_numpy() if isinstance(self.ZZ, pd.DataFrame) else self.ZZ
         set_("ZZ", sp.csr_array(ZZ, dtype=np.float64))
         set_("n", int(self.n))
         set_("yy", np.asarray(self.yy, dtype=np.float64).reshape(-1))
@@ -271,6 +271,6 @@ def _check_array(name: str, array: Any, shape: tuple[int, ...]) -> None:
     if array.shape != shape:
         msg = f"{name} has shape {array.shape} where {shape} was expected from XX (p × p), XY (p × m) and ZX (q × p)."
         raise ValueError(msg)
-    if not np.isfinite(array.data if sp.issparse(array) else array).all():
+    if not np.isfinite(array.data if isinstance(array, sp.csr_array) else array).all():
         msg = f"{name} holds NaN or infinite values; look for them in the expression matrix and the design."
         raise ValueError(msg)

@@ -131,7 +131,7 @@ def _one_test(adata: AnnData, coef: str | None, key: str, group: str | None) -> 
         msg = f"The result {key!r} has p-values but no effects, so no volcano can be drawn; choose another key."
         raise ValueError(msg)
     for column, argument in (("contrast", "coef"), ("group", "group")):
-        names = table[column].unique() if column in table else []
+        names: list[str] = list(table[column].unique()) if column in table else []
         if len(names) > 1:
             msg = f"The result {key!r} has more than one {argument}; choose {argument}= among {listed(names, 20)}."
             raise ValueError(msg)

@@ -2,7 +2,6 @@
 
 Every entry is a row of `LANES` numbers, one a gene, so that an index is looked up once for all of them.
 """
-# mypy: disable-error-code="no-untyped-def, call-arg"
 
 from __future__ import annotations
 
