@@ -6,9 +6,12 @@ import difflib
 import os
 import sys
 import warnings
-from collections.abc import Iterable
 from pathlib import Path
-from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import FrameType
 
 _HOME = f"{Path(__file__).parents[1]}{os.sep}"
 

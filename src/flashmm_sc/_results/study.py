@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -18,8 +18,10 @@ from flashmm_sc._base.errors import listed
 from flashmm_sc._design.cell_design import in_memory
 from flashmm_sc._results.checks import Expression, check_anndata, find_expression, gene_mask, log_base
 from flashmm_sc._results.files import streamed
-from flashmm_sc._stream.kernel import Transform
 from flashmm_sc._stream.sums import CellMatrix
+
+if TYPE_CHECKING:
+    from flashmm_sc._stream.kernel import Transform
 
 Needed: TypeAlias = Callable[[Any, str], list[str]]
 Source: TypeAlias = AnnData | str | PathLike[str]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anndata as ad
 import numpy as np
@@ -12,6 +10,10 @@ import pandas as pd
 import scipy.sparse as sp
 
 from flashmm_sc._base.files import appearing_whole
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
 
 _FORMAT = "flashmm-sc summary statistics 1"
 _NAMES = ("coef_names", "component_names", "ranef_names")

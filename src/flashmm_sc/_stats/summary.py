@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +15,10 @@ from flashmm_sc._base.selection import Selection, component_slices, positions
 from flashmm_sc._stats.cross import CrossProducts
 from flashmm_sc._stats.file import load, save
 from flashmm_sc._stats.unite import united
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from os import PathLike
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -7,20 +7,23 @@ dies are done again elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
 from dask.callbacks import Callback
 from dask.delayed import delayed
 
-from flashmm_sc._design.rows import Encoder, Piece, Rows
 from flashmm_sc._stream.blocks import chunk_blocks, lazy_chunks
-from flashmm_sc._stream.kernel import Transform
 from flashmm_sc._stream.sums import CellMatrix, Sums, add_block
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flashmm_sc._design.rows import Encoder, Piece, Rows
+    from flashmm_sc._stream.kernel import Transform
 
 _TASK_BYTES = 2**26
 _TASKS = 16
