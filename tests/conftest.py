@@ -8,6 +8,10 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 from containers import CONTAINERS, stored
+from hypothesis import settings
+
+settings.register_profile("no deadline", deadline=None)  # the first example may compile, and machines are busy
+settings.load_profile("no deadline")
 
 N_CELLS, N_GENES = 160, 12
 

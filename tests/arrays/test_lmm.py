@@ -19,7 +19,7 @@ from flashmm_sc._gaussian.genes import Genes
 
 METHODS = ["REML", "ML"]
 seeds = st.integers(0, 2**20)
-few = settings(max_examples=10, deadline=None)
+few = settings(max_examples=10)
 
 
 def close(actual, expected, rtol=1e-9):

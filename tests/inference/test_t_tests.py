@@ -98,7 +98,7 @@ def test_p_values_of_tiny_t(df):
     np.testing.assert_allclose(1 - p, 1 - p_of(t, df, "two-sided"), rtol=1e-6, atol=1e-15)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.floats(-5, 5), st.floats(0.01, 3), st.floats(1, 1e6), st.floats(0.01, 3), st.sampled_from(["less", "greater"])
 )

@@ -108,7 +108,7 @@ def test_names(data):
     assert list(labelled.ranef_names) == [f"s{j}" for j in range(11)]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     hnp.arrays(float, (12, 3), elements=st.floats(-1e6, 1e6)),
     st.integers(1, 11),

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -22,7 +21,11 @@ from flashmm_sc._gaussian.projection import Projection
 from flashmm_sc._inference.df import Ddf, check_ddf, with_df
 from flashmm_sc._inference.inference import Inference
 from flashmm_sc._inference.moderated import Moderated, check_moderate, moderation
-from flashmm_sc._stats.summary import SummaryStats
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from flashmm_sc._stats.summary import SummaryStats
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +97,7 @@ class LMMFit:
     def cov(self) -> np.ndarray:
         """Covariance of the coefficients, genes × p × p: s_0 [(X'X)⁻¹ + A' D (I + S D)⁻¹ A]."""
 
-        def block(theta: np.ndarray, genes: slice) -> np.ndarray:
+        def block(theta: np.ndarray, _: slice) -> np.ndarray:
             factor = self.projection.S.factor(theta[:, :-1] / theta[:, -1:])
             return theta[:, -1, None, None] * (self.projection.XXi + factor.shared_matrix(self.projection.random_part))
 
@@ -277,7 +280,7 @@ def fit(
     genes, coefs = list(stats.gene_names), list(stats.coef_names)
     thetas = [*stats.component_names, "residual"]
     frame = lambda values, columns: pd.DataFrame(values, index=genes, columns=columns)
-    codes = pd.Categorical.from_codes(with_df(fitted.status, tests.df), list(STATUS))
+    codes = pd.Categorical.from_codes(with_df(fitted.status, tests.df), pd.Index(list(STATUS)))
     return LMMFit(
         **{name: frame(getattr(tests, name), coefs) for name in ("coef", "se", "t", "df", "p")},
         **{name: frame(getattr(fitted, name), thetas) for name in ("theta", "theta_se", "grad")},

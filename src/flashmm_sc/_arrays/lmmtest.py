@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from flashmm_sc._arrays.lmm import LMMFit
 from flashmm_sc._base.options import check_flags, check_number, one_of
 from flashmm_sc._base.selection import Selection, positions
 from flashmm_sc._inference.contrasts import Contrasts, contrast_matrix
-from flashmm_sc._inference.df import Ddf
 from flashmm_sc._inference.f_tests import check_independent
 from flashmm_sc._inference.t_tests import Alternative
+
+if TYPE_CHECKING:
+    from flashmm_sc._arrays.lmm import LMMFit
+    from flashmm_sc._inference.df import Ddf
 
 
 def lmmtest(

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from flashmm_sc._arrays.lmm import LMMFit
 from flashmm_sc._base.errors import listed
 from flashmm_sc._base.selection import component_slices
-from flashmm_sc._gaussian.projection import Projection
 from flashmm_sc._inference.likelihood_ratio import likelihood_ratio
-from flashmm_sc._stats.summary import SummaryStats
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from flashmm_sc._arrays.lmm import LMMFit
+    from flashmm_sc._gaussian.projection import Projection
+    from flashmm_sc._stats.summary import SummaryStats
 
 
 def lrt(fit: LMMFit, null: LMMFit | None = None) -> pd.DataFrame:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +13,9 @@ from flashmm_sc._stats.cross import CrossProducts
 from flashmm_sc._stats.summary import SummaryStats
 from flashmm_sc._stream.accumulate import accumulate
 from flashmm_sc._stream.sums import CellMatrix
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def sslmm(X: Any, Y: Any, Z: Any, d: Sequence[int] | int | None = None, *, n_jobs: int | None = None) -> SummaryStats:

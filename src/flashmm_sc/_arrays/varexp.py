@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from flashmm_sc._arrays.lmm import LMMFit
 from flashmm_sc._base.errors import listed
 from flashmm_sc._base.selection import Selection, component_slices, positions
-from flashmm_sc._stats.summary import SummaryStats
 from flashmm_sc._stats.totals import column_totals
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from flashmm_sc._arrays.lmm import LMMFit
+    from flashmm_sc._stats.summary import SummaryStats
 
 
 def variance_explained(fit: LMMFit, terms: Mapping[str, Selection] | None = None) -> pd.DataFrame:

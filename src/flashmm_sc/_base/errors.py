@@ -6,8 +6,12 @@ import difflib
 import os
 import sys
 import warnings
-from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import FrameType
 
 _HOME = f"{Path(__file__).parents[1]}{os.sep}"
 
@@ -34,7 +38,8 @@ def did_you_mean(name: object, options: Iterable[object]) -> str:
 
 def warn(message: str) -> None:
     """Warn at the line of the user's code that called the package, however deep inside it this is."""
-    frame, level, outside = sys._getframe(1), 2, 2
+    frame: FrameType | None = sys._getframe(1)
+    level = outside = 2
     while frame is not None:
         level += 1
         if frame.f_code.co_filename.startswith(_HOME):

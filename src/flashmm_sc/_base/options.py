@@ -40,7 +40,7 @@ def check_number(argument: str, value: object, low: float, high: float = math.in
     if not isinstance(value, numbers.Real) or isinstance(value, bool):
         msg = f"{argument}={value!r} must be a number. {hint}".rstrip()
         raise TypeError(msg)
-    if not (math.isfinite(value) and low <= value <= high):
+    if not (math.isfinite(value) and low <= float(value) <= high):
         between = f"{low:g} or more" if math.isinf(high) else f"between {low:g} and {high:g}"
         msg = f"{argument}={value!r} must be {between}. {hint}".rstrip()
         raise ValueError(msg)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import numbers
 import os
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from functools import cache
+from typing import TYPE_CHECKING
 
 import scipy.linalg  # noqa: F401, so that its BLAS is found too
 from threadpoolctl import ThreadpoolController
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
 BLOCK_BYTES = 2**24
 

@@ -45,7 +45,8 @@ def depends(factor: Evaluated, whole: np.ndarray, data: pd.DataFrame, chunks: It
     or a median is mostly the same in any large part of the data, and the chunks given.
     """
     n, size = len(data), _size(whole)
-    used = (values.to_numpy() for _, values in data[factor.needs].select_dtypes([np.number, bool]).items())
+    frame = data[factor.needs].select_dtypes([np.number, bool])
+    used = (values.to_numpy() for _, values in frame.items())  # noqa: PERF102, as no dict
     extremes = {find(values) for values in chain([whole], used) for find in (np.argmin, np.argmax)}
     half = np.random.default_rng(0).choice(n, min(500, n // 2 + 1), replace=False)
 

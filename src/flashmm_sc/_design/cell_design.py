@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
 from flashmm_sc._design.columns import check_columns
-from flashmm_sc._design.fixed import FixedDesign
 from flashmm_sc._design.formula import parse_formula, used_columns
-from flashmm_sc._design.random import RandomDesign
 from flashmm_sc._design.random_terms import Random, parse_random
 from flashmm_sc._design.rows import Encoder, Rows
+
+if TYPE_CHECKING:
+    from flashmm_sc._design.fixed import FixedDesign
+    from flashmm_sc._design.random import RandomDesign
 
 
 def needed_columns(obs: Any, fixed: str, random: Random, groupby: str | None, where: str) -> list[str]:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +15,9 @@ from flashmm_sc._design.encoding import Alone, Encoding, Learned
 from flashmm_sc._design.fixed import FixedDesign
 from flashmm_sc._design.formula import factors_of, parse_formula, words
 from flashmm_sc._design.random_terms import RandomTerm
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _FORMAT, _VERSION = "flashmm-sc design", "2"
 

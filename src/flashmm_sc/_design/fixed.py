@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 
 from flashmm_sc._base.errors import listed
 from flashmm_sc._base.rank import dependencies, describe_dependency
@@ -19,6 +18,7 @@ from flashmm_sc._design.formula import factor_names, parse_formula, used_columns
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    import scipy.sparse as sp
     from formulaic import SimpleFormula
     from formulaic.parser.types import Factor
     from numpy.typing import NDArray

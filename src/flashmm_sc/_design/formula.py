@@ -214,7 +214,7 @@ class _Hidden:
         return ast.fix_missing_locations(Restore().visit(tree))
 
 
-class _Parser(DefaultFormulaParser):
+class _Parser(DefaultFormulaParser):  # type: ignore[misc]
     """formulaic's parser, kept from reading what stands in quotes."""
 
     def get_tokens_from_formula(self, formula: str, *, context: Any) -> list[Token]:

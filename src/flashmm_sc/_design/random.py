@@ -168,7 +168,7 @@ class Component:
 
 
 def _codes(values: pd.Series, factor: pd.Index) -> NDArray[np.int64]:
-    return factor.get_indexer(values).astype(np.int64)
+    return factor.get_indexer(pd.Index(values)).astype(np.int64)
 
 
 def _check_distinct(components: list[Component], obs: pd.DataFrame) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 CHUNK = 2**17
 """Cells encoded at a time: so many that formulaic's own time doesn't count, some 10 MB of design rows."""

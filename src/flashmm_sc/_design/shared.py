@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,8 @@ from flashmm_sc._design.fixed import FixedDesign, fixed_design
 from flashmm_sc._design.random_terms import RandomTerm, parse_random
 
 if TYPE_CHECKING:
+    from os import PathLike
+
     from flashmm_sc._design.random_terms import Random
 
 

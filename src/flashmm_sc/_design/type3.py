@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import pandas as pd
 
 from flashmm_sc._base.rank import aliased_columns
 from flashmm_sc._design.fixed import FixedDesign
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _ENOUGH = 20_000
 """Cells from which hypotheses are got, more if some columns are zero in these."""

@@ -7,11 +7,12 @@ classes and to choose it in `projection`.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
-from flashmm_sc._gaussian.vectors import Vectors
+    from flashmm_sc._gaussian.vectors import Vectors
 
 
 class SharedVectors(Protocol):

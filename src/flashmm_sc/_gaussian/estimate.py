@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,11 +11,15 @@ from flashmm_sc._base.options import check_flags, check_number, check_whole, one
 from flashmm_sc._base.threads import for_gene_blocks
 from flashmm_sc._gaussian.genes import Genes
 from flashmm_sc._gaussian.information import expected_information, inverse_on, observed_information
-from flashmm_sc._gaussian.point import Point
 from flashmm_sc._gaussian.profile import Method, Objective
-from flashmm_sc._gaussian.projection import Projection
 from flashmm_sc._gaussian.solver import optimise
-from flashmm_sc._stats.summary import SummaryStats
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from flashmm_sc._gaussian.point import Point
+    from flashmm_sc._gaussian.projection import Projection
+    from flashmm_sc._stats.summary import SummaryStats
 
 STATUS = ("ok", "boundary", "constant", "masked", "not converged", "indefinite", "no df")
 OK, BOUNDARY, CONSTANT, MASKED, NOT_CONVERGED, INDEFINITE, NO_DF = range(len(STATUS))

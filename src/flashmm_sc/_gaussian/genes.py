@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flashmm_sc._gaussian.projection import Projection
-from flashmm_sc._gaussian.vectors import Vectors
-from flashmm_sc._stats.summary import SummaryStats
+if TYPE_CHECKING:
+    from flashmm_sc._gaussian.projection import Projection
+    from flashmm_sc._gaussian.vectors import Vectors
+    from flashmm_sc._stats.summary import SummaryStats
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flashmm_sc._gaussian.covariance import Factorisation
-
 if TYPE_CHECKING:
+    from flashmm_sc._gaussian.covariance import Factorisation
     from flashmm_sc._gaussian.point import Point
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flashmm_sc._gaussian.vectors import Vectors
+if TYPE_CHECKING:
+    from flashmm_sc._gaussian.vectors import Vectors
 
 
 @dataclass(eq=False)

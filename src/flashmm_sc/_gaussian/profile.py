@@ -17,16 +17,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 from scipy.ndimage import minimum_filter
 
-from flashmm_sc._gaussian.covariance import Covariance, Factorisation
-from flashmm_sc._gaussian.genes import Genes
 from flashmm_sc._gaussian.information import with_residual
 from flashmm_sc._gaussian.point import Point
-from flashmm_sc._gaussian.projection import Projection
+
+if TYPE_CHECKING:
+    from flashmm_sc._gaussian.covariance import Covariance, Factorisation
+    from flashmm_sc._gaussian.genes import Genes
+    from flashmm_sc._gaussian.projection import Projection
 
 ROUNDING = 1e-6  # f of large ratios is known no better
 # Ratios of a lattice, as many of the first as it has room for; where they are uneven, ridges of f look like several wells.

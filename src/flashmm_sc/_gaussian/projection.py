@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,10 +12,14 @@ from flashmm_sc._base.errors import listed
 from flashmm_sc._base.rank import aliased_columns, dependencies, rounding
 from flashmm_sc._base.selection import component_slices
 from flashmm_sc._gaussian.containment import Within
-from flashmm_sc._gaussian.covariance import Covariance, SharedVectors
 from flashmm_sc._gaussian.dense.covariance import DenseCovariance
 from flashmm_sc._gaussian.sparse.covariance import SparseCovariance
-from flashmm_sc._stats.cross import CrossProducts
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from flashmm_sc._gaussian.covariance import Covariance, SharedVectors
+    from flashmm_sc._stats.cross import CrossProducts
 
 # Most levels of the largest component, and of all others together, with dense matrices where sparse ones would do: the first
 # is diagonalised once (3,000 levels: 10 s), the others are factorised for every gene (1,200 levels and 150: 17 ms, sparse 2).

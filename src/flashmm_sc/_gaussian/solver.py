@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flashmm_sc._gaussian.genes import Genes
-from flashmm_sc._gaussian.point import Point
 from flashmm_sc._gaussian.profile import ROUNDING, Objective
+
+if TYPE_CHECKING:
+    from flashmm_sc._gaussian.genes import Genes
+    from flashmm_sc._gaussian.point import Point
 
 _POLISH = 1e-9  # below this Newton decrement one more full step is exact to rounding
 _SADDLE = 1e-4  # decrement below which negative curvature is followed instead of the gradient

@@ -14,17 +14,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flashmm_sc._base.options import one_of
-from flashmm_sc._gaussian.covariance import Factorisation, SharedVectors
 from flashmm_sc._gaussian.estimate import BOUNDARY, INDEFINITE, NO_DF, OK
 from flashmm_sc._gaussian.information import expected_of_theta, inverse_on
-from flashmm_sc._gaussian.profile import Method
-from flashmm_sc._gaussian.projection import Projection
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from flashmm_sc._gaussian.covariance import Factorisation, SharedVectors
+    from flashmm_sc._gaussian.profile import Method
+    from flashmm_sc._gaussian.projection import Projection
 
 Ddf: TypeAlias = Literal["satterthwaite", "kenward-roger", "residual"]
 

@@ -11,8 +11,8 @@ With V = L'cov(β)L and the gradient matrices G_k = W_k'W_k, W = (I + S D)⁻¹ 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import betainc
@@ -20,10 +20,6 @@ from scipy.special import betainc
 from flashmm_sc._base.errors import listed
 from flashmm_sc._base.rank import aliased_columns
 from flashmm_sc._base.threads import for_gene_blocks
-from flashmm_sc._gaussian.covariance import Factorisation
-from flashmm_sc._gaussian.estimate import Estimates
-from flashmm_sc._gaussian.projection import Projection
-from flashmm_sc._gaussian.vectors import Vectors
 from flashmm_sc._inference.df import (
     Combinations,
     Ddf,
@@ -33,6 +29,14 @@ from flashmm_sc._inference.df import (
     satterthwaite,
     with_scale,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from flashmm_sc._gaussian.covariance import Factorisation
+    from flashmm_sc._gaussian.estimate import Estimates
+    from flashmm_sc._gaussian.projection import Projection
+    from flashmm_sc._gaussian.vectors import Vectors
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from flashmm_sc._gaussian.estimate import Estimates
-from flashmm_sc._gaussian.profile import Method
-from flashmm_sc._gaussian.projection import Projection
 from flashmm_sc._inference.df import Ddf, check_ddf
 from flashmm_sc._inference.f_tests import FTests, f_tests
 from flashmm_sc._inference.moderated import Moderated, moderated_intervals, moderated_tests
 from flashmm_sc._inference.t_tests import Alternative, TTests, t_tests, with_intervals
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
+    from flashmm_sc._gaussian.estimate import Estimates
+    from flashmm_sc._gaussian.profile import Method
+    from flashmm_sc._gaussian.projection import Projection
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,8 +11,8 @@ At a grid point K = D (I + S D)⁻¹ is the same for all genes, so that c'β̂_k
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,14 +20,18 @@ from flashmm_sc._base.errors import warn
 from flashmm_sc._base.threads import for_gene_blocks
 from flashmm_sc._gaussian.genes import Genes
 from flashmm_sc._gaussian.profile import Method, Objective
-from flashmm_sc._gaussian.projection import Projection
-from flashmm_sc._gaussian.vectors import Vectors
 from flashmm_sc._inference.df import Combinations
 from flashmm_sc._inference.prior import MAX_COMPONENTS, MIN_GENES, MIN_LEVELS, Prior, grid, learn, posterior
 from flashmm_sc._inference.t_tests import Alternative, Intervals, TTests
 from flashmm_sc._inference.tails import quantile, upper_tail
-from flashmm_sc._stats.summary import SummaryStats
 from flashmm_sc._stats.totals import column_totals
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flashmm_sc._gaussian.projection import Projection
+    from flashmm_sc._gaussian.vectors import Vectors
+    from flashmm_sc._stats.summary import SummaryStats
 
 _NEGLIGIBLE = 1e-12
 

@@ -12,12 +12,15 @@ bins of a covariate (mean expression), each bin's M step shrunk to the global pr
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import xlogy
 
 from flashmm_sc._base.threads import one_blas_thread
-from flashmm_sc._gaussian.projection import Projection
+
+if TYPE_CHECKING:
+    from flashmm_sc._gaussian.projection import Projection
 
 N_BINS = 6
 SHRINKAGE = 50.0

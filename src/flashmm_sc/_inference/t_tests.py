@@ -7,16 +7,18 @@ test of a stored result needs no second look at the cells.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 from scipy.special import stdtrit
 
 from flashmm_sc._base.threads import for_gene_blocks
-from flashmm_sc._gaussian.estimate import Estimates
-from flashmm_sc._gaussian.projection import Projection
 from flashmm_sc._inference.df import Combinations, Ddf, capped, kenward_roger_variance, satterthwaite, variances
 from flashmm_sc._inference.tails import upper_tail
+
+if TYPE_CHECKING:
+    from flashmm_sc._gaussian.estimate import Estimates
+    from flashmm_sc._gaussian.projection import Projection
 
 Alternative: TypeAlias = Literal["two-sided", "less", "greater"]
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from flashmm_sc._base.errors import listed, warn
 from flashmm_sc._design.columns import as_factor
-from flashmm_sc._design.fixed import FixedDesign
-from flashmm_sc._design.random_terms import RandomTerm
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from flashmm_sc._design.fixed import FixedDesign
+    from flashmm_sc._design.random_terms import RandomTerm
 
 logger = logging.getLogger("flashmm_sc")
 

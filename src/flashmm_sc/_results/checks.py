@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from anndata import AnnData
@@ -13,7 +12,11 @@ from anndata import AnnData
 from flashmm_sc._base.errors import did_you_mean, listed, warn
 from flashmm_sc._design.columns import repeated
 from flashmm_sc._stream.blocks import blocks
-from flashmm_sc._stream.kernel import Transform
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from flashmm_sc._stream.kernel import Transform
 
 
 @dataclass(frozen=True, eq=False)

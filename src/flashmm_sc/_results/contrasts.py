@@ -7,22 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 from flashmm_sc._base.errors import warn
 from flashmm_sc._base.options import check_number
-from flashmm_sc._inference.adjustment import Correction
 from flashmm_sc._inference.contrasts import Contrasts, contrast_matrix
 from flashmm_sc._inference.df import Ddf, with_df
 from flashmm_sc._inference.f_tests import check_independent
-from flashmm_sc._inference.t_tests import Alternative
 from flashmm_sc._results.fits import fitted_models
 from flashmm_sc._results.group_tests import FittedModel, GroupTests, tests_result
-from flashmm_sc._results.result import Result
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pandas as pd
 
+    from flashmm_sc._inference.adjustment import Correction
     from flashmm_sc._inference.f_tests import FTests
-    from flashmm_sc._inference.t_tests import TTests
+    from flashmm_sc._inference.t_tests import Alternative, TTests
+    from flashmm_sc._results.result import Result
 
 
 def contrasts_result(

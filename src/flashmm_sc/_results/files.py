@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import h5py
 from anndata import AnnData
 from anndata.io import read_elem, sparse_dataset, write_elem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
 
 @contextmanager
@@ -38,11 +40,12 @@ def streamed(path: Path, *, results: bool = True) -> Iterator[AnnData]:
 
 def _lazily(file: Any, results: bool) -> AnnData:
     """The AnnData of a file, its matrices left there."""
+    read: Any = read_elem  # what it returns is up to the file
     return AnnData(
         X=_matrix(file.get("X")),
-        obs=read_elem(file["obs"]),
-        var=read_elem(file["var"]),
-        varm=read_elem(file["varm"]) if results and "varm" in file else None,
+        obs=read(file["obs"]),
+        var=read(file["var"]),
+        varm=read(file["varm"]) if results and "varm" in file else None,
         uns={"log1p": read_elem(file["uns/log1p"])} if "uns/log1p" in file else None,
         layers={name: _matrix(file["layers"][name]) for name in file["layers"]} if "layers" in file else None,
         raw={"X": _matrix(file["raw/X"]), "var": read_elem(file["raw/var"])} if "raw/X" in file else None,

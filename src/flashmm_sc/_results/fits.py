@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
 
-from flashmm_sc._arrays.lmm import LMMFit
 from flashmm_sc._gaussian.estimate import MASKED, Estimates
 from flashmm_sc._gaussian.genes import Genes
 from flashmm_sc._gaussian.projection import Projection
-from flashmm_sc._inference.adjustment import Correction
 from flashmm_sc._inference.inference import Inference
 from flashmm_sc._inference.moderated import Moderated
 from flashmm_sc._inference.prior import Prior
 from flashmm_sc._inference.t_tests import TTests
 from flashmm_sc._results.group_tests import FittedModel, GroupTests, tests_result
-from flashmm_sc._results.models import Model
 from flashmm_sc._results.result import MODERATED, Result, joined, strings, texts
 from flashmm_sc._stats.cross import CrossProducts
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from flashmm_sc._arrays.lmm import LMMFit
+    from flashmm_sc._inference.adjustment import Correction
+    from flashmm_sc._results.models import Model
 
 
 def fit_result(

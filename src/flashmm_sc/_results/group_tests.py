@@ -9,13 +9,14 @@ import numpy as np
 
 from flashmm_sc._gaussian.estimate import STATUS
 from flashmm_sc._inference.adjustment import Correction, adjust
-from flashmm_sc._inference.inference import Inference
 from flashmm_sc._results.result import Result, joined, texts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from _typeshed import DataclassInstance
+
+    from flashmm_sc._inference.inference import Inference
 
 
 _SUFFIX = {"p": "pval"}  # otherwise the names of the arrays

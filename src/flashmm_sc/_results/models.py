@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,9 @@ from flashmm_sc._design.rows import Encoder, Rows
 from flashmm_sc._gaussian.projection import Projection
 from flashmm_sc._stats.cross import CrossProducts
 from flashmm_sc._stats.summary import SummaryStats
-from flashmm_sc._stream.sums import Sums
+
+if TYPE_CHECKING:
+    from flashmm_sc._stream.sums import Sums
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,6 @@ Groups of cells lie side by side: column `B cells|trt[T.stim]` is coefficient `t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,8 @@ import numpy as np
 from flashmm_sc._base.errors import did_you_mean
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from anndata import AnnData
 
 MODERATED = ("theta_shrunk", "ols", "zry", "yry", "mean")

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -18,8 +18,10 @@ from flashmm_sc._base.errors import listed
 from flashmm_sc._design.cell_design import in_memory
 from flashmm_sc._results.checks import Expression, check_anndata, find_expression, gene_mask, log_base
 from flashmm_sc._results.files import streamed
-from flashmm_sc._stream.kernel import Transform
 from flashmm_sc._stream.sums import CellMatrix
+
+if TYPE_CHECKING:
+    from flashmm_sc._stream.kernel import Transform
 
 Needed: TypeAlias = Callable[[Any, str], list[str]]
 Source: TypeAlias = AnnData | str | PathLike[str]
@@ -154,11 +156,11 @@ def _opened(sources: Sequence[Source]) -> Iterator[tuple[list[AnnData], list[str
     with ExitStack() as files:
         several, names = [], []
         for i, source in enumerate(sources):
-            given = isinstance(source, AnnData)
-            names.append(f"adata[{i}]" if given else repr(str(source)))
-            several.append(source if given else files.enter_context(streamed(Path(source), results=False)))
+            part = source if isinstance(source, AnnData) else files.enter_context(streamed(Path(source), results=False))
+            names.append(f"adata[{i}]" if part is source else repr(str(source)))
+            several.append(part)
             with _named(names[-1]):
-                check_anndata(several[-1], copy=False)
+                check_anndata(part, copy=False)
         yield several, names
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from flashmm_sc._base.options import check_flags, one_of
@@ -17,6 +16,8 @@ from flashmm_sc._stream.accumulate import accumulate
 from flashmm_sc._stream.kernel import Transform
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from anndata import AnnData
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anndata as ad
 import numpy as np
@@ -12,6 +10,10 @@ import pandas as pd
 import scipy.sparse as sp
 
 from flashmm_sc._base.files import appearing_whole
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
 
 _FORMAT = "flashmm-sc summary statistics 1"
 _NAMES = ("coef_names", "component_names", "ranef_names")
@@ -21,10 +23,10 @@ def save(stats: Mapping[str, Any], path: Path) -> None:
     """Write statistics, given by the names of their fields; the file appears whole or not at all."""
     adata = ad.AnnData(var=pd.DataFrame(index=pd.Index(stats["gene_names"], dtype=object)))
     adata.varm["XY"], adata.varm["ZY"], adata.varm["yy"] = stats["XY"].T, stats["ZY"].T, stats["yy"][:, None]
-    adata.uns |= {"format": _FORMAT, "n": stats["n"], "d": np.array(stats["d"]), "origin": stats["origin"]}
+    adata.uns.update(format=_FORMAT, n=stats["n"], d=np.array(stats["d"]), origin=stats["origin"])
     adata.uns["named_levels"] = stats["named_levels"]
-    adata.uns |= {"XX": stats["XX"], "ZX": stats["ZX"], "ZZ": sp.csr_matrix(stats["ZZ"])}
-    adata.uns |= {name: np.array(stats[name], dtype=object) for name in _NAMES}
+    adata.uns.update(XX=stats["XX"], ZX=stats["ZX"], ZZ=sp.csr_matrix(stats["ZZ"]))
+    adata.uns.update({name: np.array(stats[name], dtype=object) for name in _NAMES})
     if stats["slopes"] is not None:
         adata.uns["slopes"] = np.array(stats["slopes"])
     try:

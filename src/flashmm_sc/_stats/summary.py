@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +15,10 @@ from flashmm_sc._base.selection import Selection, component_slices, positions
 from flashmm_sc._stats.cross import CrossProducts
 from flashmm_sc._stats.file import load, save
 from flashmm_sc._stats.unite import united
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from os import PathLike
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -96,7 +98,7 @@ class SummaryStats:
         set_("named_levels", bool(self.named_levels) and given)
         set_("ranef_names", _names(self.ranef_names, rows, "z", q, unique=False))
         set_("component_names", _names(self.component_names, None, "var", len(d)))
-        ZZ = self.ZZ.to_numpy() if isinstance(self.ZZ, pd.DataFrame) else self.ZZ
+        ZZ: Any = self.ZZ.to_numpy() if isinstance(self.ZZ, pd.DataFrame) else self.ZZ
         set_("ZZ", sp.csr_array(ZZ, dtype=np.float64))
         set_("n", int(self.n))
         set_("yy", np.asarray(self.yy, dtype=np.float64).reshape(-1))
@@ -271,6 +273,6 @@ def _check_array(name: str, array: Any, shape: tuple[int, ...]) -> None:
     if array.shape != shape:
         msg = f"{name} has shape {array.shape} where {shape} was expected from XX (p × p), XY (p × m) and ZX (q × p)."
         raise ValueError(msg)
-    if not np.isfinite(array.data if sp.issparse(array) else array).all():
+    if not np.isfinite(array.data if isinstance(array, sp.csr_array) else array).all():
         msg = f"{name} holds NaN or infinite values; look for them in the expression matrix and the design."
         raise ValueError(msg)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from flashmm_sc._base.errors import listed
 from flashmm_sc._base.selection import component_slices
-from flashmm_sc._stats.summary import SummaryStats
+
+if TYPE_CHECKING:
+    from flashmm_sc._stats.summary import SummaryStats
 
 
 def column_totals(stats: SummaryStats) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm import tqdm
 
 from flashmm_sc._base.threads import n_threads
-from flashmm_sc._design.rows import Rows
 from flashmm_sc._stream.blocks import BLOCK_BYTES, Block, blocks, is_lazy, read_ahead
-from flashmm_sc._stream.kernel import Transform
 from flashmm_sc._stream.sums import CellMatrix, Sums, UnusableValueError, add_block
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from flashmm_sc._design.rows import Rows
+    from flashmm_sc._stream.kernel import Transform
 
 
 def accumulate(

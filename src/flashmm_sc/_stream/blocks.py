@@ -6,12 +6,11 @@ direction reads the whole matrix for every block. To support another container, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from functools import singledispatch
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import h5py
 import numpy as np
@@ -19,6 +18,9 @@ import scipy.sparse as sp
 from anndata.abc import CSCDataset, CSRDataset
 
 from flashmm_sc._stream.h5chunks import read, readable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
 
 BLOCK_BYTES = 2**26
 _LARGEST = 2**30

@@ -7,20 +7,23 @@ dies are done again elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import dask
 import numpy as np
 import scipy.sparse as sp
 from dask.callbacks import Callback
+from dask.delayed import delayed
 
-from flashmm_sc._design.rows import Encoder, Piece, Rows
 from flashmm_sc._stream.blocks import chunk_blocks, lazy_chunks
-from flashmm_sc._stream.kernel import Transform
 from flashmm_sc._stream.sums import CellMatrix, Sums, add_block
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flashmm_sc._design.rows import Encoder, Piece, Rows
+    from flashmm_sc._stream.kernel import Transform
 
 _TASK_BYTES = 2**26
 _TASKS = 16
@@ -59,9 +62,9 @@ def add_lazy(
         When workers die again and again.
     """
     by_rows, X, starts = lazy_chunks(part.X)
-    encoder, all_genes = (dask.delayed(one, pure=False, traverse=False) for one in (rows.encoder, part.gene))
+    encoder, all_genes = (delayed(one, pure=False, traverse=False) for one in (rows.encoder, part.gene))
     n = X.shape[0]
-    encoded = lambda a, b: dask.delayed(_encoded)(encoder, dask.delayed(rows.piece(a, b), pure=False, traverse=False))
+    encoded = lambda a, b: delayed(_encoded)(encoder, delayed(rows.piece(a, b), pure=False, traverse=False))
     whole = None if by_rows else encoded(part.start, part.start + n)
     stops = [*starts[1:], X.shape[0 if by_rows else 1]]
     chunks = X.to_delayed().ravel()
@@ -71,7 +74,7 @@ def add_lazy(
         design = whole if whole is not None else encoded(part.start + a, part.start + b)
         gene = all_genes if by_rows else part.gene[a:b]
         cells = b - a if by_rows else n * (b - a) / X.shape[1]
-        tasks.append(dask.delayed(_partial)(list(chunks[few]), starts[few], design, gene, transform, by_rows, cells))
+        tasks.append(delayed(_partial)(list(chunks[few]), starts[few], design, gene, transform, by_rows, cells))
     with Callback(posttask=lambda key, result, *_: _told(result, progress)):
         total = _computed(_tree(tasks))
     total.add_to(sums, *(np.arange(size) for size in (*sums.WY.shape[:1], *sums.yy.shape)))
@@ -99,7 +102,7 @@ def _few(starts: list[int], stops: list[int], slice_bytes: int, sum_bytes: int) 
 def _tree(tasks: list[Any]) -> Any:
     """One task that adds up those of others, a few at a time."""
     while len(tasks) > 1:
-        tasks = [dask.delayed(_added)(tasks[i : i + _AT_ONCE]) for i in range(0, len(tasks), _AT_ONCE)]
+        tasks = [delayed(_added)(tasks[i : i + _AT_ONCE]) for i in range(0, len(tasks), _AT_ONCE)]
     return tasks[0]
 
 

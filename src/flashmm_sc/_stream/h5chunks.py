@@ -7,16 +7,18 @@ comes with, gzip, lzf and shuffle, are undone outside, by as many threads as the
 from __future__ import annotations
 
 import itertools
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from importlib import import_module
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 
 from flashmm_sc._stream import lzf
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 try:
     inflate: Any = import_module("isal.isal_zlib")  # twice as fast

@@ -31,12 +31,12 @@ def kind_and_table(transform: Transform) -> tuple[int, np.ndarray]:
 
 
 @numba.njit(nogil=True, cache=True)
-def _log(v, kind):  # type: ignore[no-untyped-def]
+def _log(v, kind):
     return np.log1p(v) if kind == 1 else np.log1p(v) / _LN2
 
 
 @numba.njit(nogil=True, cache=True)
-def _decode(indices, data, start, stop, last, place, kind, table, at, value):  # type: ignore[no-untyped-def]
+def _decode(indices, data, start, stop, last, place, kind, table, at, value):
     """Write `place[j]` and the transformed value of the stored values before index `last`; where place is -1, skip.
 
     Return how many, or -1 - k for the first k that can't be used: NaN, infinite, or negative under a logarithm.
@@ -63,7 +63,7 @@ def _decode(indices, data, start, stop, last, place, kind, table, at, value):  #
 
 
 @numba.njit(nogil=True, cache=True)
-def add_rows(indptr, indices, data, first, last, gene, group, Wp, Wi, Wx, kind, table, WY, yy):  # type: ignore[no-untyped-def]
+def add_rows(indptr, indices, data, first, last, gene, group, Wp, Wi, Wx, kind, table, WY, yy):
     """Add a block of cells in CSR form (sorted indices); return the first unusable (row, column) or (-1, -1)."""
     longest = 0
     for i in range(indptr.size - 1):
@@ -95,7 +95,7 @@ def add_rows(indptr, indices, data, first, last, gene, group, Wp, Wi, Wx, kind, 
 
 
 @numba.njit(nogil=True, cache=True)
-def add_columns(indptr, indices, data, first, last, gene, group, Wp, Wi, Wx, kind, table, WY, yy):  # type: ignore[no-untyped-def]
+def add_columns(indptr, indices, data, first, last, gene, group, Wp, Wi, Wx, kind, table, WY, yy):
     """Add a block of genes in CSC form (sorted indices); return the first unusable (row, column) or (-1, -1)."""
     cell = np.empty(group.size, np.int64)
     for i in range(group.size):

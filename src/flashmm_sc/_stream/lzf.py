@@ -7,7 +7,7 @@ import numpy as np
 
 
 @numba.njit(nogil=True, cache=True)
-def decompress(code, out):  # type: ignore[no-untyped-def]
+def decompress(code, out):
     """Decompress LZF, runs of literal bytes and copies of earlier ones; return the bytes written, or -1 if invalid.
 
     Indices are unsigned where it matters, since numba lets signed ones count from the end: a third of the time.

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.sparse as sp
 
-from flashmm_sc._stream.blocks import Block
 from flashmm_sc._stream.kernel import Transform, add_columns, add_rows, kind_and_table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import ThreadPoolExecutor
+
+    import scipy.sparse as sp
+
+    from flashmm_sc._stream.blocks import Block
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,13 +9,14 @@ import argparse
 import shutil
 import sys
 import warnings
-from collections.abc import Sequence
 from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, cast, get_args
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from anndata import AnnData
 
 TABLE = (".csv", ".csv.gz")

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from anndata import AnnData
 
+from flashmm_sc._design.cell_design import in_memory
 from flashmm_sc.get import lmm_de_df
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from anndata import AnnData
 
 FDR = 0.05
 SHOWN = 5
@@ -46,8 +51,9 @@ def summary(adata: AnnData) -> Iterator[str]:
 
 def simulated(adata: AnnData) -> Iterator[str]:
     """Lines on what was simulated and fitted."""
-    samples = adata.obs.groupby("trt", observed=True)["sam"].nunique()
-    n_types = adata.obs["cls"].nunique()
+    obs = in_memory(adata.obs, ["sam", "trt", "cls"])
+    samples = obs.groupby("trt", observed=True)["sam"].nunique()
+    n_types = obs["cls"].nunique()
     n_planted = (adata.var["beta"] != 0).sum() // n_types
     fit = adata.uns["lmm_de"]["params"]
     yield (
@@ -61,14 +67,16 @@ def simulated(adata: AnnData) -> Iterator[str]:
 def compared(adata: AnnData, name: str) -> Iterator[str]:
     """Lines on one cell type: how much was found, and the genes with the smallest p-values beside the truth."""
     table = lmm_de_df(adata, f"cls[{name}]:trt[T.B]").set_index("variable")
-    table["planted"] = adata.var["beta"].where(adata.var["de_cluster"] == name, 0) / np.log(2)
+    truth = in_memory(adata.var, ["beta", "de_cluster"])
+    table["planted"] = truth["beta"].where(truth["de_cluster"] == name, 0) / np.log(2)
     found, planted = table["adj_p_value"] < FDR, table["planted"] != 0
     yield (
         f"Cell type {name}, cls[{name}]:trt[T.B]: {(found & planted).sum()} of {planted.sum()} planted genes found "
         f"at FDR {FDR}, {(found & ~planted).sum()} false"
     )
     rows = [["gene", "planted", "estimate", "se", "df", "p", "FDR"]]
-    for row in table.nsmallest(SHOWN, "p_value").itertuples():
+    best: Any = table.nsmallest(SHOWN, "p_value").itertuples()
+    for row in best:
         effects = [f"{row.planted:+.2f}" if row.planted else "none", f"{row.log_fc:+.2f}", f"{row.se:.2f}"]
         rows.append([row.Index, *effects, f"{row.df:.1f}", f"{row.p_value:.1e}", f"{row.adj_p_value:.1e}"])
     yield from _aligned(rows)

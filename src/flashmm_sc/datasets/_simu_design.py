@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import string
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import pandas as pd
 
 from flashmm_sc._base.errors import did_you_mean, listed
-from flashmm_sc.datasets._simu_checks import Direction
+
+if TYPE_CHECKING:
+    from flashmm_sc.datasets._simu_checks import Direction
 
 FACTORS = ("sam", "cls", "trt")
 PerCluster: TypeAlias = Mapping[str, float] | Sequence[float] | np.ndarray | pd.Series

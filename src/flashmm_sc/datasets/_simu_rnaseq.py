@@ -175,7 +175,7 @@ def simu_rnaseq(
     truth = {"treatment": treatment, "clusters": np.array(clusters, str), "n_de_genes_per_cluster": n_de}
     adata = ad.AnnData(obs=cells, var=genes, uns={"simu_rnaseq": {**truth, "params": params}})
     if path is None:
-        adata.X = counts_in_memory(model, rng, show_progress=show_progress)
+        adata.X = counts_in_memory(model, rng, show_progress=show_progress)  # type: ignore[misc]
         return adata
     counts_on_disk(path, adata, model, rng, show_progress=show_progress)
     return ad.read_h5ad(path, backed="r")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from flashmm_sc._base.errors import did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def selected(argument: str, values: str | Sequence[str] | None, known: Sequence[str], key: str) -> list[str] | None:

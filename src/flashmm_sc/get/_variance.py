@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import chain
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from anndata import AnnData
 
 from flashmm_sc._results.result import Result, strings
 from flashmm_sc.get._columns import selected
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
 
 
 def variance_df(
@@ -178,6 +182,6 @@ def _tidy(
         columns = columns[columns["component"].isin(keep)]
     labelled = columns if result.groups != [""] else columns.drop(columns="group")
     table = {"variable": np.tile(adata.var_names.to_numpy(), len(columns))}
-    table |= {name: np.repeat(labelled[name].to_numpy(), adata.n_vars) for name in labelled}
+    table |= {name: np.repeat(labelled[name].to_numpy(), adata.n_vars) for name in labelled.columns}
     taken = {name: array[:, columns.index].T.reshape(-1) for name, array in values.items()}
     return pd.DataFrame(table | taken)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +13,8 @@ from flashmm_sc._base.errors import FlashmmWarning, did_you_mean, listed, warn
 from flashmm_sc.get import lmm_de_df
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from anndata import AnnData
     from matplotlib.axes import Axes
 
@@ -131,7 +132,7 @@ def _one_test(adata: AnnData, coef: str | None, key: str, group: str | None) -> 
         msg = f"The result {key!r} has p-values but no effects, so no volcano can be drawn; choose another key."
         raise ValueError(msg)
     for column, argument in (("contrast", "coef"), ("group", "group")):
-        names = table[column].unique() if column in table else []
+        names: list[str] = list(table[column].unique()) if column in table else []
         if len(names) > 1:
             msg = f"The result {key!r} has more than one {argument}; choose {argument}= among {listed(names, 20)}."
             raise ValueError(msg)

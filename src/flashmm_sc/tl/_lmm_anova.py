@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from anndata import AnnData
+from typing import TYPE_CHECKING
 
 from flashmm_sc._base.options import one_of
 from flashmm_sc._inference.adjustment import Correction
@@ -10,6 +10,9 @@ from flashmm_sc._inference.df import Ddf, with_df
 from flashmm_sc._results.fits import fitted_models
 from flashmm_sc._results.group_tests import GroupTests, tests_result
 from flashmm_sc._results.result import Result, check_key, write
+
+if TYPE_CHECKING:
+    from anndata import AnnData
 
 
 def lmm_anova(

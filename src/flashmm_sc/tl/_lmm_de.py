@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import numpy as np
-from anndata import AnnData
 
 from flashmm_sc._arrays.lmm import fit
 from flashmm_sc._base.options import check_flags, one_of
 from flashmm_sc._base.threads import n_threads
 from flashmm_sc._design.cell_design import needed_columns
 from flashmm_sc._gaussian.estimate import Options
-from flashmm_sc._gaussian.profile import Method
 from flashmm_sc._inference.adjustment import Correction
-from flashmm_sc._inference.contrasts import Contrasts
 from flashmm_sc._inference.df import Ddf, check_ddf
 from flashmm_sc._inference.moderated import check_moderate
 from flashmm_sc._results.advice import advise
@@ -29,7 +25,13 @@ from flashmm_sc._stream.accumulate import accumulate
 from flashmm_sc._stream.kernel import Transform
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+
     from flashmm_sc._design.random_terms import Random
+    from flashmm_sc._gaussian.profile import Method
+    from flashmm_sc._inference.contrasts import Contrasts
 
 
 def lmm_de(

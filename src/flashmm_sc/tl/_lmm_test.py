@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from anndata import AnnData
+from typing import TYPE_CHECKING
 
 from flashmm_sc._base.options import check_flags, one_of
 from flashmm_sc._inference.adjustment import Correction
-from flashmm_sc._inference.contrasts import Contrasts
-from flashmm_sc._inference.df import Ddf
 from flashmm_sc._inference.t_tests import Alternative
 from flashmm_sc._results.contrasts import contrasts_result
 from flashmm_sc._results.result import Result, check_key, write
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from flashmm_sc._inference.contrasts import Contrasts
+    from flashmm_sc._inference.df import Ddf
 
 
 def lmm_test(

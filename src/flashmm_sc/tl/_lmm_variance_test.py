@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from anndata import AnnData
 from scipy.stats import norm
 
 from flashmm_sc._base.errors import listed
@@ -15,6 +15,9 @@ from flashmm_sc._inference.adjustment import Correction
 from flashmm_sc._inference.likelihood_ratio import likelihood_ratio
 from flashmm_sc._results.group_tests import GroupTests, tests_result
 from flashmm_sc._results.result import Result, check_key, strings, write
+
+if TYPE_CHECKING:
+    from anndata import AnnData
 
 _SAME = ("fixed", "layer", "use_raw", "transform", "method", "nonnegative", "groupby", "n_obs")
 

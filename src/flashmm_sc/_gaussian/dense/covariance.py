@@ -8,10 +8,10 @@ Vectors have two blocks: the q_1 columns of the largest component in its eigenba
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from flashmm_sc._base.linalg import diagonalised
 from flashmm_sc._gaussian.dense.elimination import invert_signed
 from flashmm_sc._gaussian.dense.spectrum import Products, Resolvent, Spectrum
 from flashmm_sc._gaussian.vectors import Layout, Vectors
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 @dataclass(frozen=True, eq=False)

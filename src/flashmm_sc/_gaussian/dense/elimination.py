@@ -10,7 +10,7 @@ _kernel = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"con
 
 
 @_kernel
-def invert_signed(G, D, negative, K2, logdet, ok):  # type: ignore[no-untyped-def]
+def invert_signed(G, D, negative, K2, logdet, ok):
     """K2 = D (I + G D)⁻¹ and log |det(I + G D)| for a stack of genes, and whether I + S D is positive definite.
 
     With B = |D|^½ and E = sign(D), K2 = B (E + B G B)⁻¹ B. By inertia I + S D has only positive eigenvalues exactly when
@@ -52,7 +52,7 @@ def invert_signed(G, D, negative, K2, logdet, ok):  # type: ignore[no-untyped-de
 
 
 @_kernel
-def _eliminate(A, V, k, start):  # type: ignore[no-untyped-def]
+def _eliminate(A, V, k, start):
     """Subtract row k from those below, in A from column `start` on, in V up to its diagonal; scale it to a unit pivot."""
     left, inverse = A[k, start:], V[k, : start + _LANES]
     per_pivot = 1 / A[k, k]
@@ -69,7 +69,7 @@ def _eliminate(A, V, k, start):  # type: ignore[no-untyped-def]
 
 
 @_kernel
-def _swap(A, V, order, i, j):  # type: ignore[no-untyped-def]
+def _swap(A, V, order, i, j):
     """Exchange two rows and columns of what is left."""
     for rows in (A, V):
         for c in range(rows.shape[1]):
@@ -82,7 +82,7 @@ def _swap(A, V, order, i, j):  # type: ignore[no-untyped-def]
 
 
 @_kernel
-def _square(V, sign, order, B, out):  # type: ignore[no-untyped-def]
+def _square(V, sign, order, B, out):
     """B V' diag(sign) V B in the order of the columns before they were exchanged."""
     R = len(V)
     row = np.empty(R)

@@ -19,10 +19,10 @@ norms |T_kl|² = -∂ tr T_kk / ∂γ_l are central differences.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.sparse as sp
@@ -34,7 +34,11 @@ from flashmm_sc._gaussian.sparse.kernel import LANES
 from flashmm_sc._gaussian.sparse.pattern import Pattern
 from flashmm_sc._gaussian.sparse.table import POINTS, TraceTable
 from flashmm_sc._gaussian.vectors import Layout, Vectors
-from flashmm_sc._stats.cross import CrossProducts
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from flashmm_sc._stats.cross import CrossProducts
 
 _STEP = 3e-5  # relative: truncation and rounding leave some 1e-9 of |T_kl|²
 _TINY = 1e-30
@@ -197,7 +201,7 @@ class SparseFactorisation:
         """tr T_kk, m × K."""
         s, (m, K), d = self.covariance.pattern, self.gamma.shape, np.array(self.covariance.d)
         diagonal, pairs = np.zeros((len(self.L), K + 1, LANES)), np.zeros((len(self.L), K + 1, K + 1, LANES))
-        kernel.diagonal_sums(s.start, s.row, s.target, s.value, s.kind, self.L, diagonal, pairs)
+        kernel.diagonal_sums(s.start, s.target, s.value, s.kind, self.L, diagonal, pairs)
         E, B = self.E[:, :-1], self.B[:, :-1]
         difference = E * d - _genes(diagonal, m)[:, :-1]
         summed = E * np.einsum("ikl,il->ik", _genes(pairs, m), self.B)[:, :-1] * B

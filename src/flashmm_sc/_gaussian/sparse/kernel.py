@@ -2,7 +2,6 @@
 
 Every entry is a row of `LANES` numbers, one a gene, so that an index is looked up once for all of them.
 """
-# mypy: disable-error-code="no-untyped-def, call-arg"
 
 from __future__ import annotations
 
@@ -18,7 +17,7 @@ _compiled = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"c
 
 
 @intrinsic
-def _add_product(typingctx, y, i, f, k, x, j):
+def _add_product(typingctx, y, i, f, k, x, j):  # noqa: ARG001
     """y[i] += f[k] * x[j] for rows of LANES numbers, or a number f, as one instruction.
 
     A loop over LANES isn't compiled to one, since the rows might overlap.
@@ -78,7 +77,7 @@ def factorise(start, target, value, kind, scale, sign, L, logdet, excess):
 
 
 @_compiled
-def diagonal_sums(start, row, target, value, kind, L, diagonal, pairs):
+def diagonal_sums(start, target, value, kind, L, diagonal, pairs):
     """Sums over H⁻¹ by component: of its diagonal (groups × K+1 × LANES), and of (H⁻¹)_ij (W'W)_ij without B.
 
     The latter by the components of i and j: groups × K+1 × K+1 × LANES.

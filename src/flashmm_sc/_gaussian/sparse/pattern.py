@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
 from scipy.sparse.linalg import splu
 
 from flashmm_sc._base.errors import listed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _MOST_PAIRS = 3e8
 """Steps of a factorisation: a few seconds a gene, and places of 4 bytes to be kept."""
