@@ -46,7 +46,7 @@ def mixed_models(study: Study, design: str) -> Iterator[Result]:
         fit()
         for ddf in DDF:
             if ddf == UNBOUND:  # what Satterthwaite's df gave before the bound: cap nothing
-                with mock.patch("flashmm_sc._inference.capped", lambda df, theta, cap: df):
+                with mock.patch("flashmm_sc._inference.t_tests.capped", lambda df, theta, cap: df):
                     fsc.tl.lmm_test(adata, coefs, ddf="satterthwaite", n_jobs=1)
             else:
                 fsc.tl.lmm_test(adata, coefs, ddf=ddf, n_jobs=1)
