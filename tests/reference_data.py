@@ -39,7 +39,7 @@ def formulaic_name(name: str) -> str:
 
 
 def _read(name: str, **options: Any) -> pd.DataFrame:
-    return pd.read_csv(HERE / f"{name}.csv.gz", float_precision="round_trip", **options)
+    return pd.read_csv(HERE / f"{name}.csv.gz", **options)
 
 
 def counts() -> csr_matrix:

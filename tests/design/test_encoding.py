@@ -184,6 +184,7 @@ def test_numbers_are_those_of_all_cells_whatever_they_are(factor, obs):
 FORMULAIC = "formulaic has changed what flashmm_sc/encoding.py relies on: "
 
 
+@pytest.mark.filterwarnings("ignore:Constructing a Categorical")  # formulaic meets unknown levels so
 def test_what_is_used_of_formulaics_inside():
     """Each thing by itself, so that a formulaic that has changed says where."""
     data = pd.DataFrame({"x": [1.0, 2.0, 6.0], "g": ["a", "b", "a"]})

@@ -155,15 +155,23 @@ def test_no_more_rows_than_a_task_needs_are_encoded_at_once(counts, design, monk
 
 
 @pytest.fixture(scope="module")
-def cluster():
+def workers():
     options = {"distributed.comm.timeouts.connect": "60s", "distributed.worker.memory.terminate": False}
     with (
         dask.config.set(options),
         distributed.LocalCluster(2, processes=True, threads_per_worker=1, dashboard_address=":0") as cluster,
         distributed.Client(cluster) as client,
     ):
-        yield cluster
-        client.wait_for_workers(2, timeout=120)  # a cluster can't be closed while a worker is being replaced
+        yield cluster, client
+
+
+@pytest.fixture
+def cluster(workers, monkeypatch):
+    """Two workers; those that died are back before another test, or the end: a cluster isn't closed while one starts."""
+    cluster, client = workers
+    monkeypatch.setattr(cluster.scheduler, "allowed_failures", cluster.scheduler.allowed_failures)
+    yield cluster
+    client.wait_for_workers(2, timeout=120)
 
 
 def test_a_cluster(adata, tmp_path, cluster):
