@@ -128,6 +128,7 @@ UNTESTED = {
     "datasets._simu_design": "test_simu_rnaseq.py",
     "datasets._simu_reference": "test_simu_rnaseq.py",
     "get._columns": "test_tables.py, test_variance.py",
+    "pl._figure": "tests/base/test_options.py",
 }
 """Modules without a namesake among the tests: where they are tested instead."""
 

@@ -133,3 +133,31 @@ def test_lmmtest(stats, option, value, words):
     with pytest.raises((TypeError, ValueError, KeyError)) as caught:
         fsc.lmmtest(fit, **{option: value})
     assert_named(caught, words)
+
+
+VOLCANO = [
+    *bad("alpha", [*NO_NUMBER, 0, 1.5, np.nan]),
+    *bad("min_effect", [*NO_NUMBER, -1, np.inf]),
+    *bad("labels", [2.5, -1, None]),
+    *bad("coef", [3, ["trt[T.B]"]]),
+    *bad("group", [3, ["B"]]),
+    *bad("title", [3]),
+    *bad("gene_symbols", [3]),
+    *bad("ax", ["axes", 1]),
+    *bad("show", ["no", 1]),
+]
+GET = [*bad("coefs", [3, "trt[T.C]", [2.5]], "coefs"), *bad("groups", [3, "C"], "groups")]
+
+
+@named(VOLCANO)
+def test_volcano(fitted, option, value, words):
+    with pytest.raises((TypeError, ValueError)) as caught:
+        fsc.pl.volcano(fitted, **({"coef": "trt[T.B]", "show": False} | {option: value}))
+    assert_named(caught, words)
+
+
+@named(GET)
+def test_get(fitted, option, value, words):
+    with pytest.raises((TypeError, KeyError)) as caught:
+        fsc.get.lmm_de_df(fitted, **{option: value})
+    assert_named(caught, words)

@@ -36,7 +36,7 @@ def test_groups_and_components_are_asked_for(adata):
         fsc.pl.variance_prior(adata, key="by", show=False)
     with pytest.raises(ValueError, match="more than one component"):
         fsc.pl.variance_prior(adata, key="two", show=False)
-    with pytest.raises(KeyError, match="no component 'sim'"):
+    with pytest.raises(KeyError, match="component: the result 'two' has no 'sim'"):
         fsc.pl.variance_prior(adata, "sim", key="two", show=False)
 
 

@@ -25,6 +25,19 @@ def check_flags(**flags: object) -> None:
             raise TypeError(msg)
 
 
+def check_optional_flags(**flags: object) -> None:
+    """Refuse what is neither True, False nor None."""
+    check_flags(**{argument: value for argument, value in flags.items() if value is not None})
+
+
+def check_optional_texts(**texts: object) -> None:
+    """Refuse what is neither a text nor None."""
+    for argument, value in texts.items():
+        if value is not None and not isinstance(value, str):
+            msg = f"{argument}={value!r} must be a text or None."
+            raise TypeError(msg)
+
+
 def check_whole(argument: str, value: object, least: int) -> None:
     """Refuse what is no whole number, or below the least that makes sense."""
     if not isinstance(value, numbers.Integral) or isinstance(value, bool):
@@ -35,12 +48,15 @@ def check_whole(argument: str, value: object, least: int) -> None:
         raise ValueError(msg)
 
 
-def check_number(argument: str, value: object, low: float, high: float = math.inf, hint: str = "") -> None:
-    """Refuse what is no finite number between `low` and `high`."""
+def check_number(
+    argument: str, value: object, low: float, high: float = math.inf, hint: str = "", *, without: tuple[float, ...] = ()
+) -> None:
+    """Refuse what is no finite number from `low` to `high`, and those of these bounds that are `without` sense."""
     if not isinstance(value, numbers.Real) or isinstance(value, bool):
         msg = f"{argument}={value!r} must be a number. {hint}".rstrip()
         raise TypeError(msg)
-    if not (math.isfinite(value) and low <= float(value) <= high):
-        between = f"{low:g} or more" if math.isinf(high) else f"between {low:g} and {high:g}"
+    if not (math.isfinite(value) and low <= float(value) <= high) or value in without:
+        between = f"{low:g} or more" if math.isinf(high) else f"from {low:g} to {high:g}"
+        between += f", but not {' or '.join(f'{bound:g}' for bound in without)}" if without else ""
         msg = f"{argument}={value!r} must be {between}. {hint}".rstrip()
         raise ValueError(msg)

@@ -49,7 +49,7 @@ def contrasts_result(
         for model in models:
             model.inference.check_joint()
     if conf_level is not None:
-        check_number("conf_level", conf_level, 1e-6, 1 - 1e-12, "It is a probability such as 0.95.")
+        check_number("conf_level", conf_level, 0.0, 1.0, "It is a probability such as 0.95.", without=(0.0, 1.0))
     options: dict[str, Any] = {"ddf": ddf, "n_jobs": n_jobs}
     if not joint:
         options |= {"alternative": alternative, "effect": effect, "conf_level": conf_level}

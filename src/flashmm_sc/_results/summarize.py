@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from flashmm_sc._base.options import check_flags, one_of
+from flashmm_sc._base.options import check_flags, check_optional_flags, one_of
 from flashmm_sc._base.threads import n_threads
 from flashmm_sc._design.cell_design import CellDesign, needed_columns
 from flashmm_sc._design.random import Component, RandomDesign
@@ -71,7 +71,8 @@ def summarize(
         msg = f"design must be a Design, of Design.of or Design.load, not {type(design).__name__}."
         raise TypeError(msg)
     one_of("transform", transform, Transform)
-    check_flags(use_raw=use_raw, show_progress=False if show_progress is None else show_progress)
+    check_flags(use_raw=use_raw)
+    check_optional_flags(show_progress=show_progress)
     n_threads(n_jobs)
     needed = lambda obs, where: needed_columns(obs, design.fixed.encoding.text, design.random, None, where)
     with study_of(adata, needed, layer, use_raw, mask_var, copy=False) as study:

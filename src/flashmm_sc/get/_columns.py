@@ -14,9 +14,13 @@ def selected(argument: str, values: str | Sequence[str] | None, known: Sequence[
     """The names asked for, checked; None means all."""
     if values is None:
         return None
-    values = [values] if isinstance(values, str) else [str(value) for value in values]
-    for value in values:
-        if value not in known:
-            msg = f"{argument}: the result {key!r} has no {value!r}. {did_you_mean(value, known)}"
+    try:
+        names = [values] if isinstance(values, str) else [str(value) for value in values]
+    except TypeError as error:
+        msg = f"{argument}={values!r} must be a text, or several in a list."
+        raise TypeError(msg) from error
+    for name in names:
+        if name not in known:
+            msg = f"{argument}: the result {key!r} has no {name!r}. {did_you_mean(name, dict.fromkeys(known))}"
             raise KeyError(msg)
-    return values
+    return names

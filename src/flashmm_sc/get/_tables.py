@@ -64,6 +64,8 @@ def lmm_de_df(
     ------
     KeyError
         When there is no result under `key`, or it lacks a coefficient or group asked for.
+    TypeError
+        For arguments of a wrong type.
 
     Examples
     --------

@@ -43,6 +43,8 @@ def variance_df(
     ------
     KeyError
         When there is no fit under `key`, or it lacks a group asked for.
+    TypeError
+        For arguments of a wrong type.
 
     Examples
     --------
@@ -85,6 +87,8 @@ def variance_test_df(
     ------
     KeyError
         When there is no such result under `key`, or it lacks a group asked for.
+    TypeError
+        For arguments of a wrong type.
 
     Examples
     --------
@@ -139,6 +143,8 @@ def ranef_df(
     KeyError
         When there is no fit under `key`, it was made without ``ranef=True``, or it lacks a component or group asked
         for.
+    TypeError
+        For arguments of a wrong type.
 
     Examples
     --------

@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flashmm_sc._base.errors import did_you_mean, listed
+from flashmm_sc._base.errors import listed
+from flashmm_sc._base.options import check_optional_texts
 from flashmm_sc._results.fits import fitted_models
 from flashmm_sc._results.result import Result
+from flashmm_sc.get._columns import selected
+from flashmm_sc.pl._figure import check_figure
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -57,6 +60,8 @@ def variance_prior(
     ------
     KeyError
         When there is no fit under `key`, or no such group or component.
+    TypeError
+        For arguments of a wrong type.
     ValueError
         When the fit, or this group of it, is not moderated, or `component` or `group` is needed.
 
@@ -70,10 +75,12 @@ def variance_prior(
     import matplotlib.pyplot as plt  # slow to import, as is scanpy
     from scanpy import settings
 
+    check_optional_texts(component=component, group=group)
+    check_figure(ax, show)
     models = {model.group: model for model in fitted_models(Result.read_fit(adata, key))}
-    model = models[_chosen("group", group, list(models))]
+    model = models[_chosen("group", group, list(models), key)]
     names = list(model.component_names)
-    k = names.index(_chosen("component", component, names))
+    k = names.index(_chosen("component", component, names, key))
     if model.inference.moderated is None:
         msg = f"The fit {key!r} is not moderated here; run fsc.tl.lmm_de with moderate=True."
         raise ValueError(msg)
@@ -87,15 +94,13 @@ def variance_prior(
     return None
 
 
-def _chosen(argument: str, value: str | None, known: list[str]) -> str:
+def _chosen(argument: str, value: str | None, known: list[str], key: str) -> str:
     if value is None and len(known) == 1:
         return known[0]
     if value is None:
-        msg = f"The fit has more than one {argument}; choose {argument}= among {listed(known, 20)}."
+        msg = f"The fit {key!r} has more than one {argument}; choose {argument}= among {listed(known, 20)}."
         raise ValueError(msg)
-    if value not in known:
-        msg = f"The fit has no {argument} {value!r}. {did_you_mean(value, known)}"
-        raise KeyError(msg)
+    selected(argument, value, known, key)
     return value
 
 

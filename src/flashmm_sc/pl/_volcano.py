@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from flashmm_sc._base.errors import FlashmmWarning, did_you_mean, listed, warn
+from flashmm_sc._base.options import check_number, check_optional_texts, check_whole
+from flashmm_sc._results.result import Result
 from flashmm_sc.get import lmm_de_df
+from flashmm_sc.get._columns import selected
+from flashmm_sc.pl._figure import check_figure
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from anndata import AnnData
     from matplotlib.axes import Axes
 
@@ -78,6 +81,8 @@ def volcano(
     ------
     KeyError
         When there is no such result, coefficient, group, gene or column of `adata.var`.
+    TypeError
+        For arguments of a wrong type.
     ValueError
         When `coef` or `group` is needed, no gene has a result, the results are F tests, or `alpha` or `min_effect` is
         out of range.
@@ -93,9 +98,12 @@ def volcano(
     import matplotlib.pyplot as plt  # slow to import, as is scanpy
     from scanpy import settings
 
-    if not (0 < alpha <= 1 and min_effect >= 0):
-        msg = f"alpha={alpha!r} must be above 0 and at most 1, and min_effect={min_effect!r} not negative."
-        raise ValueError(msg)
+    check_optional_texts(coef=coef, group=group, gene_symbols=gene_symbols, title=title)
+    check_number("alpha", alpha, 0.0, 1.0, "It bounds adjusted p-values.", without=(0.0,))
+    check_number("min_effect", min_effect, 0.0)
+    if not isinstance(labels, str | Sequence | np.ndarray):
+        check_whole("labels", labels, 0)
+    check_figure(ax, show)
     result, name = _one_test(adata, coef, key, group)
     known_base = result["log_fc"].notna().any()
     result = result.assign(gene=_gene_names(adata, gene_symbols), x=result["log_fc" if known_base else "coef"])
@@ -125,6 +133,9 @@ def volcano(
 
 def _one_test(adata: AnnData, coef: str | None, key: str, group: str | None) -> tuple[pd.DataFrame, str]:
     """Take the rows of one coefficient in one group, and words for it."""
+    found = Result.read(adata, key)
+    selected("coef", coef, [*found.names("column_names"), *found.names("coef_names")], key)
+    selected("group", group, found.groups, key)
     with warnings.catch_warnings():  # of an unknown logarithm, which the label of the axis shows
         warnings.simplefilter("ignore", FlashmmWarning)
         table = lmm_de_df(adata, coef, key=key, groups=group)
@@ -154,7 +165,7 @@ def _labelled(drawn: pd.DataFrame, labels: int | Sequence[str], genes: pd.Series
     if isinstance(labels, (int, np.integer)):
         best = drawn[drawn["significant"]].sort_values("t_value", key=abs, ascending=False)
         return best.sort_values("p_value", kind="stable").head(labels)
-    labels = [labels] if isinstance(labels, str) else list(labels)
+    labels = [labels] if isinstance(labels, str) else [str(label) for label in labels]
     known, with_result = set(genes), set(drawn["gene"])
     if unknown := [label for label in labels if label not in known]:
         msg = f"labels: there is no gene {listed(unknown)}. {did_you_mean(unknown[0], known)}"

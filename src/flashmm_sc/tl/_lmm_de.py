@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flashmm_sc._arrays.lmm import fit
-from flashmm_sc._base.options import check_flags, one_of
+from flashmm_sc._base.options import check_flags, check_optional_flags, one_of
 from flashmm_sc._base.threads import n_threads
 from flashmm_sc._design.cell_design import needed_columns
 from flashmm_sc._gaussian.estimate import Options
@@ -176,7 +176,7 @@ def lmm_de(
     check_ddf(ddf, method)
     one_of("corr_method", corr_method, Correction)
     check_flags(use_raw=use_raw, moderate=moderate, ranef=ranef, copy=copy)
-    check_flags(show_progress=False if show_progress is None else show_progress)
+    check_optional_flags(show_progress=show_progress)
     n_threads(n_jobs)
     options = Options(method, nonnegative, max_iter)
     ddf = "satterthwaite" if moderate else ddf  # where a prior can't be learned
