@@ -1,6 +1,7 @@
 """The numbers of FLASHMM 1.3.0, of lme4 under lmerTest, and of the Python package FLASH-MM.
 
-Degrees of freedom of lmerTest and pbkrtest are in test_ddf.py and test_ftests.py, contrasts in test_lmmtest.py.
+Degrees of freedom of lmerTest and pbkrtest are in inference/test_df.py and test_f_tests.py, contrasts in
+arrays/test_lmmtest.py.
 """
 
 from __future__ import annotations

@@ -160,9 +160,9 @@ def lmm_de(
     -----
     The model and its summary statistics are those of FLASH-MM: Xu et al., Nature Communications 2026,
     doi 10.1038/s41467-026-69063-2. ``lmm_de(adata, fixed, random, transform="log2p1", ddf="residual",
-    nonnegative=False)`` gives the numbers of its R package's ``flashmm``. Satterthwaite's degrees of freedom are those
-    of lmerTest (Kuznetsova et al., Journal of Statistical Software 2017), Kenward and Roger's those of pbkrtest
-    (Halekoh and Højsgaard, Journal of Statistical Software 2014).
+    nonnegative=False)`` gives the numbers of its R package's ``flashmm``, but for the REML log-likelihood, which is
+    lme4's. Satterthwaite's degrees of freedom are those of lmerTest (Kuznetsova et al., Journal of Statistical Software
+    2017), Kenward and Roger's those of pbkrtest (Halekoh and Højsgaard, Journal of Statistical Software 2014).
 
     Examples
     --------
