@@ -20,7 +20,7 @@ def hypotheses(design: FixedDesign, obs: pd.DataFrame) -> dict[str, np.ndarray]:
     """Hypothesis of each term but the intercept, as columns of L (p × r).
 
     A main effect is tested averaged over the levels of the factors that it interacts with, which is what its columns
-    say when factors are coded to sum to zero: with that design X_s = X B, its coefficients are B⁻¹ β, and those of the
+    say when factors are coded to sum to zero: with that design X_s, X = X_s B, its coefficients are B β, and those of the
     term are to be zero. B is the same for the cells of any study, but is got from these, by regression.
     """
     coded = _sum_to_zero(design)

@@ -1,1 +1,1 @@
-"""An AnnData becomes the cells of a call, and what came of them a `Result` in it: the only room that knows AnnData."""
+"""An AnnData becomes the cells of a call, and what came of them a `Result` in it: the room that knows AnnData."""

@@ -120,8 +120,15 @@ def test_table(name):
     assert S.table is None
     assert tabulated.table is not None
     assert tabulated.prepared(10_000, 1) is tabulated
-    assert tabulated.table(gamma)[2].sum() == 47
-    same_traces(tabulated.factor(gamma).traces(), direct, 1e-7)
+    known = tabulated.table(gamma)[2]
+    assert known.sum() == 47
+    found = tabulated.factor(gamma).traces()
+    # slopes of the interpolation amplify the traces' rounding: 1e-7 of a norm, 4e-7 with the oldest versions of all
+    same_traces([part[known] for part in found], [part[known] for part in direct], 1e-6)
+    np.testing.assert_allclose(found[0][known], direct[0][known], rtol=1e-8)
+    # beyond the table nothing is looked up; differences of very large ratios depend on which genes are together
+    for part, alone in zip(found, S.factor(gamma[~known]).traces(), strict=True):
+        np.testing.assert_array_equal(part[~known], alone)
 
 
 @pytest.mark.parametrize("name", dense.DESIGNS)
