@@ -156,7 +156,11 @@ def test_no_more_rows_than_a_task_needs_are_encoded_at_once(counts, design, monk
 
 @pytest.fixture(scope="module")
 def workers():
-    options = {"distributed.comm.timeouts.connect": "60s", "distributed.worker.memory.terminate": False}
+    options = {
+        "distributed.comm.timeouts.connect": "60s",
+        "distributed.deploy.lost-worker-timeout": "120s",  # a busy machine takes long to start another
+        "distributed.worker.memory.terminate": False,
+    }
     with (
         dask.config.set(options),
         distributed.LocalCluster(2, processes=True, threads_per_worker=1, dashboard_address=":0") as cluster,
