@@ -105,11 +105,11 @@ def test_any_number_of_threads(adata, expected, options):
 
 @pytest.mark.parametrize("kind", [sp.csr_matrix, sp.csc_matrix, np.asarray])
 def test_any_size_of_blocks(adata, counts, expected, kind, monkeypatch):
-    from flashmm_sc.tl import _lmm_de
+    from flashmm_sc._results import study
 
     in_small_blocks = lambda *args, **options: accumulate(*args, **options, block_bytes=999)
-    accumulate = _lmm_de.accumulate
-    monkeypatch.setattr(_lmm_de, "accumulate", in_small_blocks)
+    accumulate = study.accumulate
+    monkeypatch.setattr(study, "accumulate", in_small_blocks)
     adata.X = kind(counts)
     run(adata)
     assert_same_results(adata, expected)

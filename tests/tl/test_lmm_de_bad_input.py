@@ -23,9 +23,9 @@ def run(adata, fixed=FIXED, random=RANDOM, **options):
 @pytest.fixture
 def no_pass(monkeypatch):
     """A pass over the data fails the test."""
-    from flashmm_sc.tl import _lmm_de
+    from flashmm_sc._results import study
 
-    monkeypatch.setattr(_lmm_de, "accumulate", lambda *_, **__: pytest.fail("the data were read"))
+    monkeypatch.setattr(study, "accumulate", lambda *_, **__: pytest.fail("the data were read"))
 
 
 def test_the_guard_against_passes_works(adata, no_pass):

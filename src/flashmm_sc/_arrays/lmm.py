@@ -229,6 +229,8 @@ def lmm(
 
     Raises
     ------
+    TypeError
+        For options of a wrong type.
     ValueError
         When the fixed columns are linearly dependent, no residual df are left, a random component lies within the
         fixed columns, or an argument is unknown.

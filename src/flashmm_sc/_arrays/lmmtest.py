@@ -58,6 +58,8 @@ def lmmtest(
 
     Raises
     ------
+    TypeError
+        For options of a wrong type.
     ValueError
         For an unknown coefficient or option, a contrast that is zero, contrasts of a joint test that depend on each
         other, a negative `min_effect`, and F tests or degrees of freedom of a moderated fit.

@@ -18,9 +18,11 @@ from flashmm_sc._base.errors import listed
 from flashmm_sc._design.cell_design import in_memory
 from flashmm_sc._results.checks import Expression, check_anndata, find_expression, gene_mask, log_base
 from flashmm_sc._results.files import streamed
-from flashmm_sc._stream.sums import CellMatrix
+from flashmm_sc._stream.accumulate import accumulate
+from flashmm_sc._stream.sums import CellMatrix, Sums
 
 if TYPE_CHECKING:
+    from flashmm_sc._design.rows import Rows
     from flashmm_sc._stream.kernel import Transform
 
 Needed: TypeAlias = Callable[[Any, str], list[str]]
@@ -53,6 +55,22 @@ class Study:
     kept: np.ndarray
     sources: list[tuple[AnnData, Expression]]
     names: list[tuple[str, pd.Index, pd.Index]]
+
+    @property
+    def genes(self) -> list[str]:
+        """Names of the genes to fit."""
+        return list(self.target.var_names[self.kept])
+
+    def sums(self, rows: Rows, *, transform: Transform, n_jobs: int | None, show_progress: bool | None) -> Sums:
+        """One pass over all cells, whose design rows these are."""
+        return accumulate(
+            self.matrices,
+            rows,
+            transform=transform,
+            n_jobs=n_jobs,
+            show_progress=show_progress,
+            describe=self.describe,
+        )
 
     def log_base(self, transform: Transform) -> float:
         """Base of the logarithm that the fitted values are on, NaN where it can't be known; warns of raw counts."""

@@ -12,7 +12,6 @@ from flashmm_sc._design.shared import Design, check_levels
 from flashmm_sc._results.study import Source, study_of
 from flashmm_sc._stats.cross import CrossProducts
 from flashmm_sc._stats.summary import SummaryStats
-from flashmm_sc._stream.accumulate import accumulate
 from flashmm_sc._stream.kernel import Transform
 
 if TYPE_CHECKING:
@@ -82,14 +81,6 @@ def summarize(
         rows = cells.all_rows(study.obs)
         cross = CrossProducts.of(rows.gram(), len(design.names))
         study.log_base(transform)  # warns of raw counts
-        sums = accumulate(
-            study.matrices,
-            rows,
-            transform=transform,
-            n_jobs=n_jobs,
-            show_progress=show_progress,
-            describe=study.describe,
-        )
-    genes = list(study.target.var_names[study.kept])
-    names = cells.labels | {"gene_names": genes, "origin": design.origin(transform)}
+        sums = study.sums(rows, transform=transform, n_jobs=n_jobs, show_progress=show_progress)
+    names = cells.labels | {"gene_names": study.genes, "origin": design.origin(transform)}
     return SummaryStats.of(cross, sums.WY, sums.yy[0], rows.n, **names)

@@ -21,7 +21,6 @@ from flashmm_sc._results.fits import fit_result
 from flashmm_sc._results.models import build_models
 from flashmm_sc._results.result import check_key, write
 from flashmm_sc._results.study import Source, study_of
-from flashmm_sc._stream.accumulate import accumulate
 from flashmm_sc._stream.kernel import Transform
 
 if TYPE_CHECKING:
@@ -154,7 +153,7 @@ def lmm_de(
         For something else than an AnnData or a formula, and for a matrix that can't be streamed.
     ValueError
         For missing values in obs, a rank-deficient design, random terms that can't be estimated, values that the
-        transform can't take, and unknown options. `adata` is then as it was.
+        transform can't take, a damaged matrix, and unknown options. `adata` is then as it was.
 
     Notes
     -----
@@ -193,17 +192,9 @@ def lmm_de(
         terms = [component.term for component in models[0].design.random.components]
         advise(study.obs, models[0].design.fixed, terms, ddf=ddf, moderate=moderate, groupby=groupby)
         log_base = study.log_base(transform)
-        sums = accumulate(
-            study.matrices,
-            rows,
-            transform=transform,
-            n_jobs=n_jobs,
-            show_progress=show_progress,
-            describe=study.describe,
-        )
-    genes = list(study.target.var_names[study.kept])
+        sums = study.sums(rows, transform=transform, n_jobs=n_jobs, show_progress=show_progress)
     fits = [
-        fit(model.stats(sums, start, i, genes), model.projection, options, ddf, moderate, n_jobs, model.group)
+        fit(model.stats(sums, start, i, study.genes), model.projection, options, ddf, moderate, n_jobs, model.group)
         for i, (model, start) in enumerate(zip(models, rows.encoder.start, strict=True))
     ]
     params = {

@@ -81,6 +81,8 @@ def lmm_test(
     ------
     KeyError
         When there is no fit under `key`.
+    TypeError
+        For options of a wrong type.
     ValueError
         For a contrast that names an unknown coefficient or is zero, linearly dependent contrasts of a joint test, a
         negative `lfc` or one for values of which the logarithm isn't known, and unknown options.
