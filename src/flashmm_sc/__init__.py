@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 __version__ = version("flashmm-sc")
 
 __all__ = [
+    "AdviceWarning",
     "Design",
     "FlashmmWarning",
     "LMMFit",
@@ -33,13 +34,14 @@ if TYPE_CHECKING:
     from flashmm_sc._arrays.lrt import lrt
     from flashmm_sc._arrays.sslmm import sslmm
     from flashmm_sc._arrays.varexp import variance_explained
-    from flashmm_sc._base.errors import FlashmmWarning
+    from flashmm_sc._base.errors import AdviceWarning, FlashmmWarning
     from flashmm_sc._design.shared import Design
     from flashmm_sc._inference.contrasts import contrast_matrix
     from flashmm_sc._results.summarize import summarize
     from flashmm_sc._stats.summary import SummaryStats
 else:  # hidden from type checkers, which would take any name to exist
     _MODULES = {
+        "AdviceWarning": "_base.errors",
         "Design": "_design.shared",
         "FlashmmWarning": "_base.errors",
         "LMMFit": "_arrays.lmm",

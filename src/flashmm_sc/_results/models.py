@@ -65,16 +65,23 @@ class Model:
         projection = Projection.of(cross, n, design.random.d, X.names, design.random.names, sparse=sparse)
         return cls(group, n, design, cross, projection, type3.hypotheses(X, obs)), rows
 
-    def stats(self, sums: Sums, start: int, index: int, gene_names: list[str]) -> SummaryStats:
-        """Statistics of this group, which has columns `start` on of WY and row `index` of yy."""
-        WY = sums.WY[start : start + self.cross.width]
-        return SummaryStats.of(self.cross, WY, sums.yy[index], self.n, gene_names=gene_names, **self.design.labels)
+    @property
+    def p(self) -> int:
+        """Number of fixed columns."""
+        return len(self.design.fixed.names)
+
+    def stats(self, sums: Sums, start: int, index: int, genes: np.ndarray, gene_names: list[str]) -> SummaryStats:
+        """Statistics of some genes in this group, which has columns `start` on of WY and row `index` of yy."""
+        WY, yy = sums.WY[start : start + self.cross.width], sums.yy[index]
+        if len(genes) < len(yy):
+            WY, yy, gene_names = WY[:, genes], yy[genes], [gene_names[j] for j in genes]
+        return SummaryStats.of(self.cross, WY, yy, self.n, gene_names=gene_names, **self.design.labels)
 
 
 def build_models(
-    obs: pd.DataFrame, fixed: str, random: Any, groupby: str | None, *, sparse: bool = False
+    obs: pd.DataFrame, fixed: str, random: Any, groupby: str | None, *, min_cells: int = 1, sparse: bool = False
 ) -> tuple[list[Model], Rows]:
-    """One model for all cells, or one for each category of `groupby`; and the design rows of all cells.
+    """One model for all cells, or one for each category of `groupby` with enough cells; and the design rows of all cells.
 
     `sparse` is as in `Projection.of`.
 
@@ -100,6 +107,9 @@ def build_models(
     for code, name in enumerate(factor.categories):
         cells = np.flatnonzero(factor.codes == code)
         try:
+            if len(cells) < min_cells:
+                reasons[str(name)] = f"it has {len(cells)} cells, fewer than min_cells={min_cells}."
+                continue
             model, rows = Model.of(str(name), obs.iloc[cells], fixed, random, sparse=sparse)
         except ValueError as error:
             reasons[str(name)] = str(error)

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 MODERATED = ("theta_shrunk", "ols", "zry", "yry", "mean")
 _TESTS = ("coef", "se", "t", "df", "ci_low", "ci_high", "pval", "pval_adj", "F", "df_num", "stat", "status")
-_FITS = ("theta", "theta_se", "theta_cov", "loglik", "n_iter", "ranef", *MODERATED)
-_MAY_BE_NONE = ("layer", "transform", "groupby", "mask_var")
+_FITS = ("theta", "theta_se", "theta_cov", "loglik", "n_iter", "ranef", "mean_coef", *MODERATED)
+_MAY_BE_NONE = ("layer", "transform", "groupby", "mask_var", "size_factors", "target_sum")
 """Parameters that files of older anndata lack where they were None."""
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
+from flashmm_sc._base.errors import named
 from flashmm_sc._base.threads import n_threads
 from flashmm_sc._stream.blocks import BLOCK_BYTES, Block, blocks, is_lazy, read_ahead
 from flashmm_sc._stream.sums import CellMatrix, Sums, Tally, UnusableValueError, add_block, cell_totals
@@ -61,22 +62,17 @@ def accumulate(
     with tqdm(total=rows.shape[0], disable=not show, **_BAR) as bar, ThreadPoolExecutor(threads) as pool:
         for part in parts:
             try:
-                if is_lazy(part.X):
-                    from flashmm_sc._stream.dask import add_lazy  # dask is optional
+                with named(part.name):
+                    if is_lazy(part.X):
+                        from flashmm_sc._stream.dask import add_lazy  # dask is optional
 
-                    add_lazy(part, rows, transform, tally, sums, bar.update)
-                    bar.update(part.start + part.X.shape[0] - bar.n)
-                    continue
-                for block in read_ahead(blocks(part.X, block_bytes, threads)):
-                    bar.update(_add(block, part, rows, (transform, tally), sums, pool, threads))
-            except UnusableValueError as error:
+                        add_lazy(part, rows, transform, tally, sums, bar.update)
+                        bar.update(part.start + part.X.shape[0] - bar.n)
+                        continue
+                    for block in read_ahead(blocks(part.X, block_bytes, threads)):
+                        bar.update(_add(block, part, rows, (transform, tally), sums, pool, threads))
+            except UnusableValueError as error:  # whose cell says what part it is of
                 raise ValueError(_complaint(part, error, transform, describe)) from None
-            except (OSError, ValueError) as error:
-                if not part.name:
-                    raise
-                kind = OSError if isinstance(error, OSError) else ValueError
-                msg = f"{part.name}: {error}"
-                raise kind(msg) from error
     return sums
 
 

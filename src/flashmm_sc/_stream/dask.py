@@ -16,7 +16,7 @@ import scipy.sparse as sp
 from dask.callbacks import Callback
 from dask.delayed import delayed
 
-from flashmm_sc._stream.blocks import chunk_blocks, lazy_chunks
+from flashmm_sc._stream.blocks import chunk_blocks, computed, lazy_chunks
 from flashmm_sc._stream.sums import CellMatrix, Sums, Tally, add_block
 
 if TYPE_CHECKING:
@@ -90,14 +90,14 @@ def add_lazy(
         options = {"transform": transform, "tally": tally, "size": size, "by_rows": by_rows, "cells": cells}
         tasks.append(delayed(_partial)(list(chunks[few]), starts[few], design, gene, **options))
     with Callback(posttask=lambda key, result, *_: _told(result, progress)):
-        total = _computed(_tree(tasks))
+        total = computed(_tree(tasks))
     total.add_to(sums, (*(np.arange(size) for size in (*sums.WY.shape[:1], *sums.yy.shape)), tally.linear))
 
 
 def lazy_totals(X: Any) -> np.ndarray:
     """Sum of the values of each cell of a dask array."""
     by_rows, X, _ = lazy_chunks(X)
-    found = _computed(delayed(list)([delayed(_totals)(chunk) for chunk in X.to_delayed().ravel()]))
+    found = computed(delayed(list)([delayed(_totals)(chunk) for chunk in X.to_delayed().ravel()]))
     return np.concatenate(found) if by_rows else np.sum(found, axis=0)
 
 
@@ -125,16 +125,6 @@ def _tree(tasks: list[Any]) -> Any:
     while len(tasks) > 1:
         tasks = [delayed(_added)(tasks[i : i + _AT_ONCE]) for i in range(0, len(tasks), _AT_ONCE)]
     return tasks[0]
-
-
-def _computed(task: Any) -> Any:
-    try:
-        return task.compute()
-    except Exception as error:
-        if type(error).__name__ != "KilledWorker":
-            raise
-        msg = f"Workers of the dask cluster died while they summed over cells; give them more memory. ({error})"
-        raise RuntimeError(msg) from error
 
 
 # What follows is carried out by workers.

@@ -103,7 +103,7 @@ class Sums:
                 into[np.ix_(rows, genes)] += more
 
 
-class UnusableValueError(ValueError):
+class UnusableValueError(Exception):
     """A stored value that can't be summed: its cell, column and itself."""
 
     def __init__(self, cell: int, column: int, value: float) -> None:

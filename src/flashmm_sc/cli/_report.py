@@ -25,10 +25,10 @@ The data and all results are in {path}: arrays in varm['lmm_de_*'], their names 
 Next, in Python:
   import anndata as ad, flashmm_sc as fsc
   adata = ad.read_h5ad({path!r})
-  fsc.get.lmm_de_df(adata, 'cls[1]:trt[T.B]').sort_values('p_value')
-or in the shell, with one model per cell type:
-  flashmm-sc de {quoted} --fixed '~ log(libsize) + trt' --random sam --groupby cls \\
-    --transform log2p1 --table {table}"""
+  fsc.get.lmm_de_df(adata, 'trt[T.B]', groups='1').sort_values('p_value')
+or in the shell, the same to a table:
+  flashmm-sc de {quoted} --fixed '~ trt' --random sam --groupby cls --moderate \\
+    --transform log1p --size-factors total --table {table}"""
 
 
 def summary(adata: AnnData) -> Iterator[str]:
@@ -61,17 +61,20 @@ def simulated(adata: AnnData) -> Iterator[str]:
         f"{samples['A']} controls (A), {samples['B']} treated (B)."
     )
     yield f"Treatment changes {n_planted} of the {adata.n_vars} genes in each type (planted), the others in none."
-    yield f"Fitted {fit['fixed']}, random {', '.join(fit['random'])}, to log2(1 + count) of every gene."
+    yield (
+        f"Fitted {fit['fixed']}, random {', '.join(fit['random'])}, in each type, to the logarithm of 1 + count over the "
+        "cell's size factor."
+    )
 
 
 def compared(adata: AnnData, name: str) -> Iterator[str]:
     """Lines on one cell type: how much was found, and the genes with the smallest p-values beside the truth."""
-    table = lmm_de_df(adata, f"cls[{name}]:trt[T.B]").set_index("variable")
+    table = lmm_de_df(adata, "trt[T.B]", groups=name).set_index("variable")
     truth = in_memory(adata.var, ["beta", "de_cluster"])
     table["planted"] = truth["beta"].where(truth["de_cluster"] == name, 0) / np.log(2)
     found, planted = table["adj_p_value"] < FDR, table["planted"] != 0
     yield (
-        f"Cell type {name}, cls[{name}]:trt[T.B]: {(found & planted).sum()} of {planted.sum()} planted genes found "
+        f"Cell type {name}, trt[T.B]: {(found & planted).sum()} of {planted.sum()} planted genes found "
         f"at FDR {FDR}, {(found & ~planted).sum()} false"
     )
     rows = [["gene", "planted", "estimate", "se", "df", "p", "FDR"]]
