@@ -62,14 +62,18 @@ class FixedDesign:
         """The formula as formulaic reads it."""
         return self.encoding.formula
 
+    def used(self, obs: pd.DataFrame) -> pd.DataFrame:
+        """The columns of obs that the formula uses, checked for missing values, in dtypes that formulaic knows."""
+        return _used(obs, self.columns, self.encoding.where)
+
     def table(self, obs: pd.DataFrame) -> pd.DataFrame:
-        """What `rows` needs of all cells of obs: plain columns, checked for missing values."""
-        return self.encoding.table(_used(obs, self.columns, self.encoding.where))
+        """What `rows` needs of all cells of obs."""
+        return self.encoding.table(self.used(obs))
 
     def over_cells(self, obs: pd.DataFrame) -> list[str]:
         """Factors whose value in a cell depends on other cells of obs."""
         computed = [factor for factor in self.encoding.factors if factor.code is not None]
-        return over_several_cells(computed, _used(obs, self.columns, self.encoding.where))
+        return over_several_cells(computed, self.used(obs))
 
     def rows(self, table: pd.DataFrame) -> sp.csr_array:
         """Design rows of some cells of the table: cells × coefficients, float64, canonical.

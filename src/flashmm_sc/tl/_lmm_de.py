@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
+    from flashmm_sc._design.questions import Question
     from flashmm_sc._design.random_terms import Random
     from flashmm_sc._gaussian.profile import Method
     from flashmm_sc._inference.contrasts import Contrasts
@@ -47,7 +48,7 @@ def lmm_de(
     nonnegative: bool = True,
     moderate: bool = False,
     groupby: str | None = None,
-    contrasts: Contrasts | None = None,
+    contrasts: Contrasts | Question | None = None,
     corr_method: Correction = "benjamini-hochberg",
     ranef: bool = False,
     key_added: str = "lmm_de",
@@ -101,7 +102,8 @@ def lmm_de(
         Column of `adata.obs`: fit one model for each of its categories, with variances of its own, in the same pass.
         Categories in which the model can't be fitted are left out with a warning.
     contrasts
-        Combinations of coefficients to test as well, as in `lmm_test`; stored under ``key_added + "_contrasts"``.
+        Questions (`flashmm_sc.contrasts`) or combinations of coefficients to test as well, as in `lmm_test`; stored
+        under ``key_added + "_contrasts"``.
     corr_method
         Correction of the p-values of each coefficient for the number of genes: "benjamini-hochberg" or "bonferroni".
     ranef
@@ -188,7 +190,8 @@ def lmm_de(
         if moderate:
             check_moderate(method, len(models[0].design.random.d))
         if contrasts is not None:
-            in_groups(contrasts, [(model.group, model.design.fixed.names) for model in models], tell=False)
+            groups = [(model.group, model.design.fixed.names, model.reference) for model in models]
+            in_groups(contrasts, groups, tell=False)
         terms = [component.term for component in models[0].design.random.components]
         advise(study.obs, models[0].design.fixed, terms, ddf=ddf, moderate=moderate, groupby=groupby)
         log_base = study.log_base(transform)

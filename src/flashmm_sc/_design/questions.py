@@ -1,0 +1,201 @@
+"""Questions about a factor or a covariate, answered with weights of coefficients on a reference grid."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations, product
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from flashmm_sc._base.errors import did_you_mean, listed
+from flashmm_sc._base.options import check_number
+
+if TYPE_CHECKING:
+    from flashmm_sc._design.reference_grid import ReferenceGrid
+
+_STEP = 2.0**-13
+"""Step of the difference quotient, in units of the covariate's range."""
+
+
+@dataclass(frozen=True)
+class Question(ABC):
+    """A question about a column of obs, in each combination of the levels of others.
+
+    Attributes
+    ----------
+    of
+        The column.
+    by
+        The others.
+    at
+        Values at which columns are held, or over which they are averaged.
+    """
+
+    of: str
+    by: tuple[str, ...] = ()
+    at: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.at, Mapping):
+            msg = f"at={self.at!r} must be a dictionary, from columns to their values."
+            raise TypeError(msg)
+        for name in (self.of, *self.by, *self.at):
+            if not isinstance(name, str):
+                msg = f"{self} names {name!r}; name a column of obs."
+                raise TypeError(msg)
+        if twice := [name for i, name in enumerate((self.of, *self.by)) if name in (self.of, *self.by)[:i]]:
+            msg = f"{self} names {twice[0]!r} more than once: what is asked about can't be in by=."
+            raise ValueError(msg)
+
+    def __str__(self) -> str:
+        options = {"by": self.by[0] if len(self.by) == 1 else list(self.by), "at": dict(self.at)} | self._options()
+        given = [repr(self.of), *(f"{name}={value!r}" for name, value in options.items() if value)]
+        return f"{type(self).__name__.lower()}({', '.join(given)})"
+
+    def columns(self, grid: ReferenceGrid) -> dict[str, np.ndarray]:
+        """Weights of the p coefficients for each answer, by its name.
+
+        Raises
+        ------
+        ValueError
+            For columns and levels that are not in the model, and what can't be asked about them.
+        """
+        self._check(grid)
+        at = {name: grid.values(name, chosen, f"at= of {self}") for name, chosen in self.at.items()}
+        cells = list(product(*(at.get(name) or list(grid.factors[name]) for name in self.by)))
+        found: dict[str, np.ndarray] = {}
+        for cell in cells:
+            where = "".join(f", {name}={_shown(value)}" for name, value in zip(self.by, cell, strict=True))
+            answers = self._answers(grid, dict(zip(self.by, cell, strict=True)), at)
+            found |= {f"{name}{where}": weights for name, weights in answers.items()}
+        return found
+
+    def _check(self, grid: ReferenceGrid) -> None:
+        grid.check(self.of, str(self))
+        for name in self.by:
+            grid.check(name, f"by= of {self}")
+            if name in grid.covariates and name not in self.at:
+                covariate = grid.covariates[name]
+                msg = (
+                    f"{self}: {name!r} is a covariate, of which there are no levels; say at which values, from {covariate.low:g} "
+                    f"to {covariate.high:g}, as in at={{{name!r}: [{covariate.mean:g}]}}."
+                )
+                raise ValueError(msg)
+
+    def _options(self) -> dict[str, Any]:
+        """Further options, for messages."""
+        return {}
+
+    @abstractmethod
+    def _answers(self, grid: ReferenceGrid, cell: dict[str, Any], at: dict[str, list[Any]]) -> dict[str, np.ndarray]:
+        """Answers in one combination of the values of `by`."""
+
+
+@dataclass(frozen=True)
+class _OfLevels(Question):
+    """A question that compares the means of a factor's levels."""
+
+    def _check(self, grid: ReferenceGrid) -> None:
+        super()._check(grid)
+        if self.of in grid.covariates:
+            msg = (
+                f"{self}: {self.of!r} is a covariate, without levels. Ask for its slope, fsc.contrasts.slope({self.of!r}), or "
+                f"make it a factor in the formula, C({self.of}), and fit again."
+            )
+            raise ValueError(msg)
+        if self.of in self.at:
+            msg = f"{self}: at= can't hold {self.of!r}, whose levels are compared."
+            raise ValueError(msg)
+
+    def _answers(self, grid: ReferenceGrid, cell: dict[str, Any], at: dict[str, list[Any]]) -> dict[str, np.ndarray]:
+        levels = list(grid.factors[self.of])
+        points = {name: [value] * len(levels) for name, value in cell.items()} | {self.of: levels}
+        means = dict(zip(levels, grid.rows(points, at), strict=True))
+        return self._compared(means)
+
+    @abstractmethod
+    def _compared(self, means: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Answers from the means of the levels, the reference first."""
+
+
+@dataclass(frozen=True)
+class Each(_OfLevels):
+    """Every other level against the reference."""
+
+    ref: str | None = None
+
+    def _options(self) -> dict[str, Any]:
+        return {"ref": self.ref}
+
+    def _compared(self, means: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        ref = next(iter(means)) if self.ref is None else str(self.ref)
+        if ref not in means:
+            msg = f"{self}: {self.of!r} has no level {ref!r}. {did_you_mean(ref, means)}"
+            raise ValueError(msg)
+        return {f"{level} vs {ref}": mean - means[ref] for level, mean in means.items() if level != ref}
+
+
+@dataclass(frozen=True)
+class Pairwise(_OfLevels):
+    """Every level against those before it."""
+
+    def _compared(self, means: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {f"{b} vs {a}": means[b] - means[a] for a, b in combinations(means, 2)}
+
+
+@dataclass(frozen=True)
+class Means(_OfLevels):
+    """The mean of each level."""
+
+    def _compared(self, means: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return means
+
+
+@dataclass(frozen=True)
+class Slope(Question):
+    """The derivative in a covariate, times a number of its units."""
+
+    per: float = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("per", self.per, 0.0, hint="It is a number of units of the covariate.", without=(0.0,))
+
+    def _options(self) -> dict[str, Any]:
+        return {"per": self.per if self.per != 1 else None}
+
+    def _check(self, grid: ReferenceGrid) -> None:
+        super()._check(grid)
+        if self.of in grid.factors:
+            msg = f"{self}: {self.of!r} is a factor, with levels {listed(grid.factors[self.of])}; ask for each or pairwise."
+            raise ValueError(msg)
+        if grid.covariates[self.of].low == grid.covariates[self.of].high:
+            msg = f"{self}: {self.of!r} is the same in all cells, so it has no slope."
+            raise ValueError(msg)
+
+    def _answers(self, grid: ReferenceGrid, cell: dict[str, Any], at: dict[str, list[Any]]) -> dict[str, np.ndarray]:
+        """Difference quotient of five points within the data, exact for polynomials up to degree 4."""
+        mean, low, high = grid.covariates[self.of]
+        x, *more = at.get(self.of, [mean])
+        if more:
+            msg = f"{self}: the slope is that at one value of {self.of!r}; give a single one in at=."
+            raise ValueError(msg)
+        step = _STEP * (high - low)
+        nodes = np.clip(x, low + 2 * step, high - 2 * step) + step * np.arange(-2, 3)
+        points = {name: [value] * 6 for name, value in cell.items()} | {self.of: [x, *np.clip(nodes, low, high)]}
+        rows = grid.rows(points, at)
+        powers = ((np.array(points[self.of][1:]) - x) / step) ** np.arange(5)[:, None]
+        weights = np.linalg.solve(powers, [0, 1, 0, 0, 0]) / step
+        return {f"{self.of} per {self.per:g}": self.per * (weights @ (rows[1:] - rows[0]))}
+
+
+def names(by: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Columns of `by`, one, several or none."""
+    return () if by is None else (by,) if isinstance(by, str) else tuple(by)
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else f"{value:g}"
