@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -96,9 +98,8 @@ def test_slopes_are_derivatives(obs, place):
     ],
 )
 def test_what_a_model_can_not_answer(obs, question, formula, message):
-    with pytest.raises(ValueError, match="^") as error:
+    with pytest.raises(ValueError, match=re.escape(message)):
         answers(question, formula, obs.assign(one=3.0))
-    assert message in str(error.value)
 
 
 @pytest.mark.parametrize(

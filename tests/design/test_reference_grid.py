@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from itertools import product
 
 import numpy as np
@@ -108,9 +109,8 @@ def test_values_are_found_by_name_or_as_they_are(obs):
 )
 def test_values_that_there_are_not(obs, name, chosen, message):
     _, grid = grid_of("~ C(day) + depth", obs)
-    with pytest.raises(ValueError, match="^") as error:
+    with pytest.raises(ValueError, match=re.escape(message)):
         grid.values(name, chosen, "at=")
-    assert message in str(error.value)
 
 
 def test_terms_that_depend_on_other_cells_have_no_value_at_a_point(obs):

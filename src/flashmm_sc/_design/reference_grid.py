@@ -52,15 +52,18 @@ class ReferenceGrid:
         Columns of numbers.
     across
         Terms whose value in a cell depends on other cells, so that they have none in a grid.
+    group
+        Name of the group whose cells these are; empty when there is no grouping.
     """
 
     design: FixedDesign
     factors: dict[str, dict[str, Any]]
     covariates: dict[str, Covariate]
     across: list[str]
+    group: str
 
     @classmethod
-    def of(cls, design: FixedDesign, obs: pd.DataFrame, table: pd.DataFrame) -> ReferenceGrid:
+    def of(cls, design: FixedDesign, obs: pd.DataFrame, table: pd.DataFrame, group: str = "") -> ReferenceGrid:
         """Learn the grid from the cells of a design and its table of them."""
         data = design.used(obs)
         factors, covariates = {}, {}
@@ -73,7 +76,7 @@ class ReferenceGrid:
                 factors[str(name)] = levels
         kept = {i: factor for i, factor in enumerate(design.encoding.factors) if factor.is_number}
         across = [factor.expr for i, factor in kept.items() if depends(factor, table[i].to_numpy(), data)]
-        return cls(design, factors, covariates, across)
+        return cls(design, factors, covariates, across, group)
 
     def text(self) -> str:
         """All of it as JSON; empty if some levels are neither texts nor numbers, such as intervals."""
@@ -81,6 +84,7 @@ class ReferenceGrid:
             "factors": {name: list(levels.items()) for name, levels in self.factors.items()},
             "covariates": self.covariates,
             "across": self.across,
+            "group": self.group,
         }
         try:
             return json.dumps({"design": to_json(self.design, ()), **rest})
@@ -110,13 +114,15 @@ class ReferenceGrid:
             raise ValueError(msg) from error
         factors = {name: dict(levels) for name, levels in found["factors"].items()}
         covariates = {name: Covariate(*numbers) for name, numbers in found["covariates"].items()}
-        return cls(design, factors, covariates, found["across"])
+        return cls(design, factors, covariates, found["across"], found["group"])
 
     def check(self, name: str, where: str) -> None:
         """Refuse a column that is not in the model; `where` says in messages what names it."""
         known = [*self.factors, *self.covariates]
         if name not in known:
             msg = f"{where} names {name!r}, which is not in the model {self.design.encoding.where}. {did_you_mean(name, known)}"
+            if self.group:
+                msg += " The column of groupby= needs no naming: each group has its own model, and each is asked."
             raise ValueError(msg)
 
     def values(self, name: str, chosen: Any, where: str) -> list[Any]:

@@ -67,7 +67,7 @@ class Model:
         cross = CrossProducts.of(rows.gram(), p)
         check_full_rank(X, cross.XX, obs)
         projection = Projection.of(cross, n, design.random.d, X.names, design.random.names, sparse=sparse)
-        reference = ReferenceGrid.of(X, obs, rows.parts[0][1]).text()
+        reference = ReferenceGrid.of(X, obs, rows.parts[0][1], group).text()
         return cls(group, n, design, cross, projection, type3.hypotheses(X, obs), reference), rows
 
     def stats(self, sums: Sums, start: int, index: int, gene_names: list[str]) -> SummaryStats:
