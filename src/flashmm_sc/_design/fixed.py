@@ -14,6 +14,7 @@ from flashmm_sc._design.across import over_several_cells
 from flashmm_sc._design.columns import as_factor, complete_column, repeated
 from flashmm_sc._design.encoding import Encoding
 from flashmm_sc._design.formula import factor_names, parse_formula, used_columns, words
+from flashmm_sc._design.formula_hints import centred_spline
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -138,10 +139,11 @@ def check_full_rank(design: FixedDesign, XX: np.ndarray, obs: pd.DataFrame) -> N
     lines += [describe_dependency(names[j], weights, names) for j, weights in shown]
     if len(found) > MOST:
         lines.append(f"{len(found) - MOST} more: {listed(names[j] for j in list(found)[MOST:])}.")
-    causes = _causes(design, found, obs)
+    causes, splines = _causes(design, found, obs), _full_splines(design, found)
+    lines += splines
     if causes:
         lines += [*causes, "Leave out the term, or merge or leave out the levels concerned."]
-    else:
+    elif not splines:
         lines.append("Leave these columns out; if numbers only seem equal because they hardly vary, centre them.")
     raise ValueError("\n".join(lines))
 
@@ -198,6 +200,18 @@ def _causes(design: FixedDesign, found: dict[int, NDArray[np.float64]], obs: pd.
         outer = _obs_columns([f for term in near for f in term.factors], obs)
         nested.update(dict.fromkeys(_nested(obs, inner, outer)))
     return [*nested, *(sentence for sentences in empty.values() for sentence in sentences)]
+
+
+def _full_splines(design: FixedDesign, found: dict[int, NDArray[np.float64]]) -> list[str]:
+    """Say of splines whose columns add up to one, among the aliased columns, what to write instead."""
+    used = {i for j, weights in found.items() for i in (j, *np.flatnonzero(weights))}
+    factors = {f.expr: None for term, columns in design.encoding.terms if used & set(columns) for f in term.factors}
+    return [
+        f"The columns of {expr} add up to one in every cell, as do an intercept and the levels of a factor. Write "
+        f"{centred}, whose columns leave the constant out; or let it stand alone, '~ 0 + {expr}'."
+        for expr in factors
+        if (centred := centred_spline(expr))
+    ]
 
 
 def _obs_columns(factors: Iterable[Factor], obs: pd.DataFrame) -> list[str]:
