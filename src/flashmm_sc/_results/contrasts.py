@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from flashmm_sc._base.errors import warn
-from flashmm_sc._base.options import check_number
+from flashmm_sc._base.options import check_level, check_number
 from flashmm_sc._inference.contrasts import Contrasts, contrast_matrix
 from flashmm_sc._inference.df import Ddf, with_df
 from flashmm_sc._inference.f_tests import check_independent
@@ -51,7 +51,7 @@ def contrasts_result(
         for model in models:
             model.inference.check_joint()
     if conf_level is not None:
-        check_number("conf_level", conf_level, 0.0, 1.0, "It is a probability such as 0.95.", without=(0.0, 1.0))
+        check_level(conf_level)
     options: dict[str, Any] = {"ddf": ddf, "n_jobs": n_jobs}
     if not joint:
         options |= {"alternative": alternative, "effect": effect, "conf_level": conf_level}
