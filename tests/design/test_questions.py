@@ -16,7 +16,7 @@ from flashmm_sc._design.reference_grid import ReferenceGrid
 
 def answers(question, formula, obs):
     design = fixed_design(formula, obs)
-    return pd.DataFrame(question.columns(ReferenceGrid.of(design, obs, design.table(obs))), index=design.names)
+    return pd.DataFrame(dict(question.answers(ReferenceGrid.of(design, obs, design.table(obs)))), index=design.names)
 
 
 @pytest.fixture
@@ -53,6 +53,8 @@ def test_the_reference_is_that_of_the_design_or_as_told(obs):
 def test_by_several_and_by_values_of_a_covariate(obs):
     found = answers(Each("trt", ("cls", "depth"), {"depth": [300, 500]}), "~ trt*depth + cls:trt", obs)
     assert list(found) == [f"B vs A, cls={cls}, depth={depth}" for cls in ("B", "NK") for depth in (300, 500)]
+    close = answers(Each("trt", ("depth",), {"depth": [300.00000001, 300.00000002]}), "~ trt*depth", obs)
+    assert list(close) == ["B vs A, depth=300.00000001", "B vs A, depth=300.00000002"]
     np.testing.assert_array_equal(found.loc["trt[T.B]:depth"], [300, 500, 300, 500])
 
 

@@ -6,15 +6,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations, product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from flashmm_sc._base.errors import did_you_mean, listed
+from flashmm_sc._base.errors import listed
 from flashmm_sc._base.options import check_number
 
 if TYPE_CHECKING:
     from flashmm_sc._design.reference_grid import ReferenceGrid
+
+Answer: TypeAlias = "tuple[str, np.ndarray]"
 
 _STEP = 2.0**-13
 """Step of the difference quotient, in units of the covariate's range."""
@@ -55,8 +57,8 @@ class Question(ABC):
         given = [repr(self.of), *(f"{name}={value!r}" for name, value in options.items() if value)]
         return f"{type(self).__name__.lower()}({', '.join(given)})"
 
-    def columns(self, grid: ReferenceGrid) -> dict[str, np.ndarray]:
-        """Weights of the p coefficients for each answer, by its name.
+    def answers(self, grid: ReferenceGrid) -> list[Answer]:
+        """Names of the answers, and weights of the p coefficients for each.
 
         Raises
         ------
@@ -65,12 +67,11 @@ class Question(ABC):
         """
         self._check(grid)
         at = {name: grid.values(name, chosen, f"at= of {self}") for name, chosen in self.at.items()}
-        cells = list(product(*(at.get(name) or list(grid.factors[name]) for name in self.by)))
-        found: dict[str, np.ndarray] = {}
-        for cell in cells:
-            where = "".join(f", {name}={_shown(value)}" for name, value in zip(self.by, cell, strict=True))
-            answers = self._answers(grid, dict(zip(self.by, cell, strict=True)), at)
-            found |= {f"{name}{where}": weights for name, weights in answers.items()}
+        found: list[Answer] = []
+        for values in product(*(at.get(name) or list(grid.factors[name]) for name in self.by)):
+            cell = dict(zip(self.by, values, strict=True))
+            where = "".join(f", {name}={_shown(value)}" for name, value in cell.items())
+            found += [(f"{name}{where}", weights) for name, weights in self._answers(grid, cell, at)]
         return found
 
     def _check(self, grid: ReferenceGrid) -> None:
@@ -90,7 +91,7 @@ class Question(ABC):
         return {}
 
     @abstractmethod
-    def _answers(self, grid: ReferenceGrid, cell: dict[str, Any], at: dict[str, list[Any]]) -> dict[str, np.ndarray]:
+    def _answers(self, grid: ReferenceGrid, cell: dict[str, Any], at: dict[str, list[Any]]) -> list[Answer]:
         """Answers in one combination of the values of `by`."""
 
 
@@ -110,14 +111,14 @@ class _OfLevels(Question):
             msg = f"{self}: at= can't hold {self.of!r}, whose levels are compared."
             raise ValueError(msg)
 
-    def _answers(self, grid: ReferenceGrid, cell: dict[str, Any], at: dict[str, list[Any]]) -> dict[str, np.ndarray]:
+    def _answers(self, grid: ReferenceGrid, cell: dict[str, Any], at: dict[str, list[Any]]) -> list[Answer]:
         levels = list(grid.factors[self.of])
         points = {name: [value] * len(levels) for name, value in cell.items()} | {self.of: levels}
         means = dict(zip(levels, grid.rows(points, at), strict=True))
-        return self._compared(means)
+        return self._compared(grid, means)
 
     @abstractmethod
-    def _compared(self, means: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def _compared(self, grid: ReferenceGrid, means: dict[str, np.ndarray]) -> list[Answer]:
         """Answers from the means of the levels, the reference first."""
 
 
@@ -125,33 +126,30 @@ class _OfLevels(Question):
 class Each(_OfLevels):
     """Every other level against the reference."""
 
-    ref: str | None = None
+    ref: str | float | None = None
 
     def _options(self) -> dict[str, Any]:
         return {"ref": self.ref}
 
-    def _compared(self, means: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        ref = next(iter(means)) if self.ref is None else str(self.ref)
-        if ref not in means:
-            msg = f"{self}: {self.of!r} has no level {ref!r}. {did_you_mean(ref, means)}"
-            raise ValueError(msg)
-        return {f"{level} vs {ref}": mean - means[ref] for level, mean in means.items() if level != ref}
+    def _compared(self, grid: ReferenceGrid, means: dict[str, np.ndarray]) -> list[Answer]:
+        ref = next(iter(means)) if self.ref is None else grid.values(self.of, self.ref, str(self))[0]
+        return [(f"{level} vs {ref}", mean - means[ref]) for level, mean in means.items() if level != ref]
 
 
 @dataclass(frozen=True)
 class Pairwise(_OfLevels):
     """Every level against those before it."""
 
-    def _compared(self, means: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return {f"{b} vs {a}": means[b] - means[a] for a, b in combinations(means, 2)}
+    def _compared(self, grid: ReferenceGrid, means: dict[str, np.ndarray]) -> list[Answer]:
+        return [(f"{b} vs {a}", means[b] - means[a]) for a, b in combinations(means, 2)]
 
 
 @dataclass(frozen=True)
 class Means(_OfLevels):
     """The mean of each level."""
 
-    def _compared(self, means: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return means
+    def _compared(self, grid: ReferenceGrid, means: dict[str, np.ndarray]) -> list[Answer]:
+        return list(means.items())
 
 
 @dataclass(frozen=True)
@@ -176,7 +174,7 @@ class Slope(Question):
             msg = f"{self}: {self.of!r} is the same in all cells, so it has no slope."
             raise ValueError(msg)
 
-    def _answers(self, grid: ReferenceGrid, cell: dict[str, Any], at: dict[str, list[Any]]) -> dict[str, np.ndarray]:
+    def _answers(self, grid: ReferenceGrid, cell: dict[str, Any], at: dict[str, list[Any]]) -> list[Answer]:
         """Difference quotient of five points within the data, exact for polynomials up to degree 4."""
         mean, low, high = grid.covariates[self.of]
         x, *more = at.get(self.of, [mean])
@@ -189,7 +187,7 @@ class Slope(Question):
         rows = grid.rows(points, at)
         powers = ((np.array(points[self.of][1:]) - x) / step) ** np.arange(5)[:, None]
         weights = np.linalg.solve(powers, [0, 1, 0, 0, 0]) / step
-        return {f"{self.of} per {self.per:g}": self.per * (weights @ (rows[1:] - rows[0]))}
+        return [(f"{self.of} per {_shown(self.per)}", self.per * (weights @ (rows[1:] - rows[0])))]
 
 
 def names(by: str | Sequence[str] | None) -> tuple[str, ...]:
@@ -198,4 +196,7 @@ def names(by: str | Sequence[str] | None) -> tuple[str, ...]:
 
 
 def _shown(value: Any) -> str:
-    return value if isinstance(value, str) else f"{value:g}"
+    """A level, or a number without more digits than it has."""
+    if isinstance(value, str):
+        return value
+    return short if float(short := f"{value:g}") == value else str(value)

@@ -35,8 +35,8 @@ def answered(contrasts: Contrasts | Question, reference: str) -> Contrasts:
     found: list[tuple[str, Any]] = []
     for label, item in items:
         if isinstance(item, Question):
-            answers = item.columns(grid)
-            found += [(_name(label, name, len(answers)), weights) for name, weights in answers.items()]
+            answers = item.answers(grid)
+            found += [(_name(label, name, len(answers)), weights) for name, weights in answers]
         elif label is not None or isinstance(item, str):
             found.append((str(item if label is None else label), item))
         else:

@@ -14,7 +14,7 @@ def each(
     factor: str,
     by: str | Sequence[str] | None = None,
     *,
-    ref: str | None = None,
+    ref: str | float | None = None,
     at: Mapping[str, Any] | None = None,
 ) -> Question:
     """Compare every other level of a factor with the reference.

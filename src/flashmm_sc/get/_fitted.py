@@ -24,7 +24,7 @@ _VALUES = {"coef": "fit", "se": "se", "df": "df", "ci_low": "ci_low", "ci_high":
 
 def fitted(
     adata: AnnData,
-    genes: str | Sequence[str],
+    genes: str | Sequence[str] | None,
     grid: pd.DataFrame | Mapping[str, Any],
     *,
     key: str = "lmm_de",
@@ -42,7 +42,7 @@ def fitted(
     adata
         With results of `flashmm_sc.tl.lmm_de`.
     genes
-        One gene or several; only these are computed.
+        One gene or several, of which alone the means are computed; None for all.
     grid
         Columns of obs and their values: a DataFrame of one row a point, or a dictionary from columns to values, of which
         all combinations are taken. Numbers are to be within the range of the cells.
@@ -92,10 +92,10 @@ def fitted(
     """
     check_level(conf_level)
     result = Result.read_fit(adata, key)
-    wanted = selected("genes", genes, list(adata.var_names), key) or []
+    wanted = selected("genes", genes, list(adata.var_names), key)
     wanted_groups = selected("groups", groups, result.groups, key)
     points = _points(grid)
-    rows = adata.var_names.get_indexer_for(pd.Index(wanted))
+    rows = np.arange(adata.n_vars) if wanted is None else adata.var_names.get_indexer_for(pd.Index(wanted))
     models = [m for m in fitted_models(result.of_genes(rows)) if wanted_groups is None or m.group in wanted_groups]
     weights = [_weights(model.reference, points, model.group) for model in models]
     tests = [
