@@ -160,6 +160,7 @@ def test_levels_that_no_file_can_hold_are_refused_before_the_pass_and_only_if_as
         ),
         (lambda: each("trt", by="dose"), ValueError, "names 'dose', which is not in the model"),
         (lambda: each("trt", by="trt"), ValueError, "names 'trt' more than once"),
+        (lambda: each("trt", by=3), TypeError, "by=3 must be the name of a column of obs, or several in a list"),
         (lambda: each("trt", by=["cls", 3]), TypeError, "name a column of obs"),
         (lambda: each("trt", ref="C"), ValueError, "'trt' has no level 'C'. There are: 'A', 'B'"),
         (lambda: each("day"), ValueError, "'day' is a covariate, without levels"),

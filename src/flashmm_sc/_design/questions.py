@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import combinations, product
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -14,6 +14,8 @@ from flashmm_sc._base.errors import listed
 from flashmm_sc._base.options import check_number
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from flashmm_sc._design.reference_grid import ReferenceGrid
 
 Answer: TypeAlias = "tuple[str, np.ndarray]"
@@ -54,7 +56,10 @@ class Question(ABC):
 
     def __str__(self) -> str:
         options = {"by": self.by[0] if len(self.by) == 1 else list(self.by), "at": dict(self.at)} | self._options()
-        given = [repr(self.of), *(f"{name}={value!r}" for name, value in options.items() if value)]
+        given = [
+            repr(self.of),
+            *(f"{name}={value!r}" for name, value in options.items() if value not in (None, [], {})),
+        ]
         return f"{type(self).__name__.lower()}({', '.join(given)})"
 
     def answers(self, grid: ReferenceGrid) -> list[Answer]:
@@ -67,11 +72,14 @@ class Question(ABC):
         """
         self._check(grid)
         at = {name: grid.values(name, chosen, f"at= of {self}") for name, chosen in self.at.items()}
+        cells = list(product(*(at.get(name) or list(grid.factors[name]) for name in self.by)))
+        own = self._values(grid, at)
+        others = {name: [cell[i] for cell in cells for _ in own] for i, name in enumerate(self.by)}
+        rows = grid.rows({self.of: own * len(cells)} | others, at)
         found: list[Answer] = []
-        for values in product(*(at.get(name) or list(grid.factors[name]) for name in self.by)):
-            cell = dict(zip(self.by, values, strict=True))
-            where = "".join(f", {name}={_shown(value)}" for name, value in cell.items())
-            found += [(f"{name}{where}", weights) for name, weights in self._answers(grid, cell, at)]
+        for cell, X in zip(cells, rows.reshape(len(cells), len(own), -1), strict=True):
+            where = "".join(f", {name}={_shown(value)}" for name, value in zip(self.by, cell, strict=True))
+            found += [(f"{name}{where}", weights) for name, weights in self._compared(grid, own, X)]
         return found
 
     def _check(self, grid: ReferenceGrid) -> None:
@@ -91,8 +99,12 @@ class Question(ABC):
         return {}
 
     @abstractmethod
-    def _answers(self, grid: ReferenceGrid, cell: dict[str, Any], at: dict[str, list[Any]]) -> list[Answer]:
-        """Answers in one combination of the values of `by`."""
+    def _values(self, grid: ReferenceGrid, at: dict[str, list[Any]]) -> list[Any]:
+        """Values of the column whose rows of X the answers are made of."""
+
+    @abstractmethod
+    def _compared(self, grid: ReferenceGrid, own: list[Any], X: np.ndarray) -> list[Answer]:
+        """Answers from the rows at these values, in one combination of the values of `by`."""
 
 
 @dataclass(frozen=True)
@@ -111,15 +123,8 @@ class _OfLevels(Question):
             msg = f"{self}: at= can't hold {self.of!r}, whose levels are compared."
             raise ValueError(msg)
 
-    def _answers(self, grid: ReferenceGrid, cell: dict[str, Any], at: dict[str, list[Any]]) -> list[Answer]:
-        levels = list(grid.factors[self.of])
-        points = {name: [value] * len(levels) for name, value in cell.items()} | {self.of: levels}
-        means = dict(zip(levels, grid.rows(points, at), strict=True))
-        return self._compared(grid, means)
-
-    @abstractmethod
-    def _compared(self, grid: ReferenceGrid, means: dict[str, np.ndarray]) -> list[Answer]:
-        """Answers from the means of the levels, the reference first."""
+    def _values(self, grid: ReferenceGrid, at: dict[str, list[Any]]) -> list[Any]:
+        return list(grid.factors[self.of])
 
 
 @dataclass(frozen=True)
@@ -131,25 +136,25 @@ class Each(_OfLevels):
     def _options(self) -> dict[str, Any]:
         return {"ref": self.ref}
 
-    def _compared(self, grid: ReferenceGrid, means: dict[str, np.ndarray]) -> list[Answer]:
-        ref = next(iter(means)) if self.ref is None else grid.values(self.of, self.ref, str(self))[0]
-        return [(f"{level} vs {ref}", mean - means[ref]) for level, mean in means.items() if level != ref]
+    def _compared(self, grid: ReferenceGrid, own: list[Any], X: np.ndarray) -> list[Answer]:
+        k = 0 if self.ref is None else own.index(grid.values(self.of, self.ref, str(self))[0])
+        return [(f"{level} vs {own[k]}", x - X[k]) for i, (level, x) in enumerate(zip(own, X, strict=True)) if i != k]
 
 
 @dataclass(frozen=True)
 class Pairwise(_OfLevels):
     """Every level against those before it."""
 
-    def _compared(self, grid: ReferenceGrid, means: dict[str, np.ndarray]) -> list[Answer]:
-        return [(f"{b} vs {a}", means[b] - means[a]) for a, b in combinations(means, 2)]
+    def _compared(self, grid: ReferenceGrid, own: list[Any], X: np.ndarray) -> list[Answer]:
+        return [(f"{own[j]} vs {own[i]}", X[j] - X[i]) for i, j in combinations(range(len(own)), 2)]
 
 
 @dataclass(frozen=True)
 class Means(_OfLevels):
     """The mean of each level."""
 
-    def _compared(self, grid: ReferenceGrid, means: dict[str, np.ndarray]) -> list[Answer]:
-        return list(means.items())
+    def _compared(self, grid: ReferenceGrid, own: list[Any], X: np.ndarray) -> list[Answer]:
+        return list(zip(own, X, strict=True))
 
 
 @dataclass(frozen=True)
@@ -174,25 +179,33 @@ class Slope(Question):
             msg = f"{self}: {self.of!r} is the same in all cells, so it has no slope."
             raise ValueError(msg)
 
-    def _answers(self, grid: ReferenceGrid, cell: dict[str, Any], at: dict[str, list[Any]]) -> list[Answer]:
-        """Difference quotient of five points within the data, exact for polynomials up to degree 4."""
+    def _values(self, grid: ReferenceGrid, at: dict[str, list[Any]]) -> list[Any]:
+        """Where the slope is taken, and five points around it, or beside it at an end of the data."""
         mean, low, high = grid.covariates[self.of]
         x, *more = at.get(self.of, [mean])
         if more:
             msg = f"{self}: the slope is that at one value of {self.of!r}; give a single one in at=."
             raise ValueError(msg)
         step = _STEP * (high - low)
-        nodes = np.clip(x, low + 2 * step, high - 2 * step) + step * np.arange(-2, 3)
-        points = {name: [value] * 6 for name, value in cell.items()} | {self.of: [x, *np.clip(nodes, low, high)]}
-        rows = grid.rows(points, at)
-        powers = ((np.array(points[self.of][1:]) - x) / step) ** np.arange(5)[:, None]
-        weights = np.linalg.solve(powers, [0, 1, 0, 0, 0]) / step
-        return [(f"{self.of} per {_shown(self.per)}", self.per * (weights @ (rows[1:] - rows[0])))]
+        around = np.clip(x, low + 2 * step, high - 2 * step) + step * np.arange(-2, 3)
+        return [x, *np.clip(around, low, high)]
+
+    def _compared(self, grid: ReferenceGrid, own: list[Any], X: np.ndarray) -> list[Answer]:
+        """The derivative of the polynomial of degree 4 through these points."""
+        distances = np.array(own[1:]) - own[0]
+        step = np.ptp(distances)
+        weights = np.linalg.solve((distances / step) ** np.arange(5)[:, None], [0, 1, 0, 0, 0]) / step
+        return [(f"{self.of} per {_shown(self.per)}", self.per * (weights @ (X[1:] - X[0])))]
 
 
 def names(by: str | Sequence[str] | None) -> tuple[str, ...]:
     """Columns of `by`, one, several or none."""
-    return () if by is None else (by,) if isinstance(by, str) else tuple(by)
+    if by is None or isinstance(by, str):
+        return () if by is None else (by,)
+    if not isinstance(by, Iterable):
+        msg = f"by={by!r} must be the name of a column of obs, or several in a list."
+        raise TypeError(msg)
+    return tuple(by)
 
 
 def _shown(value: Any) -> str:
