@@ -13,6 +13,7 @@ __all__ = [
     "LMMFit",
     "SummaryStats",
     "contrast_matrix",
+    "contrasts",
     "datasets",
     "get",
     "lmm",
@@ -28,7 +29,7 @@ __all__ = [
 
 # Names are imported at first use, since what they need takes seconds to import. Type checkers and editors read this.
 if TYPE_CHECKING:
-    from flashmm_sc import datasets, get, pl, tl
+    from flashmm_sc import contrasts, datasets, get, pl, tl
     from flashmm_sc._arrays.lmm import LMMFit, lmm, lmmfit
     from flashmm_sc._arrays.lmmtest import lmmtest
     from flashmm_sc._arrays.lrt import lrt

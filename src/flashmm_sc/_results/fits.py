@@ -95,7 +95,17 @@ def fitted_models(result: Result) -> list[FittedModel]:
             moderated = Moderated.of(projection, genes, estimates.fitted, mean, prior)
         inference = Inference(projection, estimates, moderated=moderated, **options)
         terms = {name: np.asarray(described["type3"][str(j)]) for j, name in enumerate(strings(described["terms"]))}
-        models.append(FittedModel(group, coef_names, components, terms, inference, result["status"][:, i]))
+        models.append(
+            FittedModel(
+                group,
+                coef_names,
+                components,
+                terms,
+                str(described.get("design", "")),
+                inference,
+                result["status"][:, i],
+            )
+        )
         p0, k0, q0 = p0 + p, k0 + k, q0 + q
     return models
 
@@ -134,6 +144,7 @@ def _described(model: Model, fit: LMMFit) -> dict[str, Any]:
         "levels": {str(i): texts([levels]) for i, (_, levels) in enumerate(factors)},
         "terms": texts([list(model.terms)]),
         "type3": {str(i): L for i, L in enumerate(model.terms.values())},
+        "design": model.reference,
     }
 
 

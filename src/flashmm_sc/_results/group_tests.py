@@ -24,12 +24,16 @@ _SUFFIX = {"p": "pval"}  # otherwise the names of the arrays
 
 @dataclass(frozen=True, eq=False)
 class FittedModel:
-    """The fitted model of one group: names, type III hypotheses by term, what tests need, and the status of each gene."""
+    """The fitted model of one group.
+
+    Names, type III hypotheses by term, its reference grid as text, what tests need, and the status of each gene.
+    """
 
     group: str
     coef_names: list[str]
     component_names: list[str]
     terms: dict[str, np.ndarray]
+    reference: str
     inference: Inference
     status: np.ndarray
 

@@ -14,6 +14,7 @@ from flashmm_sc._design.cell_design import CellDesign
 from flashmm_sc._design.columns import as_factor, complete_column, repeated
 from flashmm_sc._design.fixed import check_full_rank, fixed_design
 from flashmm_sc._design.random import random_design
+from flashmm_sc._design.reference_grid import ReferenceGrid
 from flashmm_sc._design.rows import Encoder, Rows
 from flashmm_sc._gaussian.projection import Projection
 from flashmm_sc._stats.cross import CrossProducts
@@ -41,6 +42,8 @@ class Model:
         What they give, X projected out.
     terms
         Type III hypothesis of each fixed term, p × r.
+    reference
+        Its reference grid as text.
     """
 
     group: str
@@ -49,6 +52,7 @@ class Model:
     cross: CrossProducts
     projection: Projection
     terms: dict[str, np.ndarray]
+    reference: str
 
     @classmethod
     def of(cls, group: str, obs: pd.DataFrame, fixed: str, random: Any, *, sparse: bool = False) -> tuple[Model, Rows]:
@@ -63,7 +67,8 @@ class Model:
         cross = CrossProducts.of(rows.gram(), p)
         check_full_rank(X, cross.XX, obs)
         projection = Projection.of(cross, n, design.random.d, X.names, design.random.names, sparse=sparse)
-        return cls(group, n, design, cross, projection, type3.hypotheses(X, obs)), rows
+        reference = ReferenceGrid.of(X, obs, rows.parts[0][1], group).text()
+        return cls(group, n, design, cross, projection, type3.hypotheses(X, obs), reference), rows
 
     @property
     def p(self) -> int:

@@ -71,6 +71,10 @@ class Result:
             raise KeyError(msg)
         return found
 
+    def of_genes(self, positions: np.ndarray) -> Result:
+        """The same of some genes."""
+        return Result(self.key, {name: array[positions] for name, array in self.arrays.items()}, self.entry)
+
     def __getitem__(self, name: str) -> np.ndarray:
         """An array."""
         if name not in self.arrays:

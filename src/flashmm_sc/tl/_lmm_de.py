@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
+    from flashmm_sc._design.questions import Question
     from flashmm_sc._design.random_terms import Random
     from flashmm_sc._gaussian.profile import Method
     from flashmm_sc._inference.contrasts import Contrasts
@@ -58,7 +59,7 @@ def lmm_de(
     nonnegative: bool = True,
     moderate: bool = False,
     groupby: str | None = None,
-    contrasts: Contrasts | None = None,
+    contrasts: Contrasts | Question | None = None,
     corr_method: Correction = "benjamini-hochberg",
     ranef: bool = False,
     key_added: str = "lmm_de",
@@ -128,7 +129,8 @@ def lmm_de(
         Column of `adata.obs`: fit one model for each of its categories, with variances of its own, in the same pass.
         Categories in which the model can't be fitted are left out with a warning.
     contrasts
-        Combinations of coefficients to test as well, as in `lmm_test`; stored under ``key_added + "_contrasts"``.
+        Questions (`flashmm_sc.contrasts`) or combinations of coefficients to test as well, as in `lmm_test`; stored
+        under ``key_added + "_contrasts"``.
     corr_method
         Correction of the p-values of each coefficient for the number of genes: "benjamini-hochberg" or "bonferroni".
     ranef
@@ -217,7 +219,7 @@ def lmm_de(
         if moderate:
             check_moderate(method, len(models[0].design.random.d))
         if contrasts is not None:
-            in_groups(contrasts, [(model.group, model.design.fixed.names) for model in models], tell=False)
+            in_groups(contrasts, [(one.group, one.design.fixed.names, one.reference) for one in models], tell=False)
         base = base_of(scales := study.scales, transform, log_base)
         study = with_sizes(study, values, n_jobs)
         call = Call.of(study.obs, models[0].design, len(study.kept), groupby=groupby, moderate=moderate, ddf=ddf)
