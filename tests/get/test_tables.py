@@ -11,7 +11,7 @@ from statsmodels.stats.multitest import multipletests
 import flashmm_sc as fsc
 from flashmm_sc import FlashmmWarning
 
-COLUMNS = ["variable", "contrast", "coef", "log_fc", "se", "t_value", "df", "p_value", "adj_p_value", "status"]
+COLUMNS = ["variable", "contrast", "coef", "log_fc", "se", "t_value", "z", "df", "p_value", "adj_p_value", "status"]
 GENES = [f"gene{j}" for j in range(12)]
 EFFECTS = ["cls[B]", "cls[NK]", "cls[B]:trt[T.B]", "cls[NK]:trt[T.B]"]
 
@@ -149,7 +149,7 @@ def test_genes_of_a_view(fitted):
     ("call", "words"),
     [
         (lambda adata: fsc.get.lmm_de_df(adata, "trt[T.b]"), ["coefs", "'trt[T.b]'", "Did you mean 'trt[T.B]'"]),
-        (lambda adata: fsc.get.lmm_de_df(adata, ["Intercept", "x"]), ["has no 'x'"]),
+        (lambda adata: fsc.get.lmm_de_df(adata, ["Intercept", "x"]), ["no result has 'x'"]),
         (lambda adata: fsc.get.lmm_de_df(adata, groups="T"), ["groups", "'T'", "There are: 'B', 'NK'"]),
         (lambda adata: fsc.get.lmm_de_df(adata, key="lmm"), ["uns['lmm'] holds no result", "Did you mean 'lmm_de'"]),
         (lambda adata: fsc.get.variance_df(adata, key="lmm_test"), ["holds tests"]),

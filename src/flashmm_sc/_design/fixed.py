@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -61,6 +62,16 @@ class FixedDesign:
     def formula(self) -> SimpleFormula:
         """The formula as formulaic reads it."""
         return self.encoding.formula
+
+    @property
+    def constant(self) -> np.ndarray:
+        """The coefficients with X β = 1 in every cell: 1 for the intercept, or for the mean of each level without one."""
+        out = np.zeros(len(self.names))
+        for term, columns in self.encoding.terms:
+            factors = term.factors if term.degree else ()
+            if len(columns) == math.prod(len(self.levels.get(factor.expr, ())) for factor in factors):
+                out[columns] = 1
+        return out
 
     def table(self, obs: pd.DataFrame) -> pd.DataFrame:
         """What `rows` needs of all cells of obs: plain columns, checked for missing values."""

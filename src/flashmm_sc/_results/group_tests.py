@@ -24,22 +24,34 @@ _SUFFIX = {"p": "pval"}  # otherwise the names of the arrays
 
 @dataclass(frozen=True, eq=False)
 class FittedModel:
-    """The fitted model of one group: names, type III hypotheses by term, what tests need, and the status of each gene."""
+    """The fitted model of one group.
+
+    Names, type III hypotheses by term, the coefficients of a constant, what tests need, and the status of each gene.
+    """
 
     group: str
     coef_names: list[str]
     component_names: list[str]
     terms: dict[str, np.ndarray]
+    constant: np.ndarray
     inference: Inference
     status: np.ndarray
+
+    def findings(self, L: np.ndarray) -> np.ndarray:
+        """Which columns of L (p × r) are findings: combinations that adding a constant to all values doesn't change.
+
+        Intercepts and means of levels, which it does change, differ from zero in every gene that is expressed.
+        """
+        return np.abs(self.constant @ L) < 1e-9 * np.abs(L).sum(axis=0)
 
 
 @dataclass(frozen=True, eq=False)
 class GroupTests:
-    """Tests of one group of cells: names of what was tested, and a dataclass of genes × names arrays."""
+    """Tests of one group of cells: names of what was tested, which are findings, a dataclass of genes × names arrays."""
 
     group: str
     names: list[str]
+    findings: np.ndarray
     tests: DataclassInstance
     status: np.ndarray
 
@@ -57,6 +69,7 @@ def tests_result(key: str, groups: Sequence[GroupTests], corr_method: Correction
         "coef_names": texts(joined(one.group, one.names) for one in groups),
         "column_names": texts(one.names for one in groups),
         "column_groups": texts([one.group] * len(one.names) for one in groups),
+        "findings": np.concatenate([one.findings for one in groups]),
         "groups": texts([one.group] for one in groups),
         "status_names": np.array(STATUS, dtype=object),
     }

@@ -1,6 +1,7 @@
 """Get results out of an AnnData."""
 
+from flashmm_sc.get._results import results
 from flashmm_sc.get._tables import lmm_de_df
 from flashmm_sc.get._variance import ranef_df, variance_df, variance_test_df
 
-__all__ = ["lmm_de_df", "ranef_df", "variance_df", "variance_test_df"]
+__all__ = ["lmm_de_df", "ranef_df", "results", "variance_df", "variance_test_df"]
