@@ -96,6 +96,11 @@ def lmertest(design: str) -> pd.DataFrame:
     return table.assign(name=table["name"].map(formulaic_name))
 
 
+def ash() -> pd.DataFrame:
+    """ashr's shrinkage of effects of five studies: study, betahat, s, PosteriorMean, PosteriorSD, lfsr, svalue, pi0, ..."""
+    return _read("ash")
+
+
 def anova() -> pd.DataFrame:
     """F tests of type III for `ANOVA_FIXED`, random `sam`, first gene: ddf, term, sum_sq, mean_sq, num_df, den_df, f, p."""
     return _read("sam.anova_gene1")

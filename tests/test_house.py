@@ -120,6 +120,7 @@ UNTESTED = {
     "_inference.prior": "test_moderated.py",
     "_arrays.sslmm": "tests/stats/test_summary.py",
     "_results.contrasts": "tests/tl/test_lmm_test.py",
+    "_results.deviates": "tests/get/test_tables.py",
     "_results.fits": "test_result.py, test_write.py",
     "_results.group_tests": "test_result.py",
     "_results.summarize": "tests/design/test_shared.py",
@@ -132,7 +133,6 @@ UNTESTED = {
     "datasets._simu_counts": "test_simu_rnaseq.py",
     "datasets._simu_design": "test_simu_rnaseq.py",
     "datasets._simu_reference": "test_simu_rnaseq.py",
-    "get._columns": "test_tables.py, test_variance.py",
     "pl._figure": "tests/base/test_options.py",
 }
 """Modules without a namesake among the tests: where they are tested instead."""

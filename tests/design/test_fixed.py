@@ -346,3 +346,24 @@ def test_numeric_dependence(obs):
     text = message("~ year + {year - 2020}", obs)
     assert "'year - 2020' equals - 2020 × 'Intercept' + 'year'." in text
     assert "hardly vary" in text
+
+
+@pytest.mark.parametrize(
+    ("formula", "names"),
+    [
+        ("~ score + cls * trt", ["Intercept"]),
+        ("~ 1", ["Intercept"]),
+        ("~ 0 + cls + cls:trt", ["cls[1]", "cls[2]", "cls[3]"]),
+        ("~ 0 + log(libsize) + cls + trt", ["cls[1]", "cls[2]", "cls[3]"]),
+        ("~ 0 + trt * cls", ["trt[A]", "trt[B]"]),
+        ("~ 0 + cls:trt", [f"cls[{i}]:trt[{j}]" for j in "AB" for i in "123"]),
+        ("~ 0 + C(cls, contr.sum) + score", [f"C(cls, contr.sum)[{i}]" for i in "123"]),
+        ("~ 0 + score + cls:score", []),
+        ("~ 0 + cls:score", []),
+        ("~ 0 + scale(score)", []),
+    ],
+)
+def test_coefficients_of_a_constant(obs, formula, names):
+    design = fixed_design(formula, obs)
+    assert {name for name, value in zip(design.names, design.constant, strict=True) if value} == set(names)
+    np.testing.assert_array_equal(rows_of(design, obs) @ design.constant, float(bool(names)))

@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import scanpy as sc
+from scipy import stats as sps
 from statsmodels.stats.multitest import multipletests
 
 import flashmm_sc as fsc
 from flashmm_sc import FlashmmWarning
 
-COLUMNS = ["variable", "contrast", "coef", "log_fc", "se", "t_value", "df", "p_value", "adj_p_value", "status"]
+COLUMNS = ["variable", "contrast", "coef", "log_fc", "se", "t_value", "z", "df", "p_value", "adj_p_value", "status"]
 GENES = [f"gene{j}" for j in range(12)]
 EFFECTS = ["cls[B]", "cls[NK]", "cls[B]:trt[T.B]", "cls[NK]:trt[T.B]"]
 
@@ -96,6 +97,65 @@ def test_tables_of_tests(grouped):
         assert table[name].tolist() == fit[name].tolist()
 
 
+# Normal deviates
+
+
+def deviates(adata, contrast, **options):
+    fsc.tl.lmm_test(adata, {"test": contrast}, **options)
+    return fsc.get.lmm_de_df(adata, key="lmm_test")
+
+
+@pytest.mark.parametrize("ddf", ["satterthwaite", "residual"])
+def test_z_has_the_p_value_and_the_sign_of_t(fitted, ddf):
+    for contrast in EFFECTS:
+        table = deviates(fitted, f"`{contrast}`", ddf=ddf)
+        np.testing.assert_allclose(2 * sps.norm.sf(table["z"].abs()), table["p_value"], rtol=1e-9)
+        np.testing.assert_array_equal(np.sign(table["z"]), np.sign(table["t_value"]))
+        assert table.sort_values("p_value")["z"].abs().is_monotonic_decreasing
+
+
+@pytest.mark.parametrize(("alternative", "tail"), [("greater", sps.norm.sf), ("less", sps.norm.cdf)])
+@pytest.mark.parametrize("lfc", [0.0, 0.3])
+def test_z_of_a_one_sided_test_has_its_one_tail(fitted, alternative, tail, lfc):
+    table = deviates(fitted, EFFECTS[2], alternative=alternative, lfc=lfc)
+    np.testing.assert_allclose(tail(table["z"]), table["p_value"], rtol=1e-9)
+    assert 0 < (table["z"] < 0).sum() < 12
+
+
+def test_z_of_a_test_against_a_bound(fitted, monkeypatch):
+    table = deviates(fitted, EFFECTS[2], lfc=0.3)
+    np.testing.assert_allclose(2 * sps.norm.sf(table["z"].abs()), table["p_value"], rtol=1e-9)
+    np.testing.assert_array_equal(np.sign(table["z"]), np.sign(table["coef"]))
+    monkeypatch.setattr("flashmm_sc._results.deviates._TINY", 2.0)  # all by logarithms of tails
+    beyond = table["log_fc"].abs() > 0.3
+    assert 3 < beyond.sum() < 12
+    again = fsc.get.lmm_de_df(fitted, key="lmm_test")
+    np.testing.assert_allclose(again["z"][beyond], table["z"][beyond], rtol=1e-9)
+
+
+@pytest.mark.parametrize("lfc", [0.0, 0.3])
+def test_z_goes_on_where_p_values_are_zero(fitted, lfc):
+    deviates(fitted, EFFECTS[2], ddf="residual", lfc=lfc)
+    t, p = (fitted.varm[f"lmm_test_{name}"] for name in ("t", "pval"))
+    t[:3, 0], p[:3] = [1e4, -2e4, 3e4], 0
+    fitted.varm["lmm_test_coef"][:3, 0] = [1, -1, 1]
+    z = fsc.get.lmm_de_df(fitted, key="lmm_test")["z"][:3]
+    np.testing.assert_array_equal(np.sign(z), [1, -1, 1])
+    assert (np.diff(z.abs()) > 0).all()
+    assert (z.abs() > 37).all()
+    assert np.isfinite(z).all()
+
+
+def test_z_of_a_moderated_fit_has_its_p_value():
+    adata = fsc.datasets.simu_rnaseq(n_genes=120, n_cells=1000, n_samples=8, n_clusters=2, seed=3)
+    fsc.tl.lmm_de(adata, "~ trt", "sam", transform="log1p", moderate=True)
+    table = fsc.get.lmm_de_df(adata, "trt[T.B]")
+    np.testing.assert_allclose(2 * sps.norm.sf(table["z"].abs()), table["p_value"], rtol=1e-5)
+
+
+# Scales
+
+
 @pytest.mark.parametrize(
     ("prepare", "transform", "unit"),
     [
@@ -149,7 +209,7 @@ def test_genes_of_a_view(fitted):
     ("call", "words"),
     [
         (lambda adata: fsc.get.lmm_de_df(adata, "trt[T.b]"), ["coefs", "'trt[T.b]'", "Did you mean 'trt[T.B]'"]),
-        (lambda adata: fsc.get.lmm_de_df(adata, ["Intercept", "x"]), ["has no 'x'"]),
+        (lambda adata: fsc.get.lmm_de_df(adata, ["Intercept", "x"]), ["no result has 'x'"]),
         (lambda adata: fsc.get.lmm_de_df(adata, groups="T"), ["groups", "'T'", "There are: 'B', 'NK'"]),
         (lambda adata: fsc.get.lmm_de_df(adata, key="lmm"), ["uns['lmm'] holds no result", "Did you mean 'lmm_de'"]),
         (lambda adata: fsc.get.variance_df(adata, key="lmm_test"), ["holds tests"]),

@@ -184,6 +184,10 @@ def test_stored_and_tested_again_after_reading_back(adata, options, suffix, tmp_
     pd.testing.assert_frame_equal(fitted, tested, rtol=1e-9)
     assert adata.varm["m_theta_shrunk"].shape == adata.varm["m_theta"].shape
     assert np.isfinite(adata.varm["m_theta_shrunk"]).all()
+    p = len(adata.uns["m"]["coef_names"])
+    q, n_groups = 8 * len(adata.uns["m"]["groups"]), len(adata.uns["m"]["groups"])
+    assert adata.varm["m_projected"].shape == (150, p + q + 2 * n_groups)
+    assert len([name for name in adata.varm if name.startswith("m_")]) == 14
     with pytest.raises(ValueError, match="moderated"):
         fsc.tl.lmm_anova(adata, key="m")
     with pytest.raises(ValueError, match="moderated"):

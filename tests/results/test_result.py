@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import re
+
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -220,3 +223,81 @@ def test_missing_results_are_named(named):
         Result.read(adata, "mine")
     with pytest.raises(KeyError, match="holds tests, not a fit"):
         fitted_models(Result.read_fit(adata, "treated_contrasts"))
+
+
+def test_what_takes_the_place_of_another_says_so(named, caplog):
+    adata = fitted(named, "joint")
+    fsc.tl.lmm_test(adata, CONTRASTS["joint"])
+    with caplog.at_level(logging.INFO, "flashmm_sc"):
+        fsc.tl.lmm_test(adata, "type[a:b]", key_added="new")
+        assert caplog.messages == []
+        fsc.tl.lmm_test(adata, "type[a:b]")
+        when = adata.uns["lmm_test"]["params"].pop("time")
+        fsc.tl.lmm_de(adata, "~ type", "donor", transform="log1p", contrasts={"T": "type[T.a:b]"})
+        fsc.tl.lmm_test(adata, "Intercept")
+    told = [message for message in caplog.messages if "replaces" in message]
+    assert re.fullmatch(r"lmm_test: replaces t tests of 'CD4/CD8 - CD14\+', made 20\d\d-.*T.*\+00:00", told[0])
+    assert told[0][-25:-6] <= when[:19]
+    assert told[1].startswith(
+        "lmm_de: replaces fit of ~ 0 + type + type:`drug given`, random: 'donor/s', 'batch', made "
+    )
+    assert told[2:] == ["lmm_test: replaces t tests of 'type[a:b]'"]  # one that notes no time
+
+
+def test_what_an_earlier_version_stored_is_to_be_fitted_again(named):
+    adata = fitted(named, "by type")
+    for model in adata.uns["lmm_de"]["models"].values():
+        del model["constant"]
+    del adata.uns["lmm_de"]["findings"]
+    assert len(fsc.get.lmm_de_df(adata)) == 96
+    for call in (lambda: fsc.tl.lmm_test(adata, "Intercept"), lambda: fsc.tl.shrink(adata)):
+        with pytest.raises(KeyError, match=r"result 'lmm_de' was stored by an earlier version.*; run its call again"):
+            call()
+
+
+# Findings
+
+
+def findings(adata, key):
+    return Result.read(adata, key).findings.tolist()
+
+
+def test_intercepts_and_means_are_no_findings(named):
+    adata = fitted(named, "joint")
+    assert findings(adata, "lmm_de") == [False] * 4 + [True] * 4
+    drug = "drug given[T.IFN-β [1+1]]"
+    tests = {
+        "mean": "type[a:b]",
+        "mean of means": "(type[a:b] + type[CD4/CD8]) / 2",
+        "difference": "type[a:b] - type[CD4/CD8]",
+        "effect": f"type[a:b]:{drug}",
+        "mean of the treated": f"type[a:b] + type[a:b]:{drug}",
+        "thirds": "(type[a:b] + type[CD4/CD8] + type[CD14+ Monocytes]) / 3 - type[T cell (naive)]",
+    }
+    fsc.tl.lmm_test(adata, tests)
+    assert findings(adata, "lmm_test") == [False, False, True, True, False, True]
+    for names, is_finding in ((["difference", "effect"], True), (["difference", "mean"], False)):
+        fsc.tl.lmm_test(adata, {name: tests[name] for name in names}, joint=True)
+        assert findings(adata, "lmm_test") == [is_finding]
+    fsc.tl.lmm_anova(adata)
+    assert adata.uns["lmm_anova"]["coef_names"].tolist() == ["type", "type:drug given"]
+    assert findings(adata, "lmm_anova") == [False, True]
+    fsc.tl.lmm_variance_test(adata)
+    assert findings(adata, "lmm_variance_test") == [True, True]
+
+
+@pytest.mark.parametrize("fixed", ["~ 0 + type + type:`drug given`", "~ score + type", "~ 0 + score + `drug given`"])
+def test_findings_are_what_a_constant_added_to_all_values_does_not_change(named, fixed):
+    adata = named.copy()
+    adata.X = np.log1p(named.X.toarray())
+    fsc.tl.lmm_de(adata, fixed, "donor")
+    adata.X = adata.X + 3.0
+    fsc.tl.lmm_de(adata, fixed, "donor", key_added="moved")
+    change = np.abs(adata.varm["moved_coef"] - adata.varm["lmm_de_coef"]).max(axis=0)
+    np.testing.assert_allclose(change, np.where(findings(adata, "lmm_de"), 0, 3), atol=1e-6)
+
+
+def test_findings_of_groups(named):
+    adata = fitted(named, "by type", contrasts={"mean": "Intercept"})
+    assert findings(adata, "lmm_de") == [False, True] * 4
+    assert findings(adata, "lmm_de_contrasts") == [False] * 4

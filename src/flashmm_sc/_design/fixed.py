@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -66,6 +67,16 @@ class FixedDesign:
     def used(self, obs: pd.DataFrame) -> pd.DataFrame:
         """The columns of obs that the formula uses, checked for missing values, in dtypes that formulaic knows."""
         return _used(obs, self.columns, self.encoding.where)
+
+    @property
+    def constant(self) -> np.ndarray:
+        """The coefficients with X β = 1 in every cell: 1 for the intercept, or for the mean of each level without one."""
+        out = np.zeros(len(self.names))
+        for term, columns in self.encoding.terms:
+            factors = term.factors if term.degree else ()
+            if len(columns) == math.prod(len(self.levels.get(factor.expr, ())) for factor in factors):
+                out[columns] = 1
+        return out
 
     def table(self, obs: pd.DataFrame) -> pd.DataFrame:
         """What `rows` needs of all cells of obs."""

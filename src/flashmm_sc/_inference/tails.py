@@ -7,7 +7,7 @@ Where t² is small beside the degrees of freedom they go through the normal dist
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import ndtr, ndtri_exp, stdtr, stdtrit
+from scipy.special import betaln, hyp2f1, log_ndtr, ndtr, ndtri_exp, stdtr, stdtrit
 
 _MANY = 1000  # df from which the quantile is found by way of the normal one
 
@@ -20,6 +20,25 @@ def upper_tail(t: np.ndarray, df: np.ndarray | float) -> np.ndarray:
     out[normal] = ndtr(-deviate(t[normal], df[normal]))
     out[~normal] = stdtr(df[~normal], -t[~normal])
     return out
+
+
+def log_upper_tail(t: np.ndarray, df: np.ndarray | float) -> np.ndarray:
+    """log P(T > t), finite also where the probability is too small for a number."""
+    t, df = np.broadcast_arrays(t, df)
+    with np.errstate(divide="ignore"):  # of a probability of zero
+        out = np.log(upper_tail(t, df), out=np.empty(t.shape))
+    normal = (df >= 50) & (t * t < df / 5)
+    out[normal] = log_ndtr(-deviate(t[normal], df[normal]))
+    far = ~normal & (out < -600)  # half the incomplete beta function I_x(a, 1/2), by its series
+    a, x = df[far] / 2, 1 / (1 + t[far] ** 2 / df[far])
+    series = np.log(hyp2f1(a + 0.5, 1.0, a + 1, x)) - np.log(2 * a) - betaln(a, 0.5)
+    out[far] = a * np.log(x) + 0.5 * np.log1p(-x) + series
+    return out
+
+
+def normal_deviate(t: np.ndarray, df: np.ndarray | float) -> np.ndarray:
+    """The normal deviate with the same tails as t, however far."""
+    return np.copysign(-ndtri_exp(log_upper_tail(np.abs(t), df)), t)
 
 
 def deviate(t: np.ndarray, nu: np.ndarray | float) -> np.ndarray:

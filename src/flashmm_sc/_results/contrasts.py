@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from flashmm_sc._base.errors import warn
 from flashmm_sc._base.options import check_level, check_number
 from flashmm_sc._inference.contrasts import Contrasts, contrast_matrix
@@ -43,7 +45,7 @@ def contrasts_result(
     models = fitted_models(fit)
     used = {model.inference.used_ddf(ddf) for model in models}.pop()
     base = float(fit.params["log_base"])
-    effect = _effect(lfc, base)
+    effect = effect_of(lfc, base)
     if joint:
         if lfc != 0 or alternative != "two-sided" or conf_level is not None:
             msg = "joint=True is an F test, without lfc, alternative and conf_level; test contrasts singly for these."
@@ -64,12 +66,14 @@ def contrasts_result(
 def _tested(model: FittedModel, L: pd.DataFrame, joint: bool, options: dict[str, Any]) -> GroupTests:
     matrix, names = L.to_numpy(), list(L.columns)
     tests: TTests | FTests
+    findings = model.findings(matrix)
     if joint:
         check_independent(matrix, names)
         tests, names = model.inference.f_tests([matrix], **options), [", ".join(names)]
+        findings = np.array([findings.all()])
     else:
         tests = model.inference.t_tests(matrix, **options)
-    return GroupTests(model.group, names, tests, with_df(model.status, tests.df))
+    return GroupTests(model.group, names, findings, tests, with_df(model.status, tests.df))
 
 
 def in_groups(
@@ -91,7 +95,7 @@ def in_groups(
     return matrices
 
 
-def _effect(lfc: float, base: float) -> float:
+def effect_of(lfc: float, base: float) -> float:
     """The smallest effect that counts, on the scale of the coefficients."""
     check_number("lfc", lfc, 0.0, hint="It is a log2 fold change; alternative= gives the direction.")
     if lfc and math.isnan(base):

@@ -16,7 +16,7 @@ from flashmm_sc._inference.moderated import Moderated
 from flashmm_sc._inference.prior import Prior
 from flashmm_sc._inference.t_tests import TTests
 from flashmm_sc._results.group_tests import FittedModel, GroupTests, tests_result
-from flashmm_sc._results.result import MODERATED, Result, joined, strings, texts
+from flashmm_sc._results.result import MODERATED, Result, earlier, joined, strings, texts
 from flashmm_sc._stats.cross import CrossProducts
 
 if TYPE_CHECKING:
@@ -53,7 +53,8 @@ def fit_result(
         status = np.full(n_vars, MASKED, np.int8)
         status[study.kept] = FILTERED
         status[its] = fit.status.cat.codes
-        tested.append(GroupTests(model.group, model.design.fixed.names, tests, status))
+        fixed = model.design.fixed
+        tested.append(GroupTests(model.group, fixed.names, fixed.constant == 0, tests, status))
     result = tests_result(key, tested, corr_method, params)
     arrays, entry = result.arrays, result.entry
     arrays |= {name: side_by_side(getattr(fit, name) for fit in fits) for name in ("theta", "theta_se", "theta_cov")}
@@ -75,38 +76,28 @@ def fit_result(
 
 def fitted_models(result: Result) -> list[FittedModel]:
     """The fitted models of all groups, as further tests need them."""
-    params, models, p0, k0, q0 = result.params, [], 0, 0, 0
-    options: dict[str, Any] = {name: str(params[name]) for name in ("method", "ddf")}
+    models, starts = [], dict.fromkeys(("coef", "theta", "projected"), 0)
+    options: dict[str, Any] = {name: str(result.params[name]) for name in ("method", "ddf")}
     for i, (group, described) in enumerate(zip(result.groups, result.models, strict=True)):
+        if "constant" not in described:
+            raise KeyError(earlier(result.key))
         coef_names, components = strings(described["coef_names"]), strings(described["component_names"])
-        projection = _projection(described, coef_names, components, params)
+        projection = _projection(described, coef_names, components, result.params)
         p, k, q = len(coef_names), len(components) + 1, sum(projection.d)
+        columns = {
+            name: slice(starts[name], starts[name] + n) for name, n in zip(starts, (p, k, p + q + 2), strict=True)
+        }
+        starts = {name: part.stop for name, part in columns.items()}
+        theta = columns["theta"]
         estimates = Estimates(
-            result["coef"][:, p0 : p0 + p],
-            result["theta"][:, k0 : k0 + k],
-            result["theta_cov"][:, k0 : k0 + k],
+            result["coef"][:, columns["coef"]], result["theta"][:, theta], result["theta_cov"][:, theta]
         )
         moderated = None
         if "prior" in described:
-            yRy, mean = result["yry"][:, i], result["mean"][:, i]
-            r = projection.S.split(result["zry"][:, q0 : q0 + q].T)
-            genes = Genes(result["ols"][:, p0 : p0 + p], r, yRy, yRy)
-            prior = Prior(*(np.asarray(described["prior"][name]) for name in ("gamma", "edges", "weights")))
-            moderated = Moderated.of(projection, genes, estimates.fitted, mean, prior)
+            moderated = _moderated(described, projection, estimates, result["projected"][:, columns["projected"]])
         inference = Inference(projection, estimates, moderated=moderated, **options)
-        terms = {name: np.asarray(described["type3"][str(j)]) for j, name in enumerate(strings(described["terms"]))}
-        models.append(
-            FittedModel(
-                group,
-                coef_names,
-                components,
-                terms,
-                str(described.get("design", "")),
-                inference,
-                result["status"][:, i],
-            )
-        )
-        p0, k0, q0 = p0 + p, k0 + k, q0 + q
+        means = result["mean_coef"][:, columns["coef"]] if "mean_coef" in result.arrays else None
+        models.append(FittedModel(group, described, inference, result["status"][:, i], means))
     return models
 
 
@@ -119,13 +110,25 @@ def _projection(
     return Projection.of(cross, int(described["n"]), d, coefs, components, sparse=sparse)
 
 
-def _moderated_part(fit: LMMFit) -> tuple[np.ndarray, ...]:
-    """Shrunken variance components, and the projected data from which posteriors are recomputed, as `MODERATED`."""
+def _moderated_part(fit: LMMFit) -> tuple[np.ndarray, np.ndarray]:
+    """As `MODERATED`: shrunken variance components, and the projected data from which posteriors are recomputed."""
     found, (m, p), K = fit.moderated, fit.coef.shape, fit.theta.shape[1]
     if found is None:
-        return tuple(np.full((m, width), np.nan) for width in (K, p, sum(fit.projection.d), 1, 1))
-    zry = fit.projection.S.restore(found.genes.r)
-    return found.theta(fit.projection), found.genes.b, zry, found.genes.yRy[:, None], found.covariate[:, None]
+        return np.full((m, K), np.nan), np.full((m, p + sum(fit.projection.d) + 2), np.nan)
+    genes = found.genes
+    projected = [genes.b, fit.projection.S.restore(genes.r), genes.yRy, found.covariate]
+    return found.theta(fit.projection), np.column_stack(projected)
+
+
+def _moderated(
+    described: dict[str, Any], projection: Projection, estimates: Estimates, projected: np.ndarray
+) -> Moderated:
+    """Posteriors, from what `_moderated_part` stored."""
+    ols, zry, rest = np.split(projected, [projection.p, -2], axis=1)
+    yRy, mean = rest.T
+    genes = Genes(ols, projection.S.split(zry.T), yRy, yRy)
+    prior = Prior(*(np.asarray(described["prior"][name]) for name in ("gamma", "edges", "weights")))
+    return Moderated.of(projection, genes, estimates.fitted, mean, prior)
 
 
 def _described(model: Model, fit: LMMFit) -> dict[str, Any]:
@@ -143,6 +146,7 @@ def _described(model: Model, fit: LMMFit) -> dict[str, Any]:
         "factors": texts([[factor for factor, _ in factors]]),
         "levels": {str(i): texts([levels]) for i, (_, levels) in enumerate(factors)},
         "terms": texts([list(model.terms)]),
+        "constant": model.design.fixed.constant,
         "type3": {str(i): L for i, L in enumerate(model.terms.values())},
         "design": model.reference,
     }

@@ -6,20 +6,43 @@ Groups of cells lie side by side: column `B cells|trt[T.stim]` is coefficient `t
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flashmm_sc._base.errors import did_you_mean
+from flashmm_sc._base.errors import did_you_mean, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from anndata import AnnData
 
-MODERATED = ("theta_shrunk", "ols", "zry", "yry", "mean")
-_TESTS = ("coef", "se", "t", "df", "ci_low", "ci_high", "pval", "pval_adj", "F", "df_num", "stat", "status")
+logger = logging.getLogger("flashmm_sc")
+
+MODERATED = ("theta_shrunk", "projected")
+_TESTS = (
+    "coef",
+    "se",
+    "t",
+    "df",
+    "ci_low",
+    "ci_high",
+    "pval",
+    "pval_adj",
+    "F",
+    "df_num",
+    "stat",
+    "sd",
+    "lfsr",
+    "svalue",
+    "status",
+)
+_KINDS = {"lfsr": "shrinkage", "stat": "variance tests", "F": "F tests", "theta": "fit"}
+"""What a result is that has an array of this name; otherwise t tests."""
 _FITS = ("theta", "theta_se", "theta_cov", "loglik", "n_iter", "ranef", "mean_coef", *MODERATED)
 _MAY_BE_NONE = ("layer", "transform", "groupby", "mask_var", "size_factors", "target_sum")
 """Parameters that files of older anndata lack where they were None."""
@@ -63,6 +86,11 @@ class Result:
         return cls(key, arrays, {**found, "params": dict.fromkeys(_MAY_BE_NONE) | dict(found["params"])})
 
     @classmethod
+    def all(cls, adata: AnnData) -> list[Result]:
+        """All results, in the order in which they lie in uns."""
+        return [cls.read(adata, key) for key, value in adata.uns.items() if _is_result(value)]
+
+    @classmethod
     def read_fit(cls, adata: AnnData, key: str) -> Result:
         """The result under a key, which is to be a fit."""
         found = cls.read(adata, key)
@@ -93,6 +121,30 @@ class Result:
         return params
 
     @property
+    def what(self) -> str:
+        """What it is: "fit", "t tests", "F tests", "variance tests" or "shrinkage"."""
+        return next((what for name, what in _KINDS.items() if name in self.arrays), "t tests")
+
+    @property
+    def of(self) -> list[str]:
+        """Keys of the results it was made from."""
+        return [str(self.params[name]) for name in ("key", "null") if name in self.params]
+
+    @property
+    def formula(self) -> str:
+        """Fixed and random effects of a fit, else what was tested."""
+        if self.what != "fit":
+            return listed(dict.fromkeys(self.names("column_names")), 3)
+        return f"{self.params['fixed']}, random: {listed(strings(self.params['random']))}"
+
+    @property
+    def findings(self) -> np.ndarray:
+        """Which columns are findings, as against intercepts and means of levels: see `FittedModel.findings`."""
+        if "findings" not in self.entry:
+            raise KeyError(earlier(self.key))
+        return np.asarray(self.entry["findings"], dtype=bool)
+
+    @property
     def groups(self) -> list[str]:
         """Groups of cells; one without a name where there is no grouping."""
         return self.names("groups")
@@ -104,11 +156,15 @@ class Result:
 
 
 def write(adata: AnnData, results: Sequence[Result], keys: Iterable[str]) -> None:
-    """Put results in the place of all that lies under these keys; if that fails, Ctrl-C included, adata is as it was."""
-    keys = list(keys)
+    """Put results in the place of all that lies under these keys; if that fails, Ctrl-C included, adata is as it was.
+
+    Parameters of the results note time and version; what is replaced is told at info level.
+    """
+    keys, old_results = list(keys), {result.key: result for result in Result.all(adata)}
+    stamp = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "version": version("flashmm-sc")}
     new: dict[str, dict[str, Any]] = {
         "varm": {f"{result.key}_{name}": array for result in results for name, array in result.arrays.items()},
-        "uns": {result.key: result.entry for result in results},
+        "uns": {result.key: {**result.entry, "params": result.entry["params"] | stamp} for result in results},
     }
     old = {"varm": [f"{key}_{name}" for key in keys for name in (*_TESTS, *_FITS)], "uns": keys}
     before = {
@@ -122,6 +178,15 @@ def write(adata: AnnData, results: Sequence[Result], keys: Iterable[str]) -> Non
         for place, values in before.items():
             _replace(adata, place, values, new[place])
         raise
+    for result in results:
+        if result.key in old_results:
+            logger.info("%s: replaces %s", result.key, _in_words(old_results[result.key]))
+
+
+def _in_words(result: Result) -> str:
+    """What was there, and from when."""
+    when = f", made {result.params['time']}" if "time" in result.params else ""
+    return f"{result.what} of {result.formula}{when}"
 
 
 def _replace(adata: AnnData, place: str, new: dict[str, Any], old: Iterable[str]) -> None:
@@ -145,6 +210,11 @@ def check_key(adata: AnnData, key: str, *, tests: bool = False) -> None:
     if tests and found is not None and "models" in found:
         msg = f"key_added={key!r} is the key of a fit, which the tests would overwrite; give another."
         raise ValueError(msg)
+
+
+def earlier(key: str) -> str:
+    """Words for a result that lacks what is stored today."""
+    return f"The result {key!r} was stored by an earlier version of flashmm-sc; run its call again."
 
 
 def strings(values: Any) -> list[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flashmm_sc._design.cell_design import in_memory
+from flashmm_sc._results.result import Result
 from flashmm_sc.get import lmm_de_df
 
 if TYPE_CHECKING:
@@ -41,12 +42,13 @@ def summary(adata: AnnData) -> Iterator[str]:
         counts = [fit["models"][str(i)]["n"], *((codes[:, i] == code).sum() for code in seen)]
         rows.append([group or "all", *(f"{count:,}" for count in counts)])
     yield from ("", "Genes by status (boundary: a variance component is zero; the tests are valid)", *_aligned(rows))
-    yield from ("", f"Genes with an adjusted p-value below {FDR}")
     rows = []
-    for key, result in adata.uns.items():
-        found = (np.asarray(adata.varm[f"{key}_pval_adj"]) < FDR).sum(axis=0)
-        rows += [[name, f"{count:,}"] for name, count in zip(result["coef_names"], found, strict=True)]
-    yield from _aligned(rows)
+    for result in Result.all(adata):
+        found = (result["pval_adj"] < FDR).sum(axis=0)
+        columns = zip(result.names("coef_names"), found, result.findings, strict=True)
+        rows += [[name, f"{count:,}"] for name, count, is_finding in columns if is_finding]
+    if rows:
+        yield from ("", f"Genes with an adjusted p-value below {FDR}", *_aligned(rows))
 
 
 def simulated(adata: AnnData) -> Iterator[str]:

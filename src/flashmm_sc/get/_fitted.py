@@ -10,9 +10,8 @@ import pandas as pd
 
 from flashmm_sc._base.options import check_level
 from flashmm_sc._design.reference_grid import ReferenceGrid
+from flashmm_sc._results.finding import found_fit, selected
 from flashmm_sc._results.fits import fitted_models
-from flashmm_sc._results.result import Result
-from flashmm_sc.get._columns import selected
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +26,7 @@ def fitted(
     genes: str | Sequence[str] | None,
     grid: pd.DataFrame | Mapping[str, Any],
     *,
-    key: str = "lmm_de",
+    key: str | None = None,
     conf_level: float = 0.95,
     groups: str | Sequence[str] | None = None,
 ) -> pd.DataFrame:
@@ -91,9 +90,9 @@ def fitted(
     32
     """
     check_level(conf_level)
-    result = Result.read_fit(adata, key)
-    wanted = selected("genes", genes, list(adata.var_names), key)
-    wanted_groups = selected("groups", groups, result.groups, key)
+    result = found_fit(adata, key)
+    wanted = selected("genes", genes, list(adata.var_names), result.key)
+    wanted_groups = selected("groups", groups, result.groups, result.key)
     points = _points(grid)
     rows = np.arange(adata.n_vars) if wanted is None else adata.var_names.get_indexer_for(pd.Index(wanted))
     models = [m for m in fitted_models(result.of_genes(rows)) if wanted_groups is None or m.group in wanted_groups]

@@ -9,20 +9,22 @@ import numpy as np
 import pandas as pd
 
 from flashmm_sc._base.errors import warn
-from flashmm_sc._results.result import Result
-from flashmm_sc.get._columns import selected
+from flashmm_sc._results.deviates import deviates
+from flashmm_sc._results.finding import columns_of, found
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from anndata import AnnData
 
+    from flashmm_sc._results.result import Result
+
 
 def lmm_de_df(
     adata: AnnData,
     coefs: str | Sequence[str] | None = None,
     *,
-    key: str = "lmm_de",
+    key: str | None = None,
     groups: str | Sequence[str] | None = None,
 ) -> pd.DataFrame:
     """Tests as a tidy table, one row per gene and coefficient.
@@ -30,11 +32,12 @@ def lmm_de_df(
     Parameters
     ----------
     adata
-        With results of `flashmm_sc.tl.lmm_de` or `flashmm_sc.tl.lmm_test`.
+        With results of `flashmm_sc.tl.lmm_de`, `flashmm_sc.tl.lmm_test`, `flashmm_sc.tl.lmm_anova` or
+        `flashmm_sc.tl.shrink`.
     coefs
         Coefficients or contrasts to show, by default all.
     key
-        Key of the results.
+        Key of the results. By default that of the fit or tests that have all of `coefs`: ``"lmm_de"`` before others.
     groups
         Groups to show if the fit has any (`groupby`), by default all.
 
@@ -49,12 +52,17 @@ def lmm_de_df(
     `log_fc`
         The estimate as log2: coef / ln 2 for natural logs. A difference of mean log-expression, not the log of a ratio
         of means. NaN, with a warning, where the base of the logarithm isn't known; no fold change for a covariate.
-    `t_value`, `df`, `p_value`, `adj_p_value`
-        The test, and its p-value adjusted over the genes of one coefficient.
+    `t_value`, `z`, `df`, `p_value`, `adj_p_value`
+        The test, and its p-value adjusted over the genes of one coefficient. `z` is the normal deviate with the same
+        p-value and the sign of t. It can be compared across genes whose degrees of freedom differ, which t can't, and
+        tells genes apart whose p-values are too small for a number.
     `ci_low`, `ci_high`
         Confidence interval of `coef`, after `flashmm_sc.tl.lmm_test` with `conf_level`.
     `f_value`, `df_num`
-        For F tests (`joint`, `flashmm_sc.tl.lmm_anova`), in place of `coef` to `t_value`.
+        For F tests (`joint`, `flashmm_sc.tl.lmm_anova`), in place of `coef` to `z`.
+    `sd`, `lfsr`, `s_value`
+        After `flashmm_sc.tl.shrink`, in place of `se` to `adj_p_value`: `coef` is the posterior mean, with its standard
+        deviation, local false sign rate and s-value.
     `status`
         "ok" or "boundary", else why the gene has no result.
 
@@ -63,7 +71,8 @@ def lmm_de_df(
     Raises
     ------
     KeyError
-        When there is no result under `key`, or it lacks a coefficient or group asked for.
+        When there is no result under `key`, or it lacks a coefficient or group asked for: names the key that has it.
+        Without a key, when several results have the coefficients.
     TypeError
         For arguments of a wrong type.
 
@@ -75,19 +84,12 @@ def lmm_de_df(
     >>> table = fsc.get.lmm_de_df(adata, "cls[2]:trt[T.B]")
     >>> best = table.sort_values("p_value").head(3)
     """
-    result = Result.read(adata, key)
-    if "stat" in result.arrays:
-        msg = f"adata.uns[{key!r}] holds tests of variance components; use fsc.get.variance_test_df."
+    result = found(adata, key, coefs)
+    if result.what == "variance tests":
+        msg = f"adata.uns[{result.key!r}] holds tests of variance components; use fsc.get.variance_test_df."
         raise KeyError(msg)
-    names, full_names, in_group = (result.names(name) for name in ("column_names", "coef_names", "column_groups"))
-    wanted = selected("coefs", coefs, [*names, *full_names], key)
-    wanted_groups = selected("groups", groups, result.groups, key)
-    columns = [
-        j
-        for j, (name, full) in enumerate(zip(names, full_names, strict=True))
-        if (wanted is None or name in wanted or full in wanted)
-        and (wanted_groups is None or in_group[j] in wanted_groups)
-    ]
+    names, in_group = result.names("column_names"), result.names("column_groups")
+    columns = columns_of(result, coefs, groups)
     repeat = lambda values: np.repeat(np.array([values[j] for j in columns], dtype=object), adata.n_vars)
     table = {"variable": np.tile(adata.var_names.to_numpy(), len(columns)), "contrast": repeat(names)}
     if result.groups != [""]:
@@ -97,6 +99,8 @@ def lmm_de_df(
             table[name] = result[suffix][:, columns].T.reshape(-1)
             if suffix == "coef":
                 table["log_fc"] = table[name] * _log2_factor(result)
+            if suffix == "t":
+                table["z"] = deviates(result)[:, columns].T.reshape(-1)
     status = result["status"][:, [result.groups.index(in_group[j]) for j in columns]]
     table["status"] = np.array(result.names("status_names"), dtype=object)[status.T.reshape(-1).astype(int)]
     return pd.DataFrame(table)
@@ -108,6 +112,9 @@ _COLUMNS = {
     "ci_low": "ci_low",
     "ci_high": "ci_high",
     "t": "t_value",
+    "sd": "sd",
+    "lfsr": "lfsr",
+    "svalue": "s_value",
     "F": "f_value",
     "df_num": "df_num",
     "df": "df",

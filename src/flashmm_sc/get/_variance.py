@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from flashmm_sc._results.finding import found_fit, selected
 from flashmm_sc._results.result import Result, strings
-from flashmm_sc.get._columns import selected
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def variance_df(
     adata: AnnData,
     *,
-    key: str = "lmm_de",
+    key: str | None = None,
     groups: str | Sequence[str] | None = None,
 ) -> pd.DataFrame:
     """Variance components as a tidy table, one row per gene and component.
@@ -30,7 +30,7 @@ def variance_df(
     adata
         With results of `flashmm_sc.tl.lmm_de`.
     key
-        Key of the results.
+        Key of the fit, by default ``"lmm_de"`` or that of the only fit.
     groups
         Groups to show if the fit has any (`groupby`), by default all.
 
@@ -54,7 +54,7 @@ def variance_df(
     >>> fsc.get.variance_df(adata).pivot(index="variable", columns="component", values="variance").shape
     (50, 2)
     """
-    result = Result.read_fit(adata, key)
+    result = found_fit(adata, key)
     names = [[*strings(model["component_names"]), "residual"] for model in result.models]
     values = {"variance": result["theta"], "se": result["theta_se"]}
     return _tidy(adata, result, groups, {"component": names}, values)
@@ -117,7 +117,7 @@ def ranef_df(
     adata: AnnData,
     components: str | Sequence[str] | None = None,
     *,
-    key: str = "lmm_de",
+    key: str | None = None,
     groups: str | Sequence[str] | None = None,
 ) -> pd.DataFrame:
     """Predicted random effects (BLUPs) as a tidy table, one row per gene and level.
@@ -129,7 +129,7 @@ def ranef_df(
     components
         Random components to show, by default all.
     key
-        Key of the results.
+        Key of the fit, by default ``"lmm_de"`` or that of the only fit.
     groups
         Groups to show if the fit has any (`groupby`), by default all.
 
@@ -154,9 +154,9 @@ def ranef_df(
     >>> fsc.get.ranef_df(adata, "sam:cls").columns.to_list()
     ['variable', 'component', 'level', 'value']
     """
-    result = Result.read_fit(adata, key)
+    result = found_fit(adata, key)
     if "ranef" not in result.arrays:
-        msg = f"The fit {key!r} was stored without random effects; run fsc.tl.lmm_de again with ranef=True."
+        msg = f"The fit {result.key!r} was stored without random effects; run fsc.tl.lmm_de again with ranef=True."
         raise KeyError(msg)
     of_level, levels = [], []
     for model in result.models:
@@ -165,7 +165,7 @@ def ranef_df(
         pairs = zip(names, strings(model["ranef_names"]), strict=True)
         levels.append([full[len(name) + 1 : -1] for name, full in pairs])  # component[level]
     known = list(dict.fromkeys(chain(*of_level)))
-    keep = selected("components", components, known, key)
+    keep = selected("components", components, known, result.key)
     return _tidy(adata, result, groups, {"component": of_level, "level": levels}, {"value": result["ranef"]}, keep=keep)
 
 

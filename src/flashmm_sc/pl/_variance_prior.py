@@ -8,9 +8,8 @@ import numpy as np
 
 from flashmm_sc._base.errors import listed
 from flashmm_sc._base.options import check_optional_texts
+from flashmm_sc._results.finding import found_fit, selected
 from flashmm_sc._results.fits import fitted_models
-from flashmm_sc._results.result import Result
-from flashmm_sc.get._columns import selected
 from flashmm_sc.pl._figure import check_figure
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ def variance_prior(
     adata: AnnData,
     component: str | None = None,
     *,
-    key: str = "lmm_de",
+    key: str | None = None,
     group: str | None = None,
     ax: Axes | None = None,
     show: bool | None = None,
@@ -44,7 +43,7 @@ def variance_prior(
     component
         Random component; may be left out if there is only one.
     key
-        Key of the fit.
+        Key of the fit, by default ``"lmm_de"`` or that of the only fit.
     group
         Group of cells, if the fit has several (`groupby`).
     ax
@@ -77,7 +76,8 @@ def variance_prior(
 
     check_optional_texts(component=component, group=group)
     check_figure(ax, show)
-    models = {model.group: model for model in fitted_models(Result.read_fit(adata, key))}
+    fit = found_fit(adata, key)
+    key, models = fit.key, {model.group: model for model in fitted_models(fit)}
     model = models[_chosen("group", group, list(models), key)]
     names = list(model.component_names)
     k = names.index(_chosen("component", component, names, key))

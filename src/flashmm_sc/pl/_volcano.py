@@ -12,9 +12,9 @@ import pandas as pd
 
 from flashmm_sc._base.errors import FlashmmWarning, did_you_mean, listed, warn
 from flashmm_sc._base.options import check_number, check_optional_texts, check_whole
+from flashmm_sc._results.finding import found, selected
 from flashmm_sc._results.result import Result
 from flashmm_sc.get import lmm_de_df
-from flashmm_sc.get._columns import selected
 from flashmm_sc.pl._figure import check_figure
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def volcano(
     adata: AnnData,
     coef: str | None = None,
     *,
-    key: str = "lmm_de",
+    key: str | None = None,
     group: str | None = None,
     labels: int | Sequence[str] = 10,
     alpha: float = 0.05,
@@ -53,7 +53,7 @@ def volcano(
     coef
         Coefficient or contrast; may be left out if there is only one.
     key
-        Key of the results.
+        Key of the results. By default that of the fit or tests that have the coefficient: ``"lmm_de"`` before others.
     group
         Group of cells, if the fit has several (`groupby`).
     labels
@@ -104,6 +104,7 @@ def volcano(
     if not isinstance(labels, str | Sequence | np.ndarray):
         check_whole("labels", labels, 0)
     check_figure(ax, show)
+    key = found(adata, key, coef, "coef").key
     result, name = _one_test(adata, coef, key, group)
     known_base = result["log_fc"].notna().any()
     result = result.assign(gene=_gene_names(adata, gene_symbols), x=result["log_fc" if known_base else "coef"])
@@ -133,14 +134,12 @@ def volcano(
 
 def _one_test(adata: AnnData, coef: str | None, key: str, group: str | None) -> tuple[pd.DataFrame, str]:
     """Take the rows of one coefficient in one group, and words for it."""
-    found = Result.read(adata, key)
-    selected("coef", coef, [*found.names("column_names"), *found.names("coef_names")], key)
-    selected("group", group, found.groups, key)
+    selected("group", group, Result.read(adata, key).groups, key)
     with warnings.catch_warnings():  # of an unknown logarithm, which the label of the axis shows
         warnings.simplefilter("ignore", FlashmmWarning)
         table = lmm_de_df(adata, coef, key=key, groups=group)
-    if "coef" not in table:
-        msg = f"The result {key!r} has p-values but no effects, so no volcano can be drawn; choose another key."
+    if not {"coef", "p_value"} <= set(table):
+        msg = f"The result {key!r} has no effects with p-values, so no volcano can be drawn; choose another key."
         raise ValueError(msg)
     for column, argument in (("contrast", "coef"), ("group", "group")):
         names: list[str] = list(table[column].unique()) if column in table else []

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from flashmm_sc._base.options import one_of
 from flashmm_sc._inference.adjustment import Correction
 from flashmm_sc._inference.df import Ddf, with_df
@@ -87,6 +89,7 @@ def lmm_anova(
     tested = []
     for model in models:
         tests = model.inference.f_tests(list(model.terms.values()), ddf=ddf, n_jobs=n_jobs)
-        tested.append(GroupTests(model.group, list(model.terms), tests, with_df(model.status, tests.df)))
+        findings = np.array([model.findings(L).all() for L in model.terms.values()])
+        tested.append(GroupTests(model.group, list(model.terms), findings, tests, with_df(model.status, tests.df)))
     params = {"key": key, "ddf": used, "corr_method": corr_method}
     write(adata, [tests_result(key_added, tested, corr_method, params)], [key_added])

@@ -162,9 +162,9 @@ def lmm_de(
         masked genes.
     `adata.varm['lmm_de_ranef']` : float64, genes × random effects
         With `ranef=True`; names in `adata.uns['lmm_de']['ranef_names']`.
-    `adata.varm['lmm_de_theta_shrunk' | '_ols' | '_zry' | '_yry' | '_mean']` : float64
-        With `moderate=True`: posterior means of the variance components, and the projected data from which later tests
-        recompute the posteriors (genes × components, coefficients, random effects, groups, groups).
+    `adata.varm['lmm_de_theta_shrunk' | '_projected']` : float64
+        With `moderate=True`: posterior means of the variance components, genes × variance components; and the projected
+        data from which later tests recompute the posteriors, for each group p coefficients, q random effects and 2 more.
     `adata.uns['lmm_de']` : dict
         Parameters, names, and of each group the factor levels and X'X, Z'X, Z'Z, so that tests need no second pass.
 

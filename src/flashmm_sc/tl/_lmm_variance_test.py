@@ -121,7 +121,7 @@ def _z_tests(fit: Result) -> list[GroupTests]:
         names = strings(model["component_names"])
         columns = slice(start, start + len(names))
         z = fit["theta"][:, columns] / fit["theta_se"][:, columns]
-        tested.append(GroupTests(group, names, ZTests(z, norm.sf(z)), fit["status"][:, i]))
+        tested.append(GroupTests(group, names, np.ones(len(names), bool), ZTests(z, norm.sf(z)), fit["status"][:, i]))
         start += len(names) + 1
     return tested
 
@@ -135,7 +135,7 @@ def _likelihood_ratio_tests(fit: Result, null: Result) -> list[GroupTests]:
         stat, p = likelihood_ratio(fit["loglik"][:, i], null["loglik"][:, i], 0, len(extra), nonnegative)
         df = np.where(np.isnan(stat), np.nan, float(len(extra)))
         tests = LRTests(stat[:, None], df[:, None], p[:, None])
-        tested.append(GroupTests(group, [" + ".join(extra)], tests, fit["status"][:, i]))
+        tested.append(GroupTests(group, [" + ".join(extra)], np.ones(1, bool), tests, fit["status"][:, i]))
     return tested
 
 

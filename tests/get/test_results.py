@@ -1,0 +1,59 @@
+"""The list of results."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import anndata as ad
+import pytest
+
+import flashmm_sc as fsc
+
+COLUMNS = ["key", "what", "of", "formula", "groups", "columns", "when", "version"]
+
+
+@pytest.fixture
+def results(adata):
+    fsc.tl.lmm_de(adata, "~ trt", ["sam", "batch"], groupby="cls", transform="log1p", contrasts={"up": "trt[T.B]"})
+    fsc.tl.lmm_de(adata, "~ trt", "sam", groupby="cls", transform="log1p", key_added="null")
+    fsc.tl.lmm_test(adata, ["trt[T.B]", "Intercept"], joint=True, key="null")
+    fsc.tl.lmm_variance_test(adata, null="null")
+    fsc.tl.shrink(adata, "NK|up")
+    adata.uns["mine"] = {"a": 1}
+    return adata
+
+
+EXPECTED = [
+    ["lmm_de", "fit", "", "~ trt, random: 'sam', 'batch'", 2, 4],
+    ["lmm_de_contrasts", "t tests", "lmm_de", "'up'", 2, 2],
+    ["null", "fit", "", "~ trt, random: 'sam'", 2, 4],
+    ["lmm_test", "F tests", "null", "'trt[T.B], Intercept'", 2, 2],
+    ["lmm_variance_test", "variance tests", "lmm_de, null", "'batch'", 2, 2],
+    ["lmm_shrink", "shrinkage", "lmm_de_contrasts", "'up'", 1, 1],
+]
+
+
+def test_every_result_has_a_row(results):
+    table = fsc.get.results(results)
+    assert table.columns.tolist() == COLUMNS
+    assert table[COLUMNS[:6]].to_numpy().tolist() == EXPECTED
+    for when in table["when"]:
+        assert abs((datetime.now(UTC) - datetime.fromisoformat(when)).total_seconds()) < 600
+    assert set(table["version"]) == {fsc.__version__}
+
+
+@pytest.mark.parametrize("kind", ["h5ad", "zarr"])
+def test_it_is_the_same_after_a_file(results, tmp_path, kind):
+    path = tmp_path / f"adata.{kind}"
+    getattr(results, f"write_{kind}")(path)
+    back = fsc.get.results(getattr(ad, f"read_{kind}")(path)).set_index("key")
+    table = fsc.get.results(results).set_index("key")
+    assert back.loc[table.index].equals(table)  # files sort the keys
+
+
+def test_nothing_gives_an_empty_table_and_old_results_have_no_time(adata):
+    assert fsc.get.results(adata).columns.tolist() == COLUMNS
+    assert fsc.get.results(adata).empty
+    fsc.tl.lmm_de(adata, "~ trt", "sam", transform="log1p")
+    del adata.uns["lmm_de"]["params"]["time"]
+    assert fsc.get.results(adata)["when"].tolist() == [""]

@@ -1,0 +1,102 @@
+"""A contrast is found under whatever key it lies; names that there aren't are met with names that there are."""
+
+from __future__ import annotations
+
+import matplotlib as mpl
+import pytest
+
+import flashmm_sc as fsc
+
+mpl.use("agg")
+EFFECT = "cls[B]:trt[T.B]"
+
+
+@pytest.fixture
+def tested(adata):
+    fsc.tl.lmm_de(adata, "~ 0 + cls + cls:trt", "sam", transform="log1p", contrasts={"B vs NK": "cls[B] - cls[NK]"})
+    fsc.tl.lmm_test(adata, {"NK only": "cls[NK]:trt[T.B]", "minus": f"-{EFFECT}"})
+    return adata
+
+
+@pytest.fixture
+def grouped(adata):
+    fsc.tl.lmm_de(adata, "~ trt", "sam", groupby="cls", transform="log1p")
+    fsc.tl.lmm_test(adata, {"down": "-trt[T.B]"})
+    return adata
+
+
+def shown(adata, *arguments, **options):
+    table = fsc.get.lmm_de_df(adata, *arguments, **options)
+    return list(dict.fromkeys(table["contrast"]))
+
+
+def test_it_is_found_wherever_it_lies(tested):
+    for name, key in {"B vs NK": "lmm_de_contrasts", "NK only": "lmm_test", EFFECT: "lmm_de"}.items():
+        assert shown(tested, name) == [name]
+        assert fsc.get.lmm_de_df(tested, name).equals(fsc.get.lmm_de_df(tested, name, key=key))
+        assert fsc.pl.volcano(tested, name, show=False).get_title() == name
+    assert shown(tested, ["minus", "NK only"]) == ["NK only", "minus"]
+    assert len(shown(tested)) == 4
+
+
+def test_groups_have_names_of_their_own(grouped):
+    assert shown(grouped, "down") == ["down"]
+    assert set(fsc.get.lmm_de_df(grouped, "NK|down")["group"]) == {"NK"}
+    assert fsc.pl.volcano(grouped, "down", group="B", show=False).get_title() == "B: down"
+
+
+def test_the_first_key_goes_before_others_and_shrunken_effects_lie_under_their_own(tested):
+    fsc.tl.lmm_test(tested, EFFECT, alternative="less", key_added="one-sided")
+    fsc.tl.shrink(tested, ["minus", "NK only"])
+    assert fsc.get.lmm_de_df(tested, EFFECT).equals(fsc.get.lmm_de_df(tested, EFFECT, key="lmm_de"))
+    assert "p_value" in fsc.get.lmm_de_df(tested, "minus")
+    assert "lfsr" in fsc.get.lmm_de_df(tested, "minus", key="lmm_shrink")
+
+
+def test_the_only_result_needs_no_key(adata):
+    fsc.tl.lmm_de(adata, "~ trt", "sam", transform="log1p", ranef=True, moderate=False, key_added="mine")
+    assert shown(adata) == ["Intercept", "trt[T.B]"]
+    fsc.tl.lmm_variance_test(adata, key="mine")
+    assert shown(adata, "trt[T.B]") == ["trt[T.B]"]
+    assert len(fsc.get.variance_df(adata)) == 24
+    assert len(fsc.get.ranef_df(adata)) == 96
+    fsc.tl.lmm_test(adata, "trt[T.B]", key="mine")
+    assert len(fsc.get.variance_df(adata)) == 24  # there is one fit still
+    with pytest.raises(KeyError, match=r"There are several results; choose key= among 'mine', 'lmm_test'"):
+        fsc.get.lmm_de_df(adata)
+    with pytest.raises(KeyError, match=r"several results have 'trt\[T\.B\]'; choose key= among 'mine', 'lmm_test'"):
+        fsc.get.lmm_de_df(adata, "trt[T.B]")
+    fsc.tl.lmm_de(adata, "~ trt", "sam", transform="log1p", key_added="yours")
+    with pytest.raises(KeyError, match=r"several fits; choose key= among 'mine', 'yours'"):
+        fsc.get.variance_df(adata)
+
+
+@pytest.mark.parametrize(
+    ("coefs", "key", "words"),
+    [
+        ("B vs NK", "lmm_de", "coefs: the result 'lmm_de' has no 'B vs NK'; key='lmm_de_contrasts' has it."),
+        (EFFECT, "lmm_test", f"has no '{EFFECT}'; key='lmm_de' and key='again' have it."),
+        ("B vs Nk", None, "no result has 'B vs Nk'. Did you mean 'B vs NK'?"),
+        (["B vs NK", "minus"], None, "no result has all of 'B vs NK', 'minus'"),
+        (["NK only", "x"], None, "no result has 'x'. There are: 'cls[B]'"),
+        ("minis", "lmm_test", "the result 'lmm_test' has no 'minis'. Did you mean 'minus'?"),
+    ],
+)
+def test_what_is_not_there(tested, coefs, key, words):
+    fsc.tl.lmm_test(tested, EFFECT, key_added="again")
+    with pytest.raises(KeyError) as caught:
+        fsc.get.lmm_de_df(tested, coefs, key=key)
+    assert words in caught.value.args[0]
+    if isinstance(coefs, str):
+        with pytest.raises(KeyError) as caught:
+            fsc.pl.volcano(tested, coefs, key=key, show=False)
+        assert words.removeprefix("coefs: ") in caught.value.args[0]
+
+
+def test_a_name_is_suggested_once_not_once_a_group(grouped):
+    with pytest.raises(KeyError) as caught:
+        fsc.get.lmm_de_df(grouped, "trt[T.b]", key="lmm_de")
+    assert caught.value.args[0].endswith("has no 'trt[T.b]'. Did you mean 'trt[T.B]'?")
+    with pytest.raises(KeyError) as caught:
+        fsc.get.lmm_de_df(grouped, "NK|trt[T.b]", key="lmm_de")
+    assert "Did you mean 'NK|trt[T.B]'" in caught.value.args[0]
