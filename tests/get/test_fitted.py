@@ -157,3 +157,11 @@ def test_a_range_is_that_of_the_group(data):
     with pytest.raises(ValueError, match="grid, for group 'NK',: 7 is outside"):
         fsc.get.fitted(data, "gene1", {"day": [2, 7]})
     assert len(fsc.get.fitted(data, "gene1", {"day": [2, 7]}, groups="B")) == 2
+
+
+def test_the_range_that_an_error_names_can_be_asked(curves):
+    with pytest.raises(ValueError, match="is outside of") as error:
+        fsc.get.fitted(curves, "gene1", {"day": -1})
+    low, high = re.search(r"(\S+) to (\S+)\.$", str(error.value)).groups()
+    found = fsc.get.fitted(curves, "gene1", {"day": [float(low), float(high)]})
+    assert np.isfinite(found[VALUES]).all(axis=None)

@@ -12,6 +12,7 @@ import numpy as np
 
 from flashmm_sc._base.errors import listed
 from flashmm_sc._base.options import check_number
+from flashmm_sc._design.reference_grid import shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,7 +79,7 @@ class Question(ABC):
         rows = grid.rows({self.of: own * len(cells)} | others, at)
         found: list[Answer] = []
         for cell, X in zip(cells, rows.reshape(len(cells), len(own), -1), strict=True):
-            where = "".join(f", {name}={_shown(value)}" for name, value in zip(self.by, cell, strict=True))
+            where = "".join(f", {name}={shown(value)}" for name, value in zip(self.by, cell, strict=True))
             found += [(f"{name}{where}", weights) for name, weights in self._compared(grid, own, X)]
         return found
 
@@ -89,8 +90,8 @@ class Question(ABC):
             if name in grid.covariates and name not in self.at:
                 covariate = grid.covariates[name]
                 msg = (
-                    f"{self}: {name!r} is a covariate, of which there are no levels; say at which values, from {covariate.low:g} "
-                    f"to {covariate.high:g}, as in at={{{name!r}: [{covariate.mean:g}]}}."
+                    f"{self}: {name!r} is a covariate, of which there are no levels; say at which values, from {shown(covariate.low)} "
+                    f"to {shown(covariate.high)}, as in at={{{name!r}: [{covariate.mean:g}]}}."
                 )
                 raise ValueError(msg)
 
@@ -195,7 +196,7 @@ class Slope(Question):
         distances = np.array(own[1:]) - own[0]
         step = np.ptp(distances)
         weights = np.linalg.solve((distances / step) ** np.arange(5)[:, None], [0, 1, 0, 0, 0]) / step
-        return [(f"{self.of} per {_shown(self.per)}", self.per * (weights @ (X[1:] - X[0])))]
+        return [(f"{self.of} per {shown(self.per)}", self.per * (weights @ (X[1:] - X[0])))]
 
 
 def names(by: str | Sequence[str] | None) -> tuple[str, ...]:
@@ -206,10 +207,3 @@ def names(by: str | Sequence[str] | None) -> tuple[str, ...]:
         msg = f"by={by!r} must be the name of a column of obs, or several in a list."
         raise TypeError(msg)
     return tuple(by)
-
-
-def _shown(value: Any) -> str:
-    """A level, or a number without more digits than it has."""
-    if isinstance(value, str):
-        return value
-    return short if float(short := f"{value:g}") == value else str(value)

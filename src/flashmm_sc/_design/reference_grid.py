@@ -193,7 +193,7 @@ class ReferenceGrid:
         except (TypeError, ValueError):
             number = math.nan
         if not low <= number <= high:
-            msg = f"{where}: {item!r} is outside of what {name!r} is in the cells of the model, {low:g} to {high:g}."
+            msg = f"{where}: {item!r} is outside of what {name!r} is in the cells of the model, {shown(low)} to {shown(high)}."
             raise ValueError(msg)
         return number
 
@@ -204,6 +204,13 @@ class ReferenceGrid:
         like = self.design.encoding.example[name]
         levels = [self.factors[name][level] for level in values]
         return pd.Series(levels, dtype=like.dtype).array
+
+
+def shown(value: Any) -> str:
+    """A level, or a number with the digits that it takes."""
+    if isinstance(value, str):
+        return value
+    return short if float(short := f"{value:g}") == value else str(value)
 
 
 def _levels(design: FixedDesign, name: str, values: pd.Series) -> dict[str, Any] | None:

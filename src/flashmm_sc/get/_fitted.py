@@ -136,4 +136,4 @@ def _weights(reference: str, points: pd.DataFrame, group: str) -> np.ndarray:
     grid = ReferenceGrid.read(reference)
     where = f"grid, for group {group!r}," if group else "grid"
     found = {str(name): grid.values(str(name), values.tolist(), where) for name, values in points.items()}
-    return grid.rows(found or {"": [None]}).T
+    return grid.rows(found).T

@@ -91,6 +91,8 @@ def lmm_test(
 
     Notes
     -----
+    Questions read the fit's formula, which is code: ask only fits from files that you trust.
+
     FLASHMM's ``lmmtest``; degrees of freedom and F tests of lmerTest's ``contest`` and of pbkrtest; `lfc` is the treat
     test of limma (McCarthy and Smyth, Bioinformatics 2009).
 
