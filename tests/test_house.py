@@ -93,6 +93,7 @@ def test_formulaic_is_known_in_the_design_only():
 
 UNTESTED = {
     "_results.summed": "statistics of the genes that pass: test_filters.py; means of counts: test_sizes.py",
+    "get._summary": "tests/results/test_summary.py",
     "_results.values": "options of values: test_scale.py, test_sizes.py",
     "_base.linalg": "a choice of threads; its eigenvalues are those of every test of the dense covariance",
     "_base.threads": "threads and blocks make no difference: tests/arrays/test_lmm.py",

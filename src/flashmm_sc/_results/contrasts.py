@@ -15,6 +15,7 @@ from flashmm_sc._inference.f_tests import check_independent
 from flashmm_sc._results.fits import fitted_models
 from flashmm_sc._results.group_tests import FittedModel, GroupTests, tests_result
 from flashmm_sc._results.questions import answered
+from flashmm_sc._results.ratios import log2_ratios
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,7 +74,8 @@ def _tested(model: FittedModel, L: pd.DataFrame, joint: bool, options: dict[str,
         findings = np.array([findings.all()])
     else:
         tests = model.inference.t_tests(matrix, **options)
-    return GroupTests(model.group, names, findings, tests, with_df(model.status, tests.df))
+    ratio = None if joint or model.means is None else log2_ratios(model.reference, model.means, matrix)
+    return GroupTests(model.group, names, findings, tests, with_df(model.status, tests.df), ratio)
 
 
 def in_groups(

@@ -16,6 +16,7 @@ from flashmm_sc._inference.moderated import Moderated
 from flashmm_sc._inference.prior import Prior
 from flashmm_sc._inference.t_tests import TTests
 from flashmm_sc._results.group_tests import FittedModel, GroupTests, tests_result
+from flashmm_sc._results.ratios import log2_ratios
 from flashmm_sc._results.result import MODERATED, Result, earlier, joined, strings, texts
 from flashmm_sc._stats.cross import CrossProducts
 
@@ -48,13 +49,16 @@ def fit_result(
         return np.concatenate([_spread(np.asarray(array), its, n_vars) for array, its in pairs], axis=1)
 
     tested = []
-    for model, fit, its in zip(models, fits, genes, strict=True):
+    for part, model, fit, its in zip(parts, models, fits, genes, strict=True):
         tests = TTests(*(_spread(getattr(fit, field.name).to_numpy(), its, n_vars) for field in fields(TTests)))
         status = np.full(n_vars, MASKED, np.int8)
         status[study.kept] = FILTERED
         status[its] = fit.status.cat.codes
         fixed = model.design.fixed
-        tested.append(GroupTests(model.group, fixed.names, fixed.constant == 0, tests, status))
+        ratio = None
+        if part.means is not None:
+            ratio = _spread(log2_ratios(model.reference, part.means, np.eye(model.p)), its, n_vars)
+        tested.append(GroupTests(model.group, fixed.names, fixed.constant == 0, tests, status, ratio))
     result = tests_result(key, tested, corr_method, params)
     arrays, entry = result.arrays, result.entry
     arrays |= {name: side_by_side(getattr(fit, name) for fit in fits) for name in ("theta", "theta_se", "theta_cov")}

@@ -77,13 +77,17 @@ class FittedModel:
 
 @dataclass(frozen=True, eq=False)
 class GroupTests:
-    """Tests of one group of cells: names of what was tested, which are findings, a dataclass of genes × names arrays."""
+    """Tests of one group of cells: names of what was tested, which are findings, a dataclass of genes × names arrays.
+
+    With ratios of means (genes × names, see `ratios`), where there are any.
+    """
 
     group: str
     names: list[str]
     findings: np.ndarray
     tests: DataclassInstance
     status: np.ndarray
+    ratio: np.ndarray | None = None
 
 
 def tests_result(key: str, groups: Sequence[GroupTests], corr_method: Correction, params: dict[str, Any]) -> Result:
@@ -94,6 +98,10 @@ def tests_result(key: str, groups: Sequence[GroupTests], corr_method: Correction
     }
     arrays["pval_adj"] = adjust(arrays["pval"], corr_method)
     arrays["status"] = np.column_stack([one.status for one in groups])
+    if any(one.ratio is not None for one in groups):
+        none = np.full((len(arrays["status"]), 1), np.nan)
+        ratios = [none.repeat(len(one.names), axis=1) if one.ratio is None else one.ratio for one in groups]
+        arrays["log2_ratio"] = np.concatenate(ratios, axis=1)
     entry = {
         "params": params,
         "coef_names": texts(joined(one.group, one.names) for one in groups),

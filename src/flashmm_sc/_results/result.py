@@ -39,6 +39,7 @@ _TESTS = (
     "sd",
     "lfsr",
     "svalue",
+    "log2_ratio",
     "status",
 )
 _KINDS = {"lfsr": "shrinkage", "stat": "variance tests", "F": "F tests", "theta": "fit"}

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flashmm_sc._design.cell_design import in_memory
-from flashmm_sc._results.result import Result
+from flashmm_sc._results.result import Result, joined
+from flashmm_sc._results.summary import summarised
 from flashmm_sc.get import lmm_de_df
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    import pandas as pd
     from anndata import AnnData
 
 FDR = 0.05
@@ -34,21 +36,24 @@ or in the shell, the same to a table:
 
 def summary(adata: AnnData) -> Iterator[str]:
     """Lines that say what was fitted and how much was found."""
-    key, fit = next(iter(adata.uns.items()))
-    names, codes = fit["status_names"], np.asarray(adata.varm[f"{key}_status"], dtype=int)
+    results = Result.all(adata)
+    fit = results[0]
+    names, codes = np.array(fit.names("status_names")), fit["status"].astype(int)
     seen = np.unique(codes)
     rows = [["", "cells", *names[seen]]]
-    for i, group in enumerate(fit["groups"]):
-        counts = [fit["models"][str(i)]["n"], *((codes[:, i] == code).sum() for code in seen)]
+    for group, described, its in zip(fit.groups, fit.models, codes.T, strict=True):
+        counts = [int(described["n"]), *((its == code).sum() for code in seen)]
         rows.append([group or "all", *(f"{count:,}" for count in counts)])
     yield from ("", "Genes by status (boundary: a variance component is zero; the tests are valid)", *_aligned(rows))
-    rows = []
-    for result in Result.all(adata):
-        found = (result["pval_adj"] < FDR).sum(axis=0)
-        columns = zip(result.names("coef_names"), found, result.findings, strict=True)
-        rows += [[name, f"{count:,}"] for name, count, is_finding in columns if is_finding]
+    tables = [summarised(result, FDR) for result in results]
+    rows = [[name, f"{count:,}"] for table in tables for name, count in zip(_names(table), table["found"], strict=True)]
     if rows:
         yield from ("", f"Genes with an adjusted p-value below {FDR}", *_aligned(rows))
+
+
+def _names(table: pd.DataFrame) -> list[str]:
+    group = table["group"] if "group" in table else [""] * len(table)
+    return [joined(*pair)[0] for pair in zip(group, ([name] for name in table["contrast"]), strict=True)]
 
 
 def simulated(adata: AnnData) -> Iterator[str]:

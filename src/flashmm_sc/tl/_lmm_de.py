@@ -24,6 +24,7 @@ from flashmm_sc._results.result import check_key, write
 from flashmm_sc._results.scale import base_of
 from flashmm_sc._results.sizes import with_sizes
 from flashmm_sc._results.study import Source, study_of
+from flashmm_sc._results.summary import log_summary
 from flashmm_sc._results.summed import summed, tally_of
 from flashmm_sc._results.values import SizeFactors, Values
 
@@ -252,4 +253,5 @@ def lmm_de(
         results.append(contrasts_result(results[0], contrasts_key, contrasts, corr_method, n_jobs=n_jobs))
     target = study.target.copy() if copy else study.target
     write(target, results, [key_added, contrasts_key])
+    log_summary(results)
     return None if target is adata else target

@@ -9,6 +9,7 @@ from flashmm_sc._inference.adjustment import Correction
 from flashmm_sc._inference.t_tests import Alternative
 from flashmm_sc._results.contrasts import contrasts_result
 from flashmm_sc._results.result import Result, check_key, write
+from flashmm_sc._results.summary import log_summary
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -122,3 +123,4 @@ def lmm_test(
         n_jobs=n_jobs,
     )
     write(adata, [result], [key_added])
+    log_summary([result])
