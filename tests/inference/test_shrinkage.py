@@ -28,8 +28,8 @@ def test_posteriors_are_those_of_ashr(study):
     ours = shrink(prior, coef, s)
     names = {"coef": "PosteriorMean", "sd": "PosteriorSD", "lfsr": "lfsr", "svalue": "svalue"}
     for name, theirs in names.items():
-        np.testing.assert_allclose(getattr(ours, name), study[theirs], rtol=1e-6, atol=1e-7, err_msg=name)
-    assert prior.weights[0] == pytest.approx(study["pi0"].iloc[0], abs=1e-7)
+        np.testing.assert_allclose(getattr(ours, name), study[theirs], rtol=1e-8, atol=1e-9, err_msg=name)
+    assert prior.weights[0] == pytest.approx(study["pi0"].iloc[0], abs=1e-9)
     assert prior.sd[-1] == pytest.approx(study["largest"].iloc[0], rel=1e-9)
     assert len(prior.sd) == study["k"].iloc[0]
 
@@ -50,6 +50,32 @@ def test_weights_are_the_best_there_are(study):
         for other in (np.eye(len(best.sd))[k], rng.dirichlet(np.ones(len(best.sd)))):
             near = Mixture(best.sd, 0.999 * best.weights + 0.001 * other)
             assert penalised(near, coef, s) <= penalised(best, coef, s) + 1e-7
+
+
+HARD = {
+    "errors of all sizes": lambda rng, m: (rng.normal(size=m), 10 ** rng.normal(0, 3, m)),
+    "heavy tails": lambda rng, m: (rng.standard_cauchy(m), rng.gamma(0.3, 0.1, m) + 1e-12),
+    "one effect": lambda rng, m: (rng.normal(0, 0.1, m) + 1e8 * (np.arange(m) == 0), rng.gamma(5, 0.1, m)),
+    "no null": lambda rng, m: (rng.normal(0, 100, m), rng.gamma(100, 0.1, m)),
+    "all zero": lambda rng, m: (np.zeros(m), rng.gamma(5, 0.1, m)),
+}
+
+
+@pytest.mark.parametrize("case", HARD)
+@pytest.mark.parametrize("m", [10, 200, 3000])
+def test_the_optimum_is_reached_however_hard_it_is(case, m):
+    """At the optimum no component has a mean likelihood ratio to the mixture above 1."""
+    coef, s = HARD[case](np.random.default_rng(m), m)
+    prior = learn(coef, s)
+    sd = np.sqrt(s[:, None] ** 2 + prior.sd**2)
+    log_density = sps.norm.logpdf(coef[:, None], scale=sd)
+    density = np.exp(log_density - log_density.max(axis=1, keepdims=True))
+    ratios = (density / (density @ prior.weights)[:, None]).sum(axis=0)
+    ratios[0] += (NULL_WEIGHT - 1) / prior.weights[0]
+    assert ratios.max() / (m + NULL_WEIGHT - 1) < 1 + 2e-9
+    found = shrink(prior, coef, s)
+    assert all(np.isfinite(array).all() for array in vars(found).values())
+    assert (np.abs(found.coef) <= np.abs(coef) * (1 + 1e-12)).all()
 
 
 def test_posteriors_by_quadrature():

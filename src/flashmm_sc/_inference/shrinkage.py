@@ -13,6 +13,7 @@ import numpy as np
 from scipy.optimize import nnls
 from scipy.special import gammaln, ndtr, softmax
 
+from flashmm_sc._base.threads import one_blas_thread
 from flashmm_sc._inference.tails import normal_deviate
 
 NULL_WEIGHT = 10
@@ -20,6 +21,9 @@ NULL_WEIGHT = 10
 _STEP = np.sqrt(2)
 _OPTIMAL = 1e-9
 _MOST_STEPS = 200
+_ROUNDING = 1e-14
+_LOST = 1e-9 - 1
+"""Change of an estimate's density at which a step is too long."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,20 +112,21 @@ def _weights(log_lik: np.ndarray) -> np.ndarray:
     L = np.vstack([np.exp(log_lik - log_lik.max(axis=1, keepdims=True)), np.eye(1, K)])  # the penalty is a row
     share = np.append(np.ones(len(log_lik)), NULL_WEIGHT - 1)
     share /= share.sum()
-    value = lambda pi: share @ np.log(L @ pi)
     pi = np.full(K, 1 / K)
-    for _ in range(_MOST_STEPS):
-        S = L / (L @ pi)[:, None]
-        slope = share @ S  # at the optimum 1 where π > 0, less elsewhere
-        if slope.max() < 1 + _OPTIMAL:
-            break
-        R = np.linalg.qr(np.sqrt(share)[:, None] * (S - 2), mode="r")
-        x = nnls(np.vstack([R, np.ones(K)]), np.append(np.zeros(len(R)), 1.0))[0]
-        step, size, start = x / x.sum() - pi, 1.0, value(pi)
-        with np.errstate(divide="ignore"):  # of a row without support
-            while value(pi + size * step) < start + size * (slope @ step) / 3 and size > 1e-8:
+    with one_blas_thread(), np.errstate(divide="ignore", invalid="ignore"):  # of steps too long
+        for _ in range(_MOST_STEPS):
+            S = L / (L @ pi)[:, None]
+            slope = share @ S  # at the optimum 1 where π > 0, less elsewhere
+            if slope.max() < 1 + _OPTIMAL:
+                break
+            R = np.linalg.qr(np.sqrt(share)[:, None] * (S - 2), mode="r")
+            x = nnls(np.vstack([R, np.ones(K)]), np.append(np.zeros(len(R)), 1.0))[0]
+            step, size = x / x.sum() - pi, 1.0
+            change = S @ step
+            least = share @ change / 3
+            while size * change.min() < _LOST or not share @ np.log1p(size * change) >= size * least - _ROUNDING:
                 size /= 2
-        pi = pi + size * step
+            pi = pi + size * step
     return pi
 
 
