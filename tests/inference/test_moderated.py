@@ -6,6 +6,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+from moderated_reference import posterior_by_hand, study
 from scipy import stats as sps
 
 import flashmm_sc as fsc
@@ -13,48 +14,17 @@ from flashmm_sc._inference import prior
 from flashmm_sc._inference.moderated import Moderated
 
 
-def study(donors: int = 8, genes: int = 300, cells: int = 30, seed: int = 0, effect: float = 0.0, batches: int = 0):
-    """Normal data with variance ratios of a gamma distribution; a treatment of half of the donors."""
-    rng = np.random.default_rng(seed)
-    donor = np.repeat(np.arange(donors), cells)
-    X = pd.DataFrame({"one": 1.0, "trt": (donor % 2).astype(float), "x": rng.normal(size=donor.size)})
-    Z = np.eye(donors)[donor]
-    ratio = rng.gamma(0.5, 0.1, genes)
-    Y = rng.normal(size=(donor.size, genes)) + Z @ (rng.normal(size=(donors, genes)) * np.sqrt(ratio))
-    Y[:, : genes // 10] += effect * X[["trt"]].to_numpy()
-    d = [donors]
-    if batches:
-        batch = rng.integers(batches, size=donor.size)
-        Z = np.hstack([Z, np.eye(batches)[batch]])
-        Y += np.eye(batches)[batch] @ (rng.normal(size=(batches, genes)) * np.sqrt(ratio[::-1]))
-        d.append(batches)
-    return Y + rng.gamma(1, 2, genes), X, Z, d
-
-
 def by_hand(fit: fsc.LMMFit, Y: np.ndarray, X: pd.DataFrame, Z: np.ndarray, gene: int, c: np.ndarray):
-    """Posterior and test of one gene with the n × n covariance at every grid point."""
-    prior = fit.moderated.prior
-    pi = prior.of(fit.moderated.covariate[[gene]])[0]
-    X, y, n, p = X.to_numpy(), Y[:, gene], *X.shape
-    d = fit.stats.d
-    log_lik, beta, se = np.zeros((3, len(pi)))
-    for k, gamma in enumerate(prior.gamma):
-        V = np.eye(n) + (Z * np.repeat(gamma, d)) @ Z.T
-        Vi = np.linalg.inv(V)
-        cov = np.linalg.inv(X.T @ Vi @ X)
-        b = cov @ X.T @ Vi @ y
-        Q = y @ Vi @ (y - X @ b)
-        log_lik[k] = -0.5 * ((n - p) * np.log(Q) + np.linalg.slogdet(V)[1] - np.linalg.slogdet(cov)[1])
-        beta[k], se[k] = c @ b, np.sqrt(Q / (n - p) * (c @ cov @ c))
-    weights = pi * np.exp(log_lik - log_lik.max())
-    weights /= weights.sum()
+    """Posterior and test of one gene."""
+    weights, beta, cov = posterior_by_hand(fit, Y, X, Z, gene)
+    beta, se, nu = beta @ c, np.sqrt(np.einsum("i,kij,j->k", c, cov, c)), len(Y) - X.shape[1]
     coef = weights @ beta
     return {
         "weights": weights,
         "coef": coef,
         "se": np.sqrt(weights @ (se**2 + beta**2) - coef**2),
-        "two-sided": weights @ (2 * sps.t.sf(np.abs(beta / se), n - p)),
-        "greater": weights @ sps.t.sf((beta - 0.1) / se, n - p),
+        "two-sided": weights @ (2 * sps.t.sf(np.abs(beta / se), nu)),
+        "greater": weights @ sps.t.sf((beta - 0.1) / se, nu),
     }
 
 
@@ -160,8 +130,8 @@ def test_what_has_no_grid_is_refused():
         fsc.lmmfit(Y, X, Z, d, moderate=True, method="ML")
     with pytest.raises(ValueError, match="at most 2"):
         fsc.lmmfit(Y, X, np.hstack([Z, Z[:, ::-1], Z]), [8, 8, 8], moderate=True)
-    with pytest.raises(ValueError, match="For F tests fit with moderate=False"):
-        fsc.lmmtest(fsc.lmmfit(Y, X, Z, d, moderate=True), joint=True)
+    with pytest.raises(ValueError, match="For ddf='residual' fit with moderate=False"):
+        fsc.lmmtest(fsc.lmmfit(Y, X, Z, d, moderate=True), joint=True, ddf="residual")
 
 
 @pytest.fixture
@@ -184,8 +154,8 @@ def test_stored_and_tested_again_after_reading_back(adata, options, suffix, tmp_
     pd.testing.assert_frame_equal(fitted, tested, rtol=1e-9)
     assert adata.varm["m_theta_shrunk"].shape == adata.varm["m_theta"].shape
     assert np.isfinite(adata.varm["m_theta_shrunk"]).all()
-    with pytest.raises(ValueError, match="moderated"):
-        fsc.tl.lmm_anova(adata, key="m")
+    fsc.tl.lmm_test(adata, [name], key="m", key_added="joint", joint=True)
+    np.testing.assert_allclose(adata.varm["joint_pval"], adata.varm["lmm_test_pval"], rtol=1e-10)
     with pytest.raises(ValueError, match="moderated"):
         fsc.tl.lmm_test(adata, name, key="m", ddf="residual")
 
