@@ -22,7 +22,7 @@ def by_hand(fit: fsc.LMMFit, Y: np.ndarray, X: pd.DataFrame, Z: np.ndarray, gene
     return {
         "weights": weights,
         "coef": coef,
-        "se": np.sqrt(weights @ (se**2 + beta**2) - coef**2),
+        "sd": np.sqrt(weights @ (se**2 + beta**2) - coef**2),
         "two-sided": weights @ (2 * sps.t.sf(np.abs(beta / se), nu)),
         "greater": weights @ sps.t.sf((beta - 0.1) / se, nu),
     }
@@ -41,15 +41,48 @@ def test_against_the_definition(batches):
         np.testing.assert_allclose(two["c_coef"].iloc[gene], slow["coef"], rtol=1e-7)
         np.testing.assert_allclose(two["c_p"].iloc[gene], slow["two-sided"], rtol=1e-6)
         np.testing.assert_allclose(greater["c_p"].iloc[gene], slow["greater"], rtol=1e-6)
-    np.testing.assert_allclose(fit.se["x"].iloc[0], by_hand(fit, Y, X, Z, 0, np.array([0, 0, 1.0]))["se"], rtol=1e-6)
 
 
-def test_t_has_the_p_value_and_the_direction():
-    Y, X, Z, d = study(effect=1.0)
+@pytest.mark.parametrize("effect", [0.0, 1.0, 30.0])
+def test_columns_agree_with_each_other(effect):
+    """t = coef / se always; p is that of t on df; se is the mixture's standard deviation wherever some df permit it."""
+    Y, X, Z, d = study(genes=1000, cells=12, effect=effect)
     fit = fsc.lmmfit(Y, X, Z, d, moderate=True)
-    p = 2 * sps.t.sf(np.abs(fit.t), fit.df)
-    np.testing.assert_allclose(p, fit.p, rtol=1e-6)
-    assert (np.sign(fit.t) == np.sign(fit.coef)).all(axis=None)
+    coef, se, t, df, p = (getattr(fit, name).to_numpy() for name in ("coef", "se", "t", "df", "p"))
+    np.testing.assert_allclose(t, coef / se, rtol=1e-12)
+    alike = np.isclose(2 * sps.t.sf(np.abs(t), df), p, rtol=1e-8)
+    assert alike[p < 0.5].all()
+    assert alike.mean() > 0.97
+    assert (df <= len(Y) - X.shape[1] + 1e-6).all()
+    assert (df[p < 1e-3][:, None] < len(Y) / 2).any()
+    sd = np.array([by_hand(fit, Y, X, Z, gene, np.array([0, 1.0, 0]))["sd"] for gene in range(8)])
+    ratio = se[:8, 1] / sd
+    assert ((ratio > 0.8 - 1e-9) & (ratio < 1 + 1e-6)).all()
+    np.testing.assert_allclose(ratio[df[:8, 1] < 0.999 * df.max()], 1, atol=0.01)
+
+
+@pytest.mark.parametrize("effect", [0.0, 1.0, 30.0])
+def test_coef_and_t_se_give_all_but_the_interval_of_the_mixture(effect):
+    Y, X, Z, d = study(genes=1000, effect=effect)
+    fit = fsc.lmmfit(Y, X, Z, d, moderate=True)
+    tests = fit.inference.t_tests(np.eye(3)[:, [1]], conf_level=0.95)
+    width = 2 * sps.t.ppf(0.975, tests.df) * tests.se / (tests.ci_high - tests.ci_low)
+    clear = tests.p < 0.5
+    assert ((width[clear] > 0.8) & (width[clear] < 1.2)).all()
+    np.testing.assert_allclose(np.quantile(width[clear], [0.05, 0.95]), 1, atol=0.15)
+
+
+def test_one_sided_tests_have_the_se_and_df_of_the_two_sided_one():
+    Y, X, Z, d = study(effect=1.0)
+    inference = fsc.lmmfit(Y, X, Z, d, moderate=True).inference
+    two = inference.t_tests(np.eye(3))
+    for options in ({"alternative": "greater"}, {"alternative": "less", "effect": 0.1}, {"effect": 0.1}):
+        one = inference.t_tests(np.eye(3), **options)
+        for name in ("coef", "se", "df"):
+            np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
+        side = {"greater": sps.t.sf(one.t, one.df), "less": sps.t.cdf(one.t, one.df)}
+        p = side.get(options.get("alternative"), 2 * sps.t.sf(np.abs(one.t), one.df))
+        np.testing.assert_allclose(p, one.p, rtol=1e-6)
 
 
 def test_prior_is_the_maximum_likelihood_estimate_where_it_is_not_shrunken():
@@ -184,7 +217,10 @@ def test_p_values_that_underflow_draw_no_warnings(adata):
         Y, X, Z, d = study(genes=100, effect=1.0)
         fit = fsc.lmmfit(Y + 1e4 * X[["x"]].to_numpy(), X, Z, d, moderate=True)
     assert (fit.p["x"] == 0).any()
-    assert np.isfinite(fit.t).all(axis=None)
+    for name in ("t", "se", "df"):
+        assert np.isfinite(getattr(fit, name)).all(axis=None)
+    np.testing.assert_allclose(fit.t, fit.coef / fit.se, rtol=1e-12)
+    assert (sps.t.sf(fit.t["x"], fit.df["x"])[fit.p["x"] == 0] < 1e-300).all()
 
 
 def test_group_by_group_as_alone(adata):
