@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from flashmm_sc._inference.df import Ddf, check_ddf
 from flashmm_sc._inference.f_tests import FTests, f_tests
 from flashmm_sc._inference.moderated_f import moderated_f_tests
-from flashmm_sc._inference.moderated_t import moderated_intervals, moderated_tests
+from flashmm_sc._inference.moderated_t import moderated_tests
 from flashmm_sc._inference.t_tests import Alternative, TTests, t_tests, with_intervals
 
 if TYPE_CHECKING:
@@ -63,12 +63,15 @@ class Inference:
         """
         used = self.used_ddf(ddf)
         if self.moderated is not None:
-            tests = moderated_tests(
-                self.projection, self.moderated, L, alternative=alternative, effect=effect, n_jobs=n_jobs
+            return moderated_tests(
+                self.projection,
+                self.moderated,
+                L,
+                alternative=alternative,
+                effect=effect,
+                conf_level=conf_level,
+                n_jobs=n_jobs,
             )
-            if conf_level is None:
-                return tests
-            return moderated_intervals(self.projection, self.moderated, L, tests, conf_level, n_jobs=n_jobs)
         tests = t_tests(
             self.projection, self.estimates, L, ddf=used, alternative=alternative, effect=effect, n_jobs=n_jobs
         )

@@ -75,11 +75,11 @@ def df_of_tail(t: np.ndarray, log_p: np.ndarray, most: np.ndarray | float) -> np
     """The df between 1 and `most` at which P(T > t) is closest to p, for t >= 0 and log p <= log ½."""
     z = -ndtri_exp(log_p)
     low, high = np.zeros(t.shape), np.broadcast_to(np.log(most), t.shape)
-    for _ in range(30):
+    for _ in range(20):
         middle = (low + high) / 2
-        more = deviate(t, np.exp(middle)) < z
+        more = deviate(t, np.exp(middle)) <= z
         low, high = np.where(more, middle, low), np.where(more, high, middle)
-    return np.where(deviate(t, most) < z, most, np.exp(high))
+    return np.where(deviate(t, most) <= z, most, np.exp(high))
 
 
 def f_upper_tail(F: np.ndarray, r: int, nu: int) -> np.ndarray:
