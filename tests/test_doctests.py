@@ -27,6 +27,7 @@ def examples(name: str, obj: object) -> list[doctest.DocTest]:
     return [test for test in found if test.examples and not test.name.removeprefix(name).startswith("._")]
 
 
+@pytest.mark.filterwarnings("error::flashmm_sc.AdviceWarning")  # examples are to follow it
 @pytest.mark.parametrize("name", [name for name, obj in PUBLIC.items() if is_documented(obj)])
 def test_examples_run(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

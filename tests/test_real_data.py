@@ -6,6 +6,7 @@ from pathlib import Path
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 import scanpy as sc
 
@@ -36,6 +37,29 @@ def kang():
 def onek1k():
     """40 donors, of whom sex and age are known."""
     return logged("onek1k_40donors")
+
+
+@pytest.mark.parametrize("where", ["memory", "h5ad", "csc"])
+def test_raw_counts_give_the_table_of_normalised_ones(where, tmp_path):
+    """In four lines, without a second copy of the matrix."""
+    adata = ad.read_h5ad(DATA / "kang_ifnb_8donors.h5ad")
+    random = ["donor_id", "donor_id:group_id"]
+    expected = adata.copy()
+    expected.X = expected.X.astype(np.float64)
+    sc.pp.normalize_total(expected)
+    sc.pp.log1p(expected)
+    options = {"groupby": "cell_type", "min_fraction": 0.05, "min_cells": 150}  # of fewer, the likelihood may be flat
+    with pytest.warns(FlashmmWarning, match="fewer than min_cells=150"):
+        fsc.tl.lmm_de(expected, "~ group_id", random, **options)
+    if where == "h5ad":
+        adata.write_h5ad(tmp_path / "counts.h5ad")
+        adata = ad.read_h5ad(tmp_path / "counts.h5ad", backed="r")
+    if where == "csc":
+        adata.X = adata.X.tocsc()
+    with pytest.warns(FlashmmWarning, match="fewer than min_cells=150"):
+        fsc.tl.lmm_de(adata, "~ group_id", random, **options, transform="log1p", size_factors="total")
+    found, table = fsc.get.lmm_de_df(adata), fsc.get.lmm_de_df(expected)
+    pd.testing.assert_frame_equal(found.drop(columns="log2_ratio"), table, rtol=1e-10, atol=1e-10)
 
 
 def assert_fitted_genes_have_numbers(table):
@@ -114,7 +138,7 @@ def test_crossed_random_effects():
     assert_fitted_genes_have_numbers(table)
     cell_cycle = {"CDK1": "ENSG00000170312", "TOP2A": "ENSG00000131747", "UBE2C": "ENSG00000175063"}
     assert (table["t_value"].rank(ascending=False)[list(cell_cycle.values())] <= 5).all()
-    variance = fsc.get.variance_df(adata).pivot(index="variable", columns="component", values="variance")
+    variance = fsc.get.variance_df(adata).pivot_table(index="variable", columns="component", values="variance")
     assert variance.columns.tolist() == ["chip_id", "experiment", "residual"]
     assert (variance > 0).mean().min() > 0.5
     assert adata.varm["lmm_de_ranef"].shape == (101, 6 + 16)

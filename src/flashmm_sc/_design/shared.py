@@ -44,10 +44,11 @@ class Design:
     --------
     >>> import flashmm_sc as fsc
     >>> whole = fsc.datasets.simu_rnaseq(n_genes=30, n_cells=1500, n_samples=8, n_clusters=2, seed=1)
-    >>> design = fsc.Design.of(whole.obs, "~ 0 + scale(libsize) + cls + cls:trt", "sam")
-    >>> parts = [fsc.summarize(whole[cells], design, transform="log1p") for cells in (slice(700), slice(700, None))]
+    >>> design = fsc.Design.of(whole.obs, "~ scale(libsize) + cls + trt", "sam + sam:cls")
+    >>> counts = {"transform": "log1p", "size_factors": "total", "target_sum": 1e4}
+    >>> parts = [fsc.summarize(whole[cells], design, **counts) for cells in (slice(700), slice(700, None))]
     >>> parts[0] + parts[1]
-    SummaryStats of 1500 cells × 30 genes: 5 fixed columns, 8 random columns in (8,)
+    SummaryStats of 1500 cells × 30 genes: 4 fixed columns, 24 random columns in (8, 16)
     """
 
     fixed: FixedDesign

@@ -70,9 +70,9 @@ def summarize(
     --------
     >>> import flashmm_sc as fsc
     >>> adata = fsc.datasets.simu_rnaseq(n_genes=30, n_cells=1500, n_samples=8, n_clusters=2, seed=1)
-    >>> design = fsc.Design.of(adata.obs, "~ 0 + cls + cls:trt", "sam")
-    >>> fsc.summarize(adata, design, transform="log1p")
-    SummaryStats of 1500 cells × 30 genes: 4 fixed columns, 8 random columns in (8,)
+    >>> design = fsc.Design.of(adata.obs, "~ cls + trt", "sam + sam:cls")
+    >>> fsc.summarize(adata, design, transform="log1p", size_factors="total", target_sum=1e4)
+    SummaryStats of 1500 cells × 30 genes: 3 fixed columns, 24 random columns in (8, 16)
     """
     if not isinstance(design, Design):
         msg = f"design must be a Design, of Design.of or Design.load, not {type(design).__name__}."

@@ -48,7 +48,7 @@ def each(
     --------
     >>> import flashmm_sc as fsc
     >>> adata = fsc.datasets.simu_rnaseq(n_genes=50, n_cells=2000, n_samples=8, n_clusters=2, seed=1)
-    >>> fsc.tl.lmm_de(adata, "~ cls * trt", "sam", transform="log1p")
+    >>> fsc.tl.lmm_de(adata, "~ cls * trt", "sam + sam:cls", transform="log1p", size_factors="total")
     >>> fsc.tl.lmm_test(adata, [fsc.contrasts.each("trt"), fsc.contrasts.each("trt", by="cls")])
     >>> adata.uns["lmm_test"]["coef_names"].tolist()
     ['B vs A', 'B vs A, cls=1', 'B vs A, cls=2']

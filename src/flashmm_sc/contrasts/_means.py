@@ -46,7 +46,7 @@ def means(
     --------
     >>> import flashmm_sc as fsc
     >>> adata = fsc.datasets.simu_rnaseq(n_genes=50, n_cells=2000, n_samples=8, n_clusters=2, seed=1)
-    >>> fsc.tl.lmm_de(adata, "~ cls * trt + log(libsize)", "sam", transform="log1p")
+    >>> fsc.tl.lmm_de(adata, "~ cls * trt + log(libsize)", "sam + sam:cls", transform="log1p")
     >>> fsc.tl.lmm_test(adata, fsc.contrasts.means("trt", by="cls", at={"libsize": 100}))
     >>> adata.uns["lmm_test"]["coef_names"].tolist()
     ['A, cls=1', 'B, cls=1', 'A, cls=2', 'B, cls=2']

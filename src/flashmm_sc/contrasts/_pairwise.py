@@ -46,8 +46,9 @@ def pairwise(
     --------
     >>> import flashmm_sc as fsc
     >>> adata = fsc.datasets.simu_rnaseq(n_genes=50, n_cells=2000, n_samples=8, n_clusters=3, seed=1)
-    >>> fsc.tl.lmm_de(adata, "~ cls + trt", "sam", transform="log1p", contrasts=fsc.contrasts.pairwise("cls"))
-    >>> adata.uns["lmm_de_contrasts"]["coef_names"].tolist()
+    >>> fsc.tl.lmm_de(adata, "~ cls + trt", "sam + sam:cls", transform="log1p", size_factors="total")
+    >>> fsc.tl.lmm_test(adata, fsc.contrasts.pairwise("cls"))
+    >>> adata.uns["lmm_test"]["coef_names"].tolist()
     ['2 vs 1', '3 vs 1', '3 vs 2']
     """
     return Pairwise(factor, names(by), at or {})

@@ -50,7 +50,7 @@ def slope(
     --------
     >>> import flashmm_sc as fsc
     >>> adata = fsc.datasets.simu_rnaseq(n_genes=50, n_cells=2000, n_samples=8, n_clusters=2, seed=1)
-    >>> fsc.tl.lmm_de(adata, "~ cls * log(libsize) + trt", "sam", transform="log1p")
+    >>> fsc.tl.lmm_de(adata, "~ cls * log(libsize) + trt", "sam + sam:cls", transform="log1p")
     >>> fsc.tl.lmm_test(adata, fsc.contrasts.slope("libsize", per=10, by="cls"))
     >>> adata.uns["lmm_test"]["coef_names"].tolist()
     ['libsize per 10, cls=1', 'libsize per 10, cls=2']

@@ -82,7 +82,7 @@ def fitted(
     --------
     >>> import flashmm_sc as fsc
     >>> adata = fsc.datasets.simu_rnaseq(n_genes=50, n_cells=2000, n_samples=8, n_clusters=2, seed=1)
-    >>> fsc.tl.lmm_de(adata, "~ trt * bs(libsize, df=4) + cls", "sam", transform="log1p")
+    >>> fsc.tl.lmm_de(adata, "~ trt * bs(libsize, df=4) + cls", "sam + sam:cls", transform="log1p")
     >>> curves = fsc.get.fitted(adata, adata.var_names[:2], {"trt": ["A", "B"], "libsize": range(80, 160, 10)})
     >>> curves.columns.to_list()
     ['variable', 'trt', 'libsize', 'fit', 'se', 'df', 'ci_low', 'ci_high']

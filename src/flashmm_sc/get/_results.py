@@ -43,7 +43,7 @@ def results(adata: AnnData) -> pd.DataFrame:
     --------
     >>> import flashmm_sc as fsc
     >>> adata = fsc.datasets.simu_rnaseq(n_genes=50, n_cells=2000, n_samples=8, n_clusters=2, seed=1)
-    >>> fsc.tl.lmm_de(adata, "~ trt", "sam", transform="log1p", groupby="cls")
+    >>> fsc.tl.lmm_de(adata, "~ trt", "sam", groupby="cls", transform="log1p", size_factors="total")
     >>> fsc.tl.lmm_test(adata, {"up": "trt[T.B]"}, alternative="greater")
     >>> fsc.get.results(adata)[["key", "what", "of", "formula", "groups"]]
             key     what      of               formula  groups

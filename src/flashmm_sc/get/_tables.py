@@ -88,8 +88,8 @@ def lmm_de_df(
     --------
     >>> import flashmm_sc as fsc
     >>> adata = fsc.datasets.simu_rnaseq(n_genes=50, n_cells=2000, n_samples=8, n_clusters=2, seed=1)
-    >>> fsc.tl.lmm_de(adata, "~ 0 + cls + cls:trt", "sam", transform="log1p")
-    >>> table = fsc.get.lmm_de_df(adata, "cls[2]:trt[T.B]")
+    >>> fsc.tl.lmm_de(adata, "~ trt", "sam", groupby="cls", transform="log1p", size_factors="total")
+    >>> table = fsc.get.lmm_de_df(adata, "trt[T.B]", groups="2")
     >>> best = table.sort_values("p_value").head(3)
     """
     result = found(adata, key, coefs)

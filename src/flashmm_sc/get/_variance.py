@@ -50,8 +50,8 @@ def variance_df(
     --------
     >>> import flashmm_sc as fsc
     >>> adata = fsc.datasets.simu_rnaseq(n_genes=50, n_cells=2000, n_samples=8, n_clusters=2, seed=1)
-    >>> fsc.tl.lmm_de(adata, "~ 0 + cls + cls:trt", "sam", transform="log1p")
-    >>> fsc.get.variance_df(adata).pivot(index="variable", columns="component", values="variance").shape
+    >>> fsc.tl.lmm_de(adata, "~ trt", "sam", groupby="cls", transform="log1p", size_factors="total")
+    >>> fsc.get.variance_df(adata, groups="1").pivot(index="variable", columns="component", values="variance").shape
     (50, 2)
     """
     result = found_fit(adata, key)
@@ -94,10 +94,10 @@ def variance_test_df(
     --------
     >>> import flashmm_sc as fsc
     >>> adata = fsc.datasets.simu_rnaseq(n_genes=50, n_cells=2000, n_samples=8, n_clusters=2, seed=1)
-    >>> fsc.tl.lmm_de(adata, "~ 0 + cls + cls:trt", "sam", transform="log1p")
+    >>> fsc.tl.lmm_de(adata, "~ trt", "sam", groupby="cls", transform="log1p", size_factors="total")
     >>> fsc.tl.lmm_variance_test(adata)
     >>> fsc.get.variance_test_df(adata).columns.to_list()
-    ['variable', 'component', 'stat', 'p_value', 'adj_p_value', 'status']
+    ['variable', 'component', 'group', 'stat', 'p_value', 'adj_p_value', 'status']
     """
     result = Result.read(adata, key)
     if "stat" not in result.arrays:
@@ -150,7 +150,7 @@ def ranef_df(
     --------
     >>> import flashmm_sc as fsc
     >>> adata = fsc.datasets.simu_rnaseq(n_genes=50, n_cells=2000, n_samples=8, n_clusters=2, seed=1)
-    >>> fsc.tl.lmm_de(adata, "~ 0 + cls + cls:trt", "sam + sam:cls", transform="log1p", ranef=True)
+    >>> fsc.tl.lmm_de(adata, "~ cls * trt", "sam + sam:cls", transform="log1p", size_factors="total", ranef=True)
     >>> fsc.get.ranef_df(adata, "sam:cls").columns.to_list()
     ['variable', 'component', 'level', 'value']
     """

@@ -68,7 +68,7 @@ def variance_prior(
     --------
     >>> import flashmm_sc as fsc
     >>> adata = fsc.datasets.simu_rnaseq(n_genes=200, n_cells=2000, n_samples=8, n_clusters=2, seed=1)
-    >>> fsc.tl.lmm_de(adata, "~ trt", "sam", transform="log1p", moderate=True)
+    >>> fsc.tl.lmm_de(adata, "~ trt", "sam", transform="log1p", size_factors="total", moderate=True)
     >>> ax = fsc.pl.variance_prior(adata, show=False)
     """
     import matplotlib.pyplot as plt  # slow to import, as is scanpy

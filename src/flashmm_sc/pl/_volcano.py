@@ -91,8 +91,8 @@ def volcano(
     --------
     >>> import flashmm_sc as fsc
     >>> adata = fsc.datasets.simu_rnaseq(n_genes=50, n_cells=2000, n_samples=8, n_clusters=2, seed=1)
-    >>> fsc.tl.lmm_de(adata, "~ 0 + cls + cls:trt", "sam", transform="log1p")
-    >>> ax = fsc.pl.volcano(adata, "cls[2]:trt[T.B]", labels=5, show=False)
+    >>> fsc.tl.lmm_de(adata, "~ trt", "sam", groupby="cls", transform="log1p", size_factors="total")
+    >>> ax = fsc.pl.volcano(adata, "trt[T.B]", group="2", labels=5, show=False)
     >>> ax.figure.savefig("volcano.pdf")  # doctest: +SKIP
     """
     import matplotlib.pyplot as plt  # slow to import, as is scanpy

@@ -39,8 +39,8 @@ def forget(adata: AnnData, key: str) -> None:
     --------
     >>> import flashmm_sc as fsc
     >>> adata = fsc.datasets.simu_rnaseq(n_genes=50, n_cells=2000, n_samples=8, n_clusters=2, seed=1)
-    >>> fsc.tl.lmm_de(adata, "~ 0 + cls + cls:trt", "sam", transform="log1p")
-    >>> fsc.tl.lmm_test(adata, "cls[1]:trt[T.B] - cls[2]:trt[T.B]")
+    >>> fsc.tl.lmm_de(adata, "~ trt", "sam", groupby="cls", transform="log1p", size_factors="total")
+    >>> fsc.tl.lmm_test(adata, {"down": "-1 * trt[T.B]"})
     >>> fsc.tl.forget(adata, "lmm_de")
     >>> len(adata.varm)
     0

@@ -83,7 +83,7 @@ def lmm_de(
         together with one design and the genes that all have.
     fixed
         Formula of the fixed effects over the columns of `adata.obs`, in formulaic's language, e.g.
-        ``"~ 0 + cls + cls:trt"``. A formula is code: don't take one from a source you wouldn't run code from.
+        ``"~ trt"``. A formula is code: don't take one from a source you wouldn't run code from.
     random
         Random terms, one variance component each: ``"sam"``, ``["sam", "batch"]``, ``"sam + sam:cls"``, ``"(1|sam)"``,
         ``"(1|sam/cls)"``, ``"(0+score|sam)"`` for an independent slope, ``{"name": term}``.
@@ -200,9 +200,9 @@ def lmm_de(
     --------
     >>> import flashmm_sc as fsc
     >>> adata = fsc.datasets.simu_rnaseq(n_genes=50, n_cells=2000, n_samples=8, n_clusters=2, seed=1)
-    >>> fsc.tl.lmm_de(adata, fixed="~ 0 + cls + cls:trt", random="sam", transform="log1p")
-    >>> fsc.get.lmm_de_df(adata, "cls[1]:trt[T.B]").columns[:4].to_list()
-    ['variable', 'contrast', 'coef', 'log_fc']
+    >>> fsc.tl.lmm_de(adata, fixed="~ trt", random="sam", groupby="cls", transform="log1p", size_factors="total")
+    >>> fsc.get.lmm_de_df(adata, "trt[T.B]").columns[:5].to_list()
+    ['variable', 'contrast', 'group', 'coef', 'log_fc']
     """
     values = Values(layer, use_raw, mask_var, transform, size_factors, target_sum, log_base)
     least, options = Filter(min_cells, min_fraction, min_counts), Options(method, nonnegative, max_iter)

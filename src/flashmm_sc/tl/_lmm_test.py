@@ -104,10 +104,10 @@ def lmm_test(
     --------
     >>> import flashmm_sc as fsc
     >>> adata = fsc.datasets.simu_rnaseq(n_genes=50, n_cells=2000, n_samples=8, n_clusters=2, seed=1)
-    >>> fsc.tl.lmm_de(adata, "~ 0 + cls + cls:trt", "sam", transform="log1p")
-    >>> fsc.tl.lmm_test(adata, {"difference": "cls[1]:trt[T.B] - cls[2]:trt[T.B]"}, alternative="greater")
+    >>> fsc.tl.lmm_de(adata, "~ trt", "sam", groupby="cls", transform="log1p", size_factors="total")
+    >>> fsc.tl.lmm_test(adata, [fsc.contrasts.each("trt"), "Intercept + trt[T.B]"], alternative="greater")
     >>> adata.varm["lmm_test_pval"].shape
-    (50, 1)
+    (50, 4)
     """
     one_of("alternative", alternative, Alternative)
     one_of("corr_method", corr_method, Correction)

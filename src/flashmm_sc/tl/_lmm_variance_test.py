@@ -97,11 +97,12 @@ def lmm_variance_test(
     --------
     >>> import flashmm_sc as fsc
     >>> adata = fsc.datasets.simu_rnaseq(n_genes=50, n_cells=2000, n_samples=8, n_clusters=2, seed=1)
-    >>> fsc.tl.lmm_de(adata, "~ 0 + cls + cls:trt", "sam + sam:cls", transform="log1p")
-    >>> fsc.tl.lmm_de(adata, "~ 0 + cls + cls:trt", "sam", transform="log1p", key_added="without")
+    >>> counts = {"transform": "log1p", "size_factors": "total"}
+    >>> fsc.tl.lmm_de(adata, "~ cls + trt", "sam + sam:cls", **counts)
+    >>> fsc.tl.lmm_de(adata, "~ cls + trt", "sam:cls", **counts, key_added="without")
     >>> fsc.tl.lmm_variance_test(adata, null="without")
     >>> list(adata.uns["lmm_variance_test"]["coef_names"])
-    ['sam:cls']
+    ['sam']
     """
     one_of("corr_method", corr_method, Correction)
     check_key(adata, key_added, tests=True)

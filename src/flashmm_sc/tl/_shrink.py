@@ -83,10 +83,10 @@ def shrink(
     --------
     >>> import flashmm_sc as fsc
     >>> adata = fsc.datasets.simu_rnaseq(n_genes=50, n_cells=2000, n_samples=8, n_clusters=2, seed=1)
-    >>> fsc.tl.lmm_de(adata, "~ 0 + cls + cls:trt", "sam", transform="log1p")
+    >>> fsc.tl.lmm_de(adata, "~ trt", "sam", groupby="cls", transform="log1p", size_factors="total")
     >>> fsc.tl.shrink(adata)
-    >>> fsc.get.lmm_de_df(adata, "cls[1]:trt[T.B]", key="lmm_shrink").columns.to_list()
-    ['variable', 'contrast', 'coef', 'log_fc', 'sd', 'lfsr', 's_value', 'status']
+    >>> fsc.get.lmm_de_df(adata, "trt[T.B]", key="lmm_shrink").columns.to_list()
+    ['variable', 'contrast', 'group', 'coef', 'log_fc', 'sd', 'lfsr', 's_value', 'status']
     """
     check_key(adata, key_added, tests=True)
     result = found(adata, key, coefs)
