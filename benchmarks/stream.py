@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,11 @@ from flashmm_sc._stream.blocks import BLOCK_BYTES, blocks
 
 RESULTS = Path(__file__).parent / "results" / "stream.csv"
 MODEL = {"fixed": "~ 0 + cls + cls:trt", "random": "donor", "transform": "log1p"}
+SIZED: dict[str, dict[str, Any]] = {
+    "lmm_de": {},
+    "lmm_de, totals over 1e4": {"size_factors": "total", "target_sum": 1e4},
+    "lmm_de, totals over their median": {"size_factors": "total"},
+}
 DONORS, TYPES, POOL, PIECE, FEW = 50, 8, 4000, 20_000, 1000
 
 
@@ -101,12 +107,14 @@ def times(path: Path, storage: str, args: argparse.Namespace) -> Iterator[dict[s
         calls["anndata", 1] = lambda: read_anndata(adata.X, args.per_cell)
     for n in args.threads:
         calls["blocks", n] = lambda n=n: read_blocks(adata.X, n)
-        calls["lmm_de", n] = lambda n=n: fsc.tl.lmm_de(adata, **MODEL, n_jobs=n, show_progress=False)
+        for what, sized in SIZED.items():
+            options = MODEL | sized | {"n_jobs": n, "show_progress": False}
+            calls[what, n] = lambda options=options: fsc.tl.lmm_de(adata, **options)
         calls[f"lmm_de, {FEW} cells", n] = lambda n=n: fsc.tl.lmm_de(few, **MODEL, n_jobs=n, show_progress=False)
     best = by_turns(calls, args.repeats)
     for (what, threads), (seconds, cpu) in best.items():
         others = {"blocks": best["blocks", threads][0], "anndata": best.get(("anndata", 1), [np.nan])[0]}
-        ratios = {f"over {other}": seconds / reading for other, reading in others.items() if what == "lmm_de"}
+        ratios = {f"over {other}": seconds / reading for other, reading in others.items() if what in SIZED}
         yield row(adata, storage, what, threads, seconds) | {"cpu": cpu} | ratios
     if adata.isbacked:
         adata.file.close()
@@ -167,6 +175,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    warnings.simplefilter("ignore", fsc.AdviceWarning)
     if args.measure:
         path, storage, threads = args.measure
         print(json.dumps(measure(path, storage, int(threads))))
