@@ -117,6 +117,7 @@ def test_other_matrices(adata, tmp_path, matrix):
             {"method": "ML", "ddf": "residual", "nonnegative": False},
         ),
         (["--corr-method", "bonferroni", "--n-jobs", "1"], {"corr_method": "bonferroni"}),
+        (["--corr-scope", "all"], {"corr_scope": "all"}),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

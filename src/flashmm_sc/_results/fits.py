@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from flashmm_sc._arrays.lmm import LMMFit
-    from flashmm_sc._inference.adjustment import Correction
     from flashmm_sc._results.models import Model
 
 
@@ -34,7 +33,6 @@ def fit_result(
     genes: np.ndarray,
     n_vars: int,
     *,
-    corr_method: Correction,
     params: dict[str, Any],
     ranef: bool,
 ) -> Result:
@@ -47,7 +45,7 @@ def fit_result(
         status = np.full(n_vars, MASKED, np.int8)
         status[genes] = fit.status.cat.codes
         tested.append(GroupTests(model.group, model.design.fixed.names, tests, status))
-    result = tests_result(key, tested, corr_method, params)
+    result = tests_result(key, tested, params)
     arrays, entry = result.arrays, result.entry
     arrays |= {name: side_by_side(getattr(fit, name) for fit in fits) for name in ("theta", "theta_se", "theta_cov")}
     arrays |= {name: np.column_stack([spread(getattr(fit, name)) for fit in fits]) for name in ("loglik", "n_iter")}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flashmm_sc._gaussian.estimate import STATUS
-from flashmm_sc._inference.adjustment import Correction, adjust
+from flashmm_sc._inference.adjustment import adjust
 from flashmm_sc._results.result import Result, joined, texts
 
 if TYPE_CHECKING:
@@ -44,13 +44,13 @@ class GroupTests:
     status: np.ndarray
 
 
-def tests_result(key: str, groups: Sequence[GroupTests], corr_method: Correction, params: dict[str, Any]) -> Result:
-    """The tests of all groups as a result."""
+def tests_result(key: str, groups: Sequence[GroupTests], params: dict[str, Any]) -> Result:
+    """The tests of all groups as a result; p-values are adjusted as the parameters say."""
     arrays = {
         _SUFFIX.get(field.name, field.name): np.concatenate([getattr(one.tests, field.name) for one in groups], axis=1)
         for field in fields(groups[0].tests)
     }
-    arrays["pval_adj"] = adjust(arrays["pval"], corr_method)
+    arrays["pval_adj"] = adjust(arrays["pval"], params["corr_method"], params["corr_scope"])
     arrays["status"] = np.column_stack([one.status for one in groups])
     entry = {
         "params": params,

@@ -6,6 +6,7 @@ Groups of cells lie side by side: column `B cells|trt[T.stim]` is coefficient `t
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -92,6 +93,17 @@ class Result:
     def groups(self) -> list[str]:
         """Groups of cells; one without a name where there is no grouping."""
         return self.names("groups")
+
+    @property
+    def status_columns(self) -> list[int]:
+        """Of each column the one of ``status``: its group's, or, of contrasts across groups (group ""), its own."""
+        seen: Counter[str] = Counter()
+        places = []
+        for group in self.names("column_groups"):
+            own = [i for i, name in enumerate(self.groups) if name == group]
+            places.append(own[min(seen[group], len(own) - 1)])
+            seen[group] += 1
+        return places
 
     @property
     def models(self) -> list[dict[str, Any]]:

@@ -36,14 +36,14 @@ def lmm_de_df(
     key
         Key of the results.
     groups
-        Groups to show if the fit has any (`groupby`), by default all.
+        Groups to show if the fit has any (`groupby`), by default all; "" for contrasts across groups.
 
     Returns
     -------
     DataFrame with the columns
 
     `variable`, `contrast` (and `group`)
-        Gene, coefficient or contrast, group of cells.
+        Gene, coefficient or contrast, group of cells ("" for contrasts across groups).
     `coef`, `se`
         Estimate and standard error on the scale of the fitted values.
     `log_fc`
@@ -100,7 +100,8 @@ def lmm_de_df(
             table[name] = result[suffix][:, columns].T.reshape(-1)
             if suffix == "coef":
                 table["log_fc"] = table[name] * _log2_factor(result)
-    status = result["status"][:, [result.groups.index(in_group[j]) for j in columns]]
+    places = result.status_columns
+    status = result["status"][:, [places[j] for j in columns]]
     table["status"] = np.array(result.names("status_names"), dtype=object)[status.T.reshape(-1).astype(int)]
     return pd.DataFrame(table)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flashmm_sc._base.options import one_of
-from flashmm_sc._inference.adjustment import Correction
+from flashmm_sc._inference.adjustment import Correction, Scope
 from flashmm_sc._inference.df import Ddf, with_df
 from flashmm_sc._results.fits import fitted_models
 from flashmm_sc._results.group_tests import GroupTests, tests_result
@@ -22,6 +22,7 @@ def lmm_anova(
     key_added: str = "lmm_anova",
     ddf: Ddf | None = None,
     corr_method: Correction = "benjamini-hochberg",
+    corr_scope: Scope = "column",
     n_jobs: int | None = None,
 ) -> None:
     """Test every term of the fixed formula of a fit by `lmm_de`: type III F tests.
@@ -43,6 +44,8 @@ def lmm_anova(
         the one on (df_num, n - p) df that has the averaged p-value.
     corr_method
         Correction for the number of genes, "benjamini-hochberg" or "bonferroni".
+    corr_scope
+        Adjust p-values over the genes of each term and group by itself ("column"), or over those of all together ("all").
     n_jobs
         Threads; by default all cores.
 
@@ -77,6 +80,7 @@ def lmm_anova(
     ['cls', 'trt', 'cls:trt']
     """
     one_of("corr_method", corr_method, Correction)
+    one_of("corr_scope", corr_scope, Scope)
     check_key(adata, key_added, tests=True)
     fit = Result.read_fit(adata, key)
     models = fitted_models(fit)
@@ -88,5 +92,5 @@ def lmm_anova(
     for model in models:
         tests = model.inference.f_tests(list(model.terms.values()), ddf=ddf, n_jobs=n_jobs)
         tested.append(GroupTests(model.group, list(model.terms), tests, with_df(model.status, tests.df)))
-    params = {"key": key, "ddf": used, "corr_method": corr_method}
-    write(adata, [tests_result(key_added, tested, corr_method, params)], [key_added])
+    params = {"key": key, "ddf": used, "corr_method": corr_method, "corr_scope": corr_scope}
+    write(adata, [tests_result(key_added, tested, params)], [key_added])

@@ -12,7 +12,7 @@ from flashmm_sc._base.options import check_flags, check_optional_flags, one_of
 from flashmm_sc._base.threads import n_threads
 from flashmm_sc._design.cell_design import needed_columns
 from flashmm_sc._gaussian.estimate import Options
-from flashmm_sc._inference.adjustment import Correction
+from flashmm_sc._inference.adjustment import Correction, Scope
 from flashmm_sc._inference.df import Ddf, check_ddf
 from flashmm_sc._inference.moderated import check_moderate
 from flashmm_sc._results.advice import advise
@@ -49,6 +49,7 @@ def lmm_de(
     groupby: str | None = None,
     contrasts: Contrasts | None = None,
     corr_method: Correction = "benjamini-hochberg",
+    corr_scope: Scope = "column",
     ranef: bool = False,
     key_added: str = "lmm_de",
     copy: bool = False,
@@ -107,6 +108,9 @@ def lmm_de(
         Combinations of coefficients to test as well, as in `lmm_test`; stored under ``key_added + "_contrasts"``.
     corr_method
         Correction of the p-values of each coefficient for the number of genes: "benjamini-hochberg" or "bonferroni".
+    corr_scope
+        Adjust p-values over the genes of each coefficient and group by itself ("column"), or over those of all together ("all").
+        The latter includes the intercepts: rather test the `contrasts` that matter, to which it applies as well.
     ranef
         Also store the predicted random effects (BLUPs).
     key_added
@@ -177,6 +181,7 @@ def lmm_de(
     one_of("transform", transform, Transform)
     check_ddf(ddf, method)
     one_of("corr_method", corr_method, Correction)
+    one_of("corr_scope", corr_scope, Scope)
     check_flags(use_raw=use_raw, moderate=moderate, ranef=ranef, copy=copy)
     check_optional_flags(show_progress=show_progress)
     n_threads(n_jobs)
@@ -213,15 +218,20 @@ def lmm_de(
         "moderate": moderate,
         "groupby": groupby,
         "corr_method": corr_method,
+        "corr_scope": corr_scope,
         "max_iter": max_iter,
         "n_obs": len(study.obs),
         "log_base": log_base,
         "version": version("flashmm-sc"),
     }
     spread = study.kept, study.target.n_vars
-    results = [fit_result(key_added, models, fits, *spread, corr_method=corr_method, params=params, ranef=ranef)]
+    results = [fit_result(key_added, models, fits, *spread, params=params, ranef=ranef)]
     if contrasts is not None:
-        results.append(contrasts_result(results[0], contrasts_key, contrasts, corr_method, n_jobs=n_jobs))
+        results.append(
+            contrasts_result(
+                results[0], contrasts_key, contrasts, corr_method=corr_method, corr_scope=corr_scope, n_jobs=n_jobs
+            )
+        )
     target = study.target.copy() if copy else study.target
     write(target, results, [key_added, contrasts_key])
     return None if target is adata else target
