@@ -121,6 +121,7 @@ UNTESTED = {
     "_inference.moderated_t": "test_moderated.py",
     "_inference.prior": "test_moderated.py",
     "_arrays.sslmm": "tests/stats/test_summary.py",
+    "_results.across": "tests/inference/test_across.py",
     "_results.contrasts": "tests/tl/test_lmm_test.py",
     "_results.deviates": "tests/get/test_tables.py",
     "_results.fits": "test_result.py, test_write.py",

@@ -127,6 +127,7 @@ def test_other_matrices(adata, tmp_path, matrix):
             {"min_cells": 75, "groupby": "cls", "fixed": "~ trt"},
         ),
         (["--min-fraction", "0.7", "--min-counts", "300"], {"min_fraction": 0.7, "min_counts": 300}),
+        (["--corr-scope", "all"], {"corr_scope": "all"}),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -8,10 +8,13 @@ import numpy as np
 from scipy.stats import false_discovery_control
 
 Correction: TypeAlias = Literal["benjamini-hochberg", "bonferroni"]
+Scope: TypeAlias = Literal["column", "all"]
 
 
-def adjust(p: np.ndarray, corr_method: Correction) -> np.ndarray:
-    """Adjust the p-values of each column for the number of genes tested; NaN stays NaN."""
+def adjust(p: np.ndarray, corr_method: Correction, corr_scope: Scope = "column") -> np.ndarray:
+    """Adjust the p-values for the number of genes tested, each column by itself or all together; NaN stays NaN."""
+    if corr_scope == "all":
+        return adjust(p.reshape(-1, 1), corr_method).reshape(p.shape)
     adjusted = np.full_like(p, np.nan)
     for j in range(p.shape[1]):
         tested = np.isfinite(p[:, j])

@@ -12,6 +12,7 @@ from flashmm_sc._base.options import check_level, check_number
 from flashmm_sc._inference.contrasts import Contrasts, contrast_matrix
 from flashmm_sc._inference.df import Ddf, with_df
 from flashmm_sc._inference.f_tests import check_independent
+from flashmm_sc._results.across import across_groups, split
 from flashmm_sc._results.fits import fitted_models
 from flashmm_sc._results.group_tests import FittedModel, GroupTests, tests_result
 from flashmm_sc._results.questions import answered
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from flashmm_sc._design.questions import Question
-    from flashmm_sc._inference.adjustment import Correction
+    from flashmm_sc._inference.adjustment import Correction, Scope
     from flashmm_sc._inference.f_tests import FTests
     from flashmm_sc._inference.t_tests import Alternative, TTests
     from flashmm_sc._results.result import Result
@@ -33,8 +34,9 @@ def contrasts_result(
     fit: Result,
     key_added: str,
     contrasts: Contrasts | Question,
-    corr_method: Correction,
     *,
+    corr_method: Correction,
+    corr_scope: Scope = "column",
     ddf: Ddf | None = None,
     alternative: Alternative = "two-sided",
     lfc: float = 0.0,
@@ -55,10 +57,13 @@ def contrasts_result(
     options: dict[str, Any] = {"ddf": ddf, "n_jobs": n_jobs}
     if not joint:
         options |= {"alternative": alternative, "effect": effect, "conf_level": conf_level}
-    matrices = in_groups(contrasts, [(model.group, model.coef_names, model.reference) for model in models])
+    groups = [(model.group, model.coef_names, model.reference) for model in models]
+    matrices, (_, across) = in_groups(contrasts, groups), split(contrasts, groups)
     tested = [_tested(model, L, joint, options) for model, L in zip(models, matrices, strict=True) if L is not None]
+    tested += across_groups(across, models, options, joint)
     params = {"key": fit.key, "ddf": used, "alternative": alternative, "lfc": lfc, "joint": joint}
-    return tests_result(key_added, tested, corr_method, params | {"corr_method": corr_method, "log_base": base})
+    params |= {"corr_method": corr_method, "corr_scope": corr_scope, "log_base": base}
+    return tests_result(key_added, tested, params)
 
 
 def _tested(model: FittedModel, L: pd.DataFrame, joint: bool, options: dict[str, Any]) -> GroupTests:
@@ -78,12 +83,18 @@ def _tested(model: FittedModel, L: pd.DataFrame, joint: bool, options: dict[str,
 def in_groups(
     contrasts: Contrasts | Question, groups: Sequence[tuple[str, list[str], str]], *, tell: bool = True
 ) -> list[pd.DataFrame | None]:
-    """The contrast matrix of every group (name, coefficients, reference grid); None, with a warning, where one fails."""
+    """The contrast matrix of every group (name, coefficients, reference grid); None, with a warning, where one fails.
+
+    Contrasts across groups are checked and left out.
+    """
+    within, across = split(contrasts, groups)
+    if across and not within:
+        return [None] * len(groups)
     matrices: list[pd.DataFrame | None] = []
     reasons: dict[str, ValueError] = {}
     for group, names, reference in groups:
         try:
-            matrices.append(contrast_matrix(answered(contrasts, reference), names))
+            matrices.append(contrast_matrix(answered(within, reference), names))
         except ValueError as error:
             matrices.append(None)
             reasons[group] = error

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from flashmm_sc._arrays.lmm import LMMFit
-    from flashmm_sc._inference.adjustment import Correction
     from flashmm_sc._results.models import Model
     from flashmm_sc._results.study import Study
     from flashmm_sc._results.summed import SummedModel
@@ -36,7 +35,6 @@ def fit_result(
     fits: Sequence[LMMFit],
     study: Study,
     *,
-    corr_method: Correction,
     params: dict[str, Any],
     ranef: bool,
 ) -> Result:
@@ -59,7 +57,7 @@ def fit_result(
         if part.means is not None:
             ratio = _spread(log2_ratios(model.reference, part.means, np.eye(model.p)), its, n_vars)
         tested.append(GroupTests(model.group, fixed.names, fixed.constant == 0, tests, status, ratio))
-    result = tests_result(key, tested, corr_method, params)
+    result = tests_result(key, tested, params)
     arrays, entry = result.arrays, result.entry
     arrays |= {name: side_by_side(getattr(fit, name) for fit in fits) for name in ("theta", "theta_se", "theta_cov")}
     arrays |= {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flashmm_sc._gaussian.estimate import STATUS
-from flashmm_sc._inference.adjustment import Correction, adjust
+from flashmm_sc._inference.adjustment import adjust
 from flashmm_sc._results.result import Result, joined, strings, texts
 
 if TYPE_CHECKING:
@@ -62,6 +62,11 @@ class FittedModel:
         """Type III hypotheses by term, p × r."""
         return {name: self.described["type3"][str(j)] for j, name in enumerate(strings(self.described["terms"]))}
 
+    @cached_property
+    def constant(self) -> np.ndarray:
+        """The coefficients with X β = 1 in every cell."""
+        return np.asarray(self.described["constant"])
+
     @property
     def reference(self) -> str:
         """The reference grid as text."""
@@ -72,7 +77,7 @@ class FittedModel:
 
         Intercepts and means of levels, which it does change, differ from zero in every gene that is expressed.
         """
-        return np.abs(np.asarray(self.described["constant"]) @ L) < 1e-9 * np.abs(L).sum(axis=0)
+        return np.abs(self.constant @ L) < 1e-9 * np.abs(L).sum(axis=0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,13 +95,13 @@ class GroupTests:
     ratio: np.ndarray | None = None
 
 
-def tests_result(key: str, groups: Sequence[GroupTests], corr_method: Correction, params: dict[str, Any]) -> Result:
-    """The tests of all groups as a result."""
+def tests_result(key: str, groups: Sequence[GroupTests], params: dict[str, Any]) -> Result:
+    """The tests of all groups as a result; p-values are adjusted as the parameters say."""
     arrays = {
         _SUFFIX.get(field.name, field.name): np.concatenate([getattr(one.tests, field.name) for one in groups], axis=1)
         for field in fields(groups[0].tests)
     }
-    arrays["pval_adj"] = adjust(arrays["pval"], corr_method)
+    arrays["pval_adj"] = adjust(arrays["pval"], params["corr_method"], params["corr_scope"])
     arrays["status"] = np.column_stack([one.status for one in groups])
     if any(one.ratio is not None for one in groups):
         none = np.full((len(arrays["status"]), 1), np.nan)
@@ -109,6 +114,7 @@ def tests_result(key: str, groups: Sequence[GroupTests], corr_method: Correction
         "column_groups": texts([one.group] * len(one.names) for one in groups),
         "findings": np.concatenate([one.findings for one in groups]),
         "groups": texts([one.group] for one in groups),
+        "status_columns": np.repeat(np.arange(len(groups)), [len(one.names) for one in groups]),
         "status_names": np.array(STATUS, dtype=object),
     }
     return Result(key, arrays, entry)

@@ -141,9 +141,7 @@ class Result:
     @property
     def findings(self) -> np.ndarray:
         """Which columns are findings, as against intercepts and means of levels: see `FittedModel.findings`."""
-        if "findings" not in self.entry:
-            raise KeyError(earlier(self.key))
-        return np.asarray(self.entry["findings"], dtype=bool)
+        return np.asarray(self._stored("findings"), dtype=bool)
 
     @property
     def groups(self) -> list[str]:
@@ -151,9 +149,19 @@ class Result:
         return self.names("groups")
 
     @property
+    def status_columns(self) -> list[int]:
+        """Of each column the one of ``status``: its group's, or, of a contrast across groups (group ""), its own."""
+        return [int(place) for place in self._stored("status_columns")]
+
+    @property
     def models(self) -> list[dict[str, Any]]:
         """What describes the model of each group."""
         return [self.entry["models"][str(i)] for i in range(len(self.groups))]
+
+    def _stored(self, name: str) -> np.ndarray:
+        if name not in self.entry:
+            raise KeyError(earlier(self.key))
+        return np.asarray(self.entry[name])
 
 
 def write(adata: AnnData, results: Sequence[Result], keys: Iterable[str]) -> None:

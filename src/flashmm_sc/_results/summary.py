@@ -23,13 +23,13 @@ def summarised(result: Result, alpha: float = ALPHA) -> pd.DataFrame:
     q = result["svalue" if result.what == "shrinkage" else "pval_adj"]
     hit = np.nan_to_num(q, nan=1.0) < alpha
     columns = np.flatnonzero(result.findings)
-    group = [result.groups.index(result.names("column_groups")[j]) for j in columns]
+    place = [result.status_columns[j] for j in columns]
     table = {"contrast": [result.names("column_names")[j] for j in columns]}
     if result.groups != [""]:
-        table = {"group": [result.groups[i] for i in group]} | table
+        table = {"group": [result.names("column_groups")[j] for j in columns]} | table
     frame = pd.DataFrame(table, columns=list(table))
     if result.what == "fit":
-        frame["cells"] = [int(result.models[i]["n"]) for i in group]
+        frame["cells"] = [int(result.models[i]["n"]) for i in place]
     frame["tested"] = np.isfinite(q[:, columns]).sum(axis=0)
     frame["found"] = hit[:, columns].sum(axis=0)
     if "coef" in result.arrays:
@@ -37,12 +37,12 @@ def summarised(result: Result, alpha: float = ALPHA) -> pd.DataFrame:
         frame["up"], frame["down"] = ((hit[:, columns] & (sign == s)).sum(axis=0) for s in (1, -1))
     names, codes = result.names("status_names"), result["status"].astype(int)
     for code in np.unique(codes):
-        frame[names[code]] = (codes[:, group] == code).sum(axis=0)
+        frame[names[code]] = (codes[:, place] == code).sum(axis=0)
     return frame
 
 
 def log_summary(results: Sequence[Result]) -> None:
     """Tell at info level what results hold."""
     for result in results:
-        if logger.isEnabledFor(logging.INFO):
+        if logger.isEnabledFor(logging.INFO) and result.findings.any():
             logger.info("%s, at a false discovery rate of %g:\n%s", result.key, ALPHA, summarised(result).to_string())

@@ -76,7 +76,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
 def _add_de_options(de: argparse.ArgumentParser) -> None:
     """Options are the arguments of `tl.lmm_de`; one that isn't given has its default there."""
     from flashmm_sc._gaussian.profile import Method
-    from flashmm_sc._inference.adjustment import Correction
+    from flashmm_sc._inference.adjustment import Correction, Scope
     from flashmm_sc._inference.df import Ddf
     from flashmm_sc._stream.kernel import Transform
 
@@ -124,6 +124,7 @@ def _add_de_options(de: argparse.ArgumentParser) -> None:
         help="also test this; repeatable",
     )
     add("--corr-method", choices=get_args(Correction), help="correction of p-values for the number of genes")
+    add("--corr-scope", choices=get_args(Scope), help="over the genes of each column of tests, or of all together")
     add("--key-added", default="lmm_de", metavar="KEY", help="key of the results [%(default)s]")
     add("--n-jobs", type=int, metavar="N", help="threads [all cores]")
 

@@ -39,14 +39,14 @@ def lmm_de_df(
     key
         Key of the results. By default that of the fit or tests that have all of `coefs`: ``"lmm_de"`` before others.
     groups
-        Groups to show if the fit has any (`groupby`), by default all.
+        Groups to show if the fit has any (`groupby`), by default all; "" for contrasts across groups.
 
     Returns
     -------
     DataFrame with the columns
 
     `variable`, `contrast` (and `group`)
-        Gene, coefficient or contrast, group of cells.
+        Gene, coefficient or contrast, group of cells ("" for contrasts across groups).
     `coef`, `se`
         Estimate and standard error on the scale of the fitted values.
     `log_fc`
@@ -109,7 +109,7 @@ def lmm_de_df(
                 table["log_fc"] = table[name] * _log2_factor(result)
             if suffix == "t":
                 table["z"] = deviates(result)[:, columns].T.reshape(-1)
-    status = result["status"][:, [result.groups.index(in_group[j]) for j in columns]]
+    status = result["status"][:, np.array(result.status_columns, dtype=int)[columns]]
     table["status"] = np.array(result.names("status_names"), dtype=object)[status.T.reshape(-1).astype(int)]
     return pd.DataFrame(table)
 

@@ -108,7 +108,7 @@ def variance_test_df(
     by_group = [[name for name, its in pairs if its == group] for group in result.groups]
     suffixes = {"stat": "stat", "df": "df", "p_value": "pval", "adj_p_value": "pval_adj"}
     values = {name: result[suffix] for name, suffix in suffixes.items() if suffix in result.arrays}
-    codes = result["status"][:, [result.groups.index(group) for group in in_group]].astype(int)
+    codes = result["status"][:, result.status_columns].astype(int)
     values["status"] = np.array(result.names("status_names"), dtype=object)[codes]
     return _tidy(adata, result, groups, {"component": by_group}, values)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flashmm_sc._base.options import one_of
-from flashmm_sc._inference.adjustment import Correction
+from flashmm_sc._inference.adjustment import Correction, Scope
 from flashmm_sc._inference.df import Ddf, with_df
 from flashmm_sc._results.fits import fitted_models
 from flashmm_sc._results.group_tests import GroupTests, tests_result
@@ -25,6 +25,7 @@ def lmm_anova(
     key_added: str = "lmm_anova",
     ddf: Ddf | None = None,
     corr_method: Correction = "benjamini-hochberg",
+    corr_scope: Scope = "column",
     n_jobs: int | None = None,
 ) -> None:
     """Test every term of the fixed formula of a fit by `lmm_de`: type III F tests.
@@ -46,6 +47,8 @@ def lmm_anova(
         the one on (df_num, n - p) df that has the averaged p-value.
     corr_method
         Correction for the number of genes, "benjamini-hochberg" or "bonferroni".
+    corr_scope
+        Adjust p-values over the genes of each term and group by itself ("column"), or over those of all together ("all").
     n_jobs
         Threads; by default all cores.
 
@@ -80,6 +83,7 @@ def lmm_anova(
     ['cls', 'trt', 'cls:trt']
     """
     one_of("corr_method", corr_method, Correction)
+    one_of("corr_scope", corr_scope, Scope)
     check_key(adata, key_added, tests=True)
     fit = Result.read_fit(adata, key)
     models = fitted_models(fit)
@@ -92,7 +96,7 @@ def lmm_anova(
         tests = model.inference.f_tests(list(model.terms.values()), ddf=ddf, n_jobs=n_jobs)
         findings = np.array([model.findings(L).all() for L in model.terms.values()])
         tested.append(GroupTests(model.group, list(model.terms), findings, tests, with_df(model.status, tests.df)))
-    params = {"key": key, "ddf": used, "corr_method": corr_method}
-    result = tests_result(key_added, tested, corr_method, params)
+    params = {"key": key, "ddf": used, "corr_method": corr_method, "corr_scope": corr_scope}
+    result = tests_result(key_added, tested, params)
     write(adata, [result], [key_added])
     log_summary([result])

@@ -12,7 +12,7 @@ from flashmm_sc._base.options import check_flags, check_optional_flags, one_of
 from flashmm_sc._base.threads import n_threads
 from flashmm_sc._design.cell_design import needed_columns
 from flashmm_sc._gaussian.estimate import Options
-from flashmm_sc._inference.adjustment import Correction
+from flashmm_sc._inference.adjustment import Correction, Scope
 from flashmm_sc._inference.df import Ddf, check_ddf
 from flashmm_sc._inference.moderated import check_moderate
 from flashmm_sc._results.advice import Call, after_pass, before_fit
@@ -62,6 +62,7 @@ def lmm_de(
     groupby: str | None = None,
     contrasts: Contrasts | Question | None = None,
     corr_method: Correction = "benjamini-hochberg",
+    corr_scope: Scope = "column",
     ranef: bool = False,
     key_added: str = "lmm_de",
     copy: bool = False,
@@ -137,6 +138,9 @@ def lmm_de(
         under ``key_added + "_contrasts"``.
     corr_method
         Correction of the p-values of each coefficient for the number of genes: "benjamini-hochberg" or "bonferroni".
+    corr_scope
+        Adjust p-values over the genes of each coefficient and group by itself ("column"), or over those of all together ("all").
+        The latter includes the intercepts: rather test the `contrasts` that matter, to which it applies as well.
     ranef
         Also store the predicted random effects (BLUPs).
     key_added
@@ -208,6 +212,7 @@ def lmm_de(
     least, options = Filter(min_cells, min_fraction, min_counts), Options(method, nonnegative, max_iter)
     check_ddf(ddf, method)
     one_of("corr_method", corr_method, Correction)
+    one_of("corr_scope", corr_scope, Scope)
     check_flags(moderate=moderate, ranef=ranef, copy=copy)
     check_optional_flags(show_progress=show_progress)
     n_threads(n_jobs)
@@ -245,15 +250,20 @@ def lmm_de(
         "moderate": moderate,
         "groupby": groupby,
         "corr_method": corr_method,
+        "corr_scope": corr_scope,
         "max_iter": max_iter,
         "n_obs": len(study.obs),
         "log_base": base,
         "version": version("flashmm-sc"),
     }
-    results = [fit_result(key_added, parts, fits, study, corr_method=corr_method, params=params, ranef=ranef)]
+    results = [fit_result(key_added, parts, fits, study, params=params, ranef=ranef)]
     results[0].entry["notes"] = np.array(notes, dtype=object)
     if contrasts is not None:
-        results.append(contrasts_result(results[0], contrasts_key, contrasts, corr_method, n_jobs=n_jobs))
+        results.append(
+            contrasts_result(
+                results[0], contrasts_key, contrasts, corr_method=corr_method, corr_scope=corr_scope, n_jobs=n_jobs
+            )
+        )
     target = study.target.copy() if copy else study.target
     write(target, results, [key_added, contrasts_key])
     log_summary(results)

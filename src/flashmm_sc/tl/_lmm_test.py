@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flashmm_sc._base.options import check_flags, one_of
-from flashmm_sc._inference.adjustment import Correction
+from flashmm_sc._inference.adjustment import Correction, Scope
 from flashmm_sc._inference.t_tests import Alternative
 from flashmm_sc._results.contrasts import contrasts_result
 from flashmm_sc._results.result import Result, check_key, write
@@ -31,6 +31,7 @@ def lmm_test(
     joint: bool = False,
     conf_level: float | None = None,
     corr_method: Correction = "benjamini-hochberg",
+    corr_scope: Scope = "column",
     n_jobs: int | None = None,
 ) -> None:
     r"""Test linear combinations of the coefficients of a fit by `lmm_de`.
@@ -42,10 +43,14 @@ def lmm_test(
     adata
         With results of `lmm_de`.
     contrasts
-        What to test: a question, ``fsc.contrasts.each("trt", by="cls")`` (`flashmm_sc.contrasts`); an expression over
+        What to test: a question, ``fsc.contrasts.each("trt", by="sex")`` (`flashmm_sc.contrasts`); an expression over
         coefficient names, ``"cls[B]:trt[T.stim] - cls[NK]:trt[T.stim]"``; a list of them, or ``{name: question,
         expression or vector}``. Coefficients may have names of any characters; backticks quote one. With groups, each
-        contrast is tested within every group.
+        contrast is tested within every group; an expression over full names, ``"B cells|trt[T.stim] - NK
+        cells|trt[T.stim]"``, is tested across groups, as if their donors were different ones: estimates are added up,
+        and so are variances, with df by Welch and Satterthwaite, or averaged over the posteriors of all groups in a
+        moderated fit. Where groups share donors whose effects correlate positively, as they mostly do, differences are
+        more certain than this says (conservative), and sums less.
     key
         Key of the fit.
     key_added
@@ -67,6 +72,8 @@ def lmm_test(
         the average; coef ± t se comes close.
     corr_method
         Correction for the number of genes, "benjamini-hochberg" or "bonferroni".
+    corr_scope
+        Adjust p-values over the genes of each contrast and group by itself ("column"), or over those of all together ("all").
     n_jobs
         Threads; by default all cores.
 
@@ -81,7 +88,7 @@ def lmm_test(
     `adata.varm['lmm_test_F' | '_df_num' | '_df' | '_pval' | '_pval_adj']` : float64, genes × 1
         Instead of these, with `joint`.
     `adata.varm['lmm_test_status']` : int8, genes × groups
-        As in the fit.
+        As in the fit; one column more for each contrast across groups, the worst status of its groups.
 
     Raises
     ------
@@ -111,13 +118,15 @@ def lmm_test(
     """
     one_of("alternative", alternative, Alternative)
     one_of("corr_method", corr_method, Correction)
+    one_of("corr_scope", corr_scope, Scope)
     check_flags(joint=joint)
     check_key(adata, key_added, tests=True)
     result = contrasts_result(
         Result.read_fit(adata, key),
         key_added,
         contrasts,
-        corr_method,
+        corr_method=corr_method,
+        corr_scope=corr_scope,
         ddf=ddf,
         alternative=alternative,
         lfc=lfc,

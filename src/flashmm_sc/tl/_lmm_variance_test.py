@@ -107,13 +107,13 @@ def lmm_variance_test(
     one_of("corr_method", corr_method, Correction)
     check_key(adata, key_added, tests=True)
     fit = Result.read_fit(adata, key)
-    params = {"key": key, "corr_method": corr_method}
+    params = {"key": key, "corr_method": corr_method, "corr_scope": "column"}
     if null is None:
         tested = _z_tests(fit)
     else:
         tested = _likelihood_ratio_tests(fit, Result.read_fit(adata, null))
         params |= {"null": null}
-    write(adata, [tests_result(key_added, tested, corr_method, params)], [key_added])
+    write(adata, [tests_result(key_added, tested, params)], [key_added])
 
 
 def _z_tests(fit: Result) -> list[GroupTests]:

@@ -144,13 +144,14 @@ def _result(key: str, tests: Result, columns: list[int], priors: list[Mixture], 
         field.name: np.column_stack([getattr(found, field.name) for found in posteriors]) for field in fields(Shrunken)
     }
     names = {name: [tests.names(name)[j] for j in columns] for name in _NAMES}
-    groups = [group for group in tests.groups if group in names["column_groups"]]
-    arrays["status"] = tests["status"][:, [tests.groups.index(group) for group in groups]]
+    used, places = np.unique(np.array(tests.status_columns)[columns], return_inverse=True)
+    arrays["status"] = tests["status"][:, used]
     entry = {
         "params": {"key": tests.key, "log_base": float(tests.params["log_base"])},
         **{name: texts([values]) for name, values in names.items()},
         "findings": tests.findings[columns],
-        "groups": texts([groups]),
+        "groups": texts([[tests.groups[i] for i in used]]),
+        "status_columns": places,
         "status_names": texts([tests.names("status_names")]),
         "pi0": np.array([prior.weights[0] for prior in priors]),
         "mixtures": {str(i): dict(vars(prior)) for i, prior in enumerate(priors)},

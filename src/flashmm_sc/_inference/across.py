@@ -1,0 +1,152 @@
+"""Contrasts across separate fits, such as a treatment's effect in one cell type minus that in another.
+
+Estimates of fits to different cells add up, and so do their variances. At known variances each is a t, and their sum is one
+with df by Welch and Satterthwaite,
+
+    df = (Σ_g v_g)² / Σ_g (v_g² / df_g)
+
+Of moderated fits it is known with probability ω_gk which t each estimate has, and the sum is a mixture over all
+combinations of the grid points of the groups. Groups of the same donors are taken for independent here.
+"""
+
+from __future__ import annotations
+
+from functools import reduce
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from flashmm_sc._base.threads import for_gene_blocks
+from flashmm_sc._inference.mixture import Mixture
+from flashmm_sc._inference.moderated import NEGLIGIBLE, grid_points
+from flashmm_sc._inference.moderated_t import mixture_of
+from flashmm_sc._inference.t_tests import Alternative, Intervals, TTests, t_and_p, with_intervals
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from flashmm_sc._inference.df import Ddf
+    from flashmm_sc._inference.inference import Inference
+
+_STEP = 0.1  # width of the cells, in log variance and in se, whose components become two
+_ENOUGH = 200  # components of a gene, on average, up to which they are left alone
+
+
+def across_tests(
+    parts: Sequence[tuple[Inference, np.ndarray]],
+    *,
+    ddf: Ddf | None = None,
+    alternative: Alternative = "two-sided",
+    effect: float = 0.0,
+    conf_level: float | None = None,
+    n_jobs: int | None = None,
+) -> TTests:
+    """Test Σ_g c_g'β_g of fits and combinations c_g (p_g); options as in `Inference.t_tests`. Arrays are genes × 1."""
+    if all(inference.moderated is None for inference, _ in parts):
+        tests = [inference.t_tests(c[:, None], ddf=ddf, n_jobs=n_jobs) for inference, c in parts]
+        coef = np.sum([test.coef for test in tests], axis=0)
+        se, df = welch(np.stack([test.se for test in tests]), np.stack([test.df for test in tests]))
+        t, p = t_and_p(coef, se, df, alternative, effect)
+        summed = TTests(coef, se, t, df, p)
+        return summed if conf_level is None else with_intervals(summed, conf_level)
+    sources = [_mixtures(inference, c, n_jobs) for inference, c in parts]
+    fitted = reduce(np.intersect1d, [genes for genes, _, _ in sources])
+    m = len(parts[0][0].estimates.coef)
+    kind, names = (TTests, 5) if conf_level is None else (Intervals, 7)
+    out = kind(*(np.full((m, 1), np.nan) for _ in range(names)))
+
+    def work(part: slice) -> None:
+        index = fitted[part]
+        mixture = reduce(added, [of(index) for _, of, _ in sources])
+        tests = mixture.tests(alternative, effect)
+        if conf_level is not None:
+            tests = mixture.intervals(tests, conf_level)
+        for name, values in vars(tests).items():
+            getattr(out, name)[index] = values
+
+    sizes = sorted(size for _, _, size in sources)
+    pairs = np.prod(sizes[-2:]) if len(sizes) < 3 else 2 * _ENOUGH * sizes[-1]
+    for_gene_blocks(work, len(fitted), int(100 * pairs), n_jobs)
+    return out
+
+
+def welch(se: np.ndarray, df: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Standard error and df of sums of independent estimates, along the first axis."""
+    variance = se**2
+    total = variance.sum(axis=0)
+    return np.sqrt(total), total**2 / (variance**2 / df).sum(axis=0)
+
+
+def _mixtures(
+    inference: Inference, c: np.ndarray, n_jobs: int | None
+) -> tuple[np.ndarray, Callable[[np.ndarray], Mixture], float]:
+    """Which genes a fit has tests of, what is known of c'β in some of them, and by how many components of each."""
+    moderated, projection = inference.moderated, inference.projection
+    if moderated is not None:
+        points, nu = grid_points(projection, moderated, c[:, None]), projection.n - projection.p
+        used = np.count_nonzero(moderated.weights[moderated.fitted] > NEGLIGIBLE, axis=1).mean()
+        return (
+            moderated.fitted,
+            lambda genes: mixture_of(points, moderated.genes[genes], moderated.weights[genes], nu),
+            float(used),
+        )
+    tests = inference.t_tests(c[:, None], n_jobs=n_jobs)
+    known = np.flatnonzero(np.isfinite(tests.p[:, 0]))
+
+    def single(genes: np.ndarray) -> Mixture:
+        coef, se, df = tests.coef[genes], tests.se[genes], tests.df[genes]
+        return Mixture(len(genes), np.arange(len(genes)), np.ones(len(genes)), coef, se, df, df)
+
+    return known, single, 1.0
+
+
+def added(one: Mixture, other: Mixture) -> Mixture:
+    """The sum of independent quantities: every component of one with every of the other, at Welch's df."""
+    one = merged(one)
+    order = np.argsort(other.gene, kind="stable")
+    counts = np.bincount(other.gene, minlength=other.m)
+    repeats = counts[one.gene]
+    i = np.repeat(np.arange(len(one.gene)), repeats)
+    first = np.cumsum(counts) - counts
+    within = np.arange(len(i)) - np.repeat(np.cumsum(repeats) - repeats, repeats)
+    j = order[first[one.gene][i] + within]
+    weight = one.weight[i] * other.weight[j]
+    keep = weight > NEGLIGIBLE
+    i, j, weight = i[keep], j[keep], weight[keep]
+    nu = np.stack([np.broadcast_to(a.nu, a.se.shape)[at] for a, at in ((one, i), (other, j))])
+    se, df = welch(np.stack([one.se[i], other.se[j]]), nu)
+    return Mixture(one.m, one.gene[i], weight, one.beta[i] + other.beta[j], se, df, one.most + other.most)
+
+
+def merged(mixture: Mixture) -> Mixture:
+    """Components of a gene with nearly the same centre and variance v as two, where there are many.
+
+    The two have the mean and the spread of v, their centres lie on the regression of centres on v, and what the centres
+    spread about it goes into their variance.
+    """
+    if len(mixture.gene) <= _ENOUGH * mixture.m:
+        return mixture
+    v, beta = mixture.se[:, 0] ** 2, mixture.beta[:, 0]
+    level = np.floor(np.log(v) / _STEP)
+    rows, columns = (
+        np.unique(x, return_inverse=True)[1] for x in (level, np.floor(beta / np.exp(level * _STEP / 2) / _STEP))
+    )
+    key = (mixture.gene * (rows.max() + 1) + rows) * (columns.max() + 1) + columns
+    _, first, cell = np.unique(key, return_index=True, return_inverse=True)
+    weight = np.bincount(cell, mixture.weight)
+    mean = lambda x: np.bincount(cell, mixture.weight * x) / weight
+    centre, variance, nu = mean(beta), mean(v), 1 / mean(1 / np.broadcast_to(mixture.nu, mixture.se.shape)[:, 0])
+    apart, off = v - variance[cell], beta - centre[cell]
+    spread, joint = np.sqrt(mean(apart**2)), mean(apart * off)
+    slope = np.divide(joint, spread**2, out=np.zeros_like(joint), where=spread > 1e-6 * variance)
+    left = np.maximum(mean(off**2) - slope * joint, 0)
+    two = lambda x, step: np.concatenate([x - step, x + step])[:, None]
+    return Mixture(
+        mixture.m,
+        np.tile(mixture.gene[first], 2),
+        np.tile(weight / 2, 2),
+        two(centre, slope * spread),
+        np.sqrt(two(variance + left, spread)),
+        two(nu, 0),
+        mixture.most,
+    )
