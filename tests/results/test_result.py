@@ -253,6 +253,9 @@ def test_what_an_earlier_version_stored_is_to_be_fitted_again(named):
     for call in (lambda: fsc.tl.lmm_test(adata, "Intercept"), lambda: fsc.tl.shrink(adata)):
         with pytest.raises(KeyError, match=r"result 'lmm_de' was stored by an earlier version.*; run its call again"):
             call()
+    adata.varm["lmm_de_zry"], adata.varm["lmm_de_mean"] = np.ones((12, 8)), np.ones((12, 4))  # as they were
+    fsc.tl.forget(adata, "lmm_de")
+    assert not adata.varm.keys()
 
 
 # Findings
