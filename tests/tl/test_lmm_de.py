@@ -281,7 +281,7 @@ def test_keys_of_results_stand_side_by_side(adata, expected):
     run(adata, "~ trt", key_added="simple")
     assert_same_results(adata, expected)
     assert adata.uns["simple"]["coef_names"].tolist() == ["Intercept", "trt[T.B]"]
-    assert fsc.get.lmm_de_df(adata, key="simple").shape == (24, 10)
+    assert fsc.get.lmm_de_df(adata, key="simple").shape == (24, 11)
 
 
 def test_a_second_run_leaves_nothing_stale(adata):
