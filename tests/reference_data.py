@@ -104,3 +104,13 @@ def ash() -> pd.DataFrame:
 def anova() -> pd.DataFrame:
     """F tests of type III for `ANOVA_FIXED`, random `sam`, first gene: ddf, term, sum_sq, mean_sq, num_df, den_df, f, p."""
     return _read("sam.anova_gene1")
+
+
+def emmeans() -> pd.DataFrame:
+    """Answers of emmeans on lmerTest fits: model, gene, question, name, estimate, se, df."""
+    return _read("emmeans", dtype={"name": str})
+
+
+def fitted() -> pd.DataFrame:
+    """Points of curves and their 95 % intervals: model, gene, score, trt, fit, se, df, ci_low, ci_high."""
+    return _read("fitted")

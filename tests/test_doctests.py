@@ -11,7 +11,7 @@ import pytest
 
 import flashmm_sc as fsc
 
-HOMES = (fsc, fsc.datasets, fsc.get, fsc.pl, fsc.tl)
+HOMES = (fsc, fsc.contrasts, fsc.datasets, fsc.get, fsc.pl, fsc.tl)
 PUBLIC = {f"{home.__name__}.{name}": getattr(home, name) for home in HOMES for name in home.__all__}
 
 

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 __version__ = version("flashmm-sc")
 
 __all__ = [
+    "AdviceWarning",
     "Design",
     "FlashmmWarning",
     "LMMFit",
     "SummaryStats",
     "contrast_matrix",
+    "contrasts",
     "datasets",
     "get",
     "lmm",
@@ -27,19 +29,20 @@ __all__ = [
 
 # Names are imported at first use, since what they need takes seconds to import. Type checkers and editors read this.
 if TYPE_CHECKING:
-    from flashmm_sc import datasets, get, pl, tl
+    from flashmm_sc import contrasts, datasets, get, pl, tl
     from flashmm_sc._arrays.lmm import LMMFit, lmm, lmmfit
     from flashmm_sc._arrays.lmmtest import lmmtest
     from flashmm_sc._arrays.lrt import lrt
     from flashmm_sc._arrays.sslmm import sslmm
     from flashmm_sc._arrays.varexp import variance_explained
-    from flashmm_sc._base.errors import FlashmmWarning
+    from flashmm_sc._base.errors import AdviceWarning, FlashmmWarning
     from flashmm_sc._design.shared import Design
     from flashmm_sc._inference.contrasts import contrast_matrix
     from flashmm_sc._results.summarize import summarize
     from flashmm_sc._stats.summary import SummaryStats
 else:  # hidden from type checkers, which would take any name to exist
     _MODULES = {
+        "AdviceWarning": "_base.errors",
         "Design": "_design.shared",
         "FlashmmWarning": "_base.errors",
         "LMMFit": "_arrays.lmm",

@@ -310,6 +310,37 @@ def test_sample_as_fixed_effect_beside_treatment(obs):
     assert "'age' does not vary within the levels of 'sam'" in message("~ sam + age", obs)
 
 
+@pytest.mark.parametrize(
+    ("formula", "full", "instead"),
+    [
+        ("~ cr(score, df=3)", "cr(score, df=3)", "~ cr(score, df=3, constraints='center')"),
+        ("~ cr(score, df=3)", "cr(score, df=3)", "~ 0 + cr(score, df=3)"),
+        ("~ trt + cc(score, df=3)", "cc(score, df=3)", "~ trt + cc(score, df=3, constraints='center')"),
+        ("~ trt + cs(score, df=3)", "cs(score, df=3)", "~ trt + cs(score, df=3, constraints='center')"),
+        (
+            "~ 0 + trt + trt:cr(score, knots=[0.1])",
+            "cr(score, knots=[0.1])",
+            "~ 0 + trt + trt:cr(score, knots=[0.1], constraints='center')",
+        ),
+    ],
+)
+def test_splines_that_hold_the_constant(obs, formula, full, instead):
+    """Of a spline whose columns add up to one no column can be left out; what to write instead has full rank."""
+    text = message(formula, obs)
+    assert f"The columns of {full} add up to one in every cell" in text
+    assert f"Write {full[:-1]}, constraints='center')" in text
+    assert f"'~ 0 + {full}'" in text
+    assert "Leave" not in text
+    check(instead, obs)
+
+
+def test_splines_beside_other_causes(obs):
+    text = message("~ trt + sam + cr(score, df=3)", obs)
+    assert "constraints='center'" in text
+    assert "'trt' does not vary within the levels of 'sam'" in text
+    check("~ trt + bs(score, df=4, include_intercept=True)", obs)
+
+
 def test_numeric_dependence(obs):
     obs["year"] = 2020 + np.arange(12) % 4
     text = message("~ year + {year - 2020}", obs)

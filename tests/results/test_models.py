@@ -10,7 +10,7 @@ from flashmm_sc import FlashmmWarning
 from flashmm_sc._design.rows import Rows
 from flashmm_sc._results.models import build_models
 from flashmm_sc._stream.accumulate import accumulate
-from flashmm_sc._stream.sums import CellMatrix, Sums
+from flashmm_sc._stream.sums import CellMatrix
 
 FIXED, RANDOM = "~ trt + score", "sam + batch"
 
@@ -62,7 +62,7 @@ def test_rows_lie_side_by_side_and_sums_are_taken_apart_again(obs, counts):
         X, Z = expected_designs(obs[inside])
         np.testing.assert_array_equal(W[inside].toarray()[:, start : start + 14], np.hstack([X, Z]))
         assert W[inside].sum() == W[inside][:, start : start + 14].sum()
-        stats = model.stats(sums, start, index, list("abcdefghijkl"))
+        stats = model.stats(sums, start, index, np.arange(12), list("abcdefghijkl"))
         Y = counts[inside]
         for found, expected in [(stats.XY, X.T @ Y), (stats.ZY, Z.T @ Y), (stats.yy, (Y**2).sum(axis=0))]:
             np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
@@ -134,6 +134,6 @@ def test_sums_of_other_groups_play_no_part(obs, counts):
     other, own = rows.parts
     both = accumulate([CellMatrix.of(counts)], rows)
     only = accumulate([CellMatrix.of(counts)], Rows(rows.n, rows.encoder, [(other[0][:0], other[1][:0]), own]))
-    stats = [models[1].stats(Sums(sums.WY, sums.yy), 14, 1, list("abcdefghijkl")) for sums in (both, only)]
+    stats = [models[1].stats(sums, 14, 1, np.arange(12), list("abcdefghijkl")) for sums in (both, only)]
     for name in ("XY", "ZY", "yy"):
         np.testing.assert_array_equal(getattr(stats[0], name), getattr(stats[1], name))

@@ -18,7 +18,7 @@ import flashmm_sc as fsc
 from flashmm_sc._design.rows import Rows
 from flashmm_sc._stream import accumulate as one_pass
 from flashmm_sc._stream.blocks import Block
-from flashmm_sc._stream.sums import CellMatrix
+from flashmm_sc._stream.sums import CellMatrix, Tally
 
 IN_LOG = {None: lambda x: x, "log1p": np.log1p, "log2p1": lambda x: np.log1p(x) / np.log(2)}
 
@@ -56,6 +56,63 @@ def test_sums_are_the_same_for_every_container(container, counts, design, dtype)
         plain = accumulate(values, design, transform=transform, n_jobs=1)
         np.testing.assert_array_equal(sums.WY, plain.WY)  # to the last bit
         np.testing.assert_array_equal(sums.yy, plain.yy)
+
+
+@pytest.mark.parametrize("transform", ["log1p", "log2p1", None])
+def test_values_over_size_factors_and_their_tally(container, counts, design, transform):
+    rng = np.random.default_rng(5)
+    size, group = rng.lognormal(size=len(counts)), rng.integers(-1, 3, len(counts))
+    counts = counts * rng.choice([1, 1, 50], counts.shape)  # some above what is looked up
+    left_out = sp.diags_array((group >= 0).astype(float)) @ design
+    linear = np.array([1, 2, 5])
+    WY, yy = dense_sums(counts / size[:, None], left_out, group, transform)
+    for n_jobs, block_bytes in [(1, 2**26), (3, 1500)]:
+        part = CellMatrix(container(counts).X, np.arange(12), size=size)
+        options = {"transform": transform, "n_jobs": n_jobs, "block_bytes": block_bytes}
+        sums = one_pass.accumulate([part], grouped_rows(left_out, group), tally=Tally(True, linear), **options)
+        np.testing.assert_allclose(sums.WY, WY, rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(sums.yy, yy, rtol=1e-12)
+        np.testing.assert_allclose(sums.WC, (left_out[:, linear].T @ (counts / size[:, None])), rtol=1e-12, atol=1e-9)
+        for g in range(3):
+            np.testing.assert_array_equal(sums.seen[g], (counts[group == g] > 0).sum(axis=0))
+            np.testing.assert_allclose(sums.counts[g], counts[group == g].sum(axis=0), rtol=1e-12)
+
+
+def test_a_tally_changes_no_sum(container, counts, design):
+    X = container(counts).X
+    plain, tallied = (accumulate(X, design, transform="log1p", tally=tally) for tally in (None, Tally(True)))
+    np.testing.assert_array_equal(plain.WY, tallied.WY)
+    np.testing.assert_array_equal(plain.yy, tallied.yy)
+
+
+def test_totals_are_sums_over_genes(container, counts):
+    np.testing.assert_array_equal(one_pass.totals(container(counts).X, n_jobs=2), counts.sum(axis=1))
+
+
+@pytest.mark.parametrize("kind", [np.asarray, sp.csr_matrix])
+def test_totals_of_the_same_pass(kind, counts, design):
+    counts = counts.copy()
+    counts[7] = 0  # no counts: nothing to divide
+    totals = counts.sum(axis=1)
+    known = CellMatrix(counts, np.arange(12), size=np.where(totals > 0, totals, 1) / 1e4)
+    read = CellMatrix(kind(counts), np.arange(12), size=1e4)
+    one, other = (
+        one_pass.accumulate([part], Rows.of(design), transform="log1p", block_bytes=900) for part in (known, read)
+    )
+    np.testing.assert_allclose(one.WY, other.WY, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(one.yy, other.yy, rtol=1e-12)
+
+
+def test_a_total_that_is_no_number_is_named(counts, design):
+    bad = counts.astype(float)
+    bad[33, 4] = np.nan
+    gene = np.where(np.arange(12) == 4, -1, np.arange(12))  # not a gene to sum, but part of the total
+    part = CellMatrix(bad, gene, size=1e4)
+    describe = lambda i, j: f"cell {i}" if j < 0 else f"cell {i}, gene {j}"
+    with pytest.raises(ValueError, match="The values at cell 33 add up to nan, by which they can't be divided"):
+        one_pass.accumulate([part], Rows.of(design), transform="log1p", describe=describe)
+    group = np.where(np.arange(160) == 33, -1, 0)  # nor a cell to use
+    one_pass.accumulate([part], grouped_rows(design, group), transform="log1p")
 
 
 def test_groups_of_cells_and_chosen_genes(container, counts, design):
@@ -236,10 +293,10 @@ def test_an_interrupt_ends_the_pass_and_its_threads(adata, monkeypatch, where):
                 raise KeyboardInterrupt
             yield block
 
-    def add_block(*arguments):
+    def add_block(*arguments, **options):
         if where == "while one is summed" and len(read) >= 5:
             raise KeyboardInterrupt
-        return add(*arguments)
+        return add(*arguments, **options)
 
     add = one_pass.add_block
     monkeypatch.setattr(one_pass, "blocks", interrupted)

@@ -21,8 +21,8 @@ from same_results import assert_equal_results, run
 import flashmm_sc as fsc
 from flashmm_sc._design.rows import Rows
 from flashmm_sc._stream import dask as over_dask
-from flashmm_sc._stream.accumulate import accumulate
-from flashmm_sc._stream.sums import CellMatrix
+from flashmm_sc._stream.accumulate import accumulate, totals
+from flashmm_sc._stream.sums import CellMatrix, Tally
 
 KINDS = {"csr": sp.csr_matrix, "csc": sp.csc_matrix, "dense": np.asarray, "csr_array": sp.csr_array}
 GRIDS = {
@@ -61,6 +61,26 @@ def check_sums(X, counts, design, *, gene=None, transform="log1p"):
     )
     np.testing.assert_allclose(lazy.WY, plain.WY, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(lazy.yy, plain.yy, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_values_over_size_factors_and_their_tally(counts, design, kind, grid):
+    W, group = design
+    gene = np.array([3, -1, 0, -1, -1, -1, -1, -1, 4, 5, 1, 2])
+    size, tally = np.random.default_rng(5).lognormal(size=len(counts)), Tally(True, np.array([0, 3, 4]))
+    X = lazy(counts, kind, grid)
+    with dask.config.set(scheduler="synchronous"):
+        one, other = (
+            accumulate([CellMatrix(values, gene, size=size)], grouped_rows(W, group), transform="log1p", tally=tally)
+            for values in (X, counts)
+        )
+        np.testing.assert_array_equal(totals(X), counts.sum(axis=1))
+    for lazily, plainly in zip(vars(one).values(), vars(other).values(), strict=True):
+        np.testing.assert_allclose(lazily, plainly, rtol=1e-12, atol=1e-12)
+    assert other.seen.any()
+    assert other.counts.any()
+    assert other.WC.any()
 
 
 @pytest.mark.parametrize("grid", GRIDS)

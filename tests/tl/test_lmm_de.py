@@ -153,8 +153,8 @@ def test_a_group_left_out_does_not_touch_the_others(adata):
     adata.obs.loc[adata.obs["cls"] == "NK", "three"] = "NK"
     with pytest.warns(FlashmmWarning, match="2 of 3 groups") as caught:
         run(adata, "~ trt", groupby="three")
-    assert len(caught) == 1
-    assert all(name in str(caught[0].message) for name in ("'B'", "'control CD4/CD8'"))
+    [warned] = [one for one in caught if one.category is FlashmmWarning]
+    assert all(name in str(warned.message) for name in ("'B'", "'control CD4/CD8'"))
     assert adata.uns["lmm_de"]["groups"].tolist() == ["NK"]
     np.testing.assert_allclose(adata.varm["lmm_de_pval"], adata.varm["both_pval"][:, 2:], rtol=1e-10)
     assert set(fsc.get.lmm_de_df(adata)["group"]) == {"NK"}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 import anndata as ad
 import numpy as np
 import pytest
@@ -241,61 +239,7 @@ def test_unusable_values_are_named(adata, counts, value, transform, words, kind,
     assert_unchanged(adata, before)
 
 
-# Warnings and hints
-
-
-def test_raw_counts_without_transform_draw_one_warning(adata):
-    with pytest.warns(FlashmmWarning, match=r"adata\.X seems to hold raw counts") as caught:
-        run(adata, transform=None)
-    assert [w for w in caught if w.category is FlashmmWarning] == [caught[0]]
-    assert caught[0].filename == __file__
-    assert np.isfinite(adata.varm["lmm_de_coef"]).all()
-
-
-@pytest.mark.parametrize(
-    "random",
-    [
-        "sam",
-        "batch + (1|sam)",
-        "sam:cls",
-    ],
-)
-def test_residual_df_draw_one_warning_for_effects_between_samples(adata, random):
-    with pytest.warns(FlashmmWarning, match="'trt' varies between the levels of 'sam.*' only") as caught:
-        run(adata, random=random, ddf="residual")
-    assert len([w for w in caught if w.category is FlashmmWarning]) == 1
-    assert caught[0].filename == __file__
-
-
-def test_residual_df_draw_no_warning_for_effects_within_samples(adata):
-    run(adata, "~ cls + score", ddf="residual")
-    adata.obs["within"] = np.where(np.arange(160) % 3 == 0, "A", "B")
-    run(adata, "~ within", ddf="residual")
-
-
-@pytest.mark.parametrize("fixed", [FIXED, "~ cls/trt", "~ 0 + score + cls + cls:trt"])
-def test_hint_at_groupby(adata, caplog, fixed):
-    with caplog.at_level(logging.INFO, "flashmm_sc"):
-        run(adata, fixed)
-    [record] = caplog.records
-    assert record.levelno == logging.INFO
-    assert "groupby='cls'" in record.getMessage()
-
-
-def test_hint_at_groupby_names_the_cell_type_whatever_its_name(adata, caplog):
-    adata.obs = adata.obs.rename(columns={"cls": "zelltyp"})
-    with caplog.at_level(logging.INFO, "flashmm_sc"):
-        run(adata, "~ 0 + zelltyp + zelltyp:trt")
-    assert "groupby='zelltyp'" in caplog.text
-
-
-@pytest.mark.parametrize(
-    ("fixed", "groupby"), [("~ trt", None), ("~ trt + cls", None), ("~ trt", "cls"), ("~ batch + batch:trt", "cls")]
-)
-def test_no_hint_where_there_is_nothing_to_gain(adata, caplog, fixed, groupby):
-    with caplog.at_level(logging.INFO, "flashmm_sc"):
-        run(adata, fixed, groupby=groupby)
-    assert not caplog.records
+# Groups
 
 
 @pytest.fixture

@@ -6,11 +6,12 @@ import difflib
 import os
 import sys
 import warnings
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from types import FrameType
 
 _HOME = f"{Path(__file__).parents[1]}{os.sep}"
@@ -18,6 +19,10 @@ _HOME = f"{Path(__file__).parents[1]}{os.sep}"
 
 class FlashmmWarning(UserWarning):
     """Something in the input or the result deserves a second look."""
+
+
+class AdviceWarning(FlashmmWarning):
+    """A call does what it says, but another would serve better; the message writes it out."""
 
 
 def listed(names: Iterable[object], most: int = 8) -> str:
@@ -36,7 +41,20 @@ def did_you_mean(name: object, options: Iterable[object]) -> str:
     return f"There are: {listed(known)}." if known else "There are none."
 
 
-def warn(message: str) -> None:
+@contextmanager
+def named(part: str) -> Iterator[None]:
+    """Put the name of a part of the data, if it has one, before what is wrong with it."""
+    try:
+        yield
+    except (KeyError, OSError, ValueError) as error:
+        if not part:
+            raise
+        kind = next(kind for kind in (KeyError, OSError, ValueError) if isinstance(error, kind))
+        msg = f"{part}: {error.args[0] if kind is KeyError else error}"
+        raise kind(msg) from error
+
+
+def warn(message: str, category: type[FlashmmWarning] = FlashmmWarning) -> None:
     """Warn at the line of the user's code that called the package, however deep inside it this is."""
     frame: FrameType | None = sys._getframe(1)
     level = outside = 2
@@ -45,4 +63,4 @@ def warn(message: str) -> None:
         if frame.f_code.co_filename.startswith(_HOME):
             outside = level
         frame = frame.f_back
-    warnings.warn(message, FlashmmWarning, stacklevel=outside)
+    warnings.warn(message, category, stacklevel=outside)

@@ -60,3 +60,9 @@ def check_number(
         between += f", but not {' or '.join(f'{bound:g}' for bound in without)}" if without else ""
         msg = f"{argument}={value!r} must be {between}. {hint}".rstrip()
         raise ValueError(msg)
+
+
+def check_level(conf_level: object) -> None:
+    """Refuse what is no level of confidence."""
+    hint = "It is a probability such as 0.95."
+    check_number("conf_level", conf_level, 0.0, 1.0, hint, without=(0.0, 1.0))

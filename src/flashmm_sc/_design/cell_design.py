@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from flashmm_sc._design.random import RandomDesign
 
 
-def needed_columns(obs: Any, fixed: str, random: Random, groupby: str | None, where: str) -> list[str]:
-    """Columns of obs that a model uses; `where` says in messages whose obs it is.
+def needed_columns(obs: Any, fixed: str, random: Random, where: str, **others: str | None) -> list[str]:
+    """Columns of obs that a model uses, and other arguments name; `where` says in messages whose obs it is.
 
     Raises
     ------
@@ -31,9 +31,10 @@ def needed_columns(obs: Any, fixed: str, random: Random, groupby: str | None, wh
     formula = f"fixed={fixed!r}{where}"
     used = used_columns(parse_formula(fixed, formula), columns, formula)
     used += [name for term in parse_random(random, columns) for name in (*term.groups, term.slope) if name]
-    if groupby is not None:
-        check_columns([groupby], columns, f"groupby={groupby!r}{where}")
-        used.append(groupby)
+    for argument, name in others.items():
+        if name is not None:
+            check_columns([name], columns, f"{argument}={name!r}{where}")
+            used.append(name)
     return list(dict.fromkeys(used))
 
 

@@ -60,7 +60,7 @@ def typical_row(data: pd.DataFrame) -> pd.DataFrame:
 
     def typical(values: pd.Series) -> Any:
         if isinstance(values.dtype, pd.CategoricalDtype):
-            return pd.Categorical(values.cat.categories[:1], categories=values.cat.categories)
+            return pd.Categorical(values.cat.categories[:1], dtype=values.dtype)
         if values.dtype == object or values.dtype == bool:
             return values.iloc[:1].to_numpy()
         middle = len(values) // 2  # a median that occurs: where no cell is, the formula may have no value

@@ -114,11 +114,12 @@ def _restored(value: Any) -> Any:
 def _plain_column(values: pd.Series) -> dict[str, Any]:
     """One value, and how its column is stored."""
     if isinstance(values.dtype, pd.CategoricalDtype):
-        return {"categories": _plain(values.cat.categories)}
+        ordered = {"ordered": True} if values.cat.ordered else {}
+        return {"categories": _plain(values.cat.categories), **ordered}
     return {"value": _plain(values.iloc[0]), "dtype": str(values.dtype)}
 
 
 def _column(found: dict[str, Any]) -> Any:
     if "categories" in found:
-        return pd.Categorical(found["categories"][:1], categories=found["categories"])
+        return pd.Categorical(found["categories"][:1], found["categories"], ordered=found.get("ordered", False))
     return pd.Series([found["value"]], dtype=found["dtype"]).array

@@ -15,6 +15,7 @@ from flashmm_sc._design.across import over_several_cells
 from flashmm_sc._design.columns import as_factor, complete_column, repeated
 from flashmm_sc._design.encoding import Encoding
 from flashmm_sc._design.formula import factor_names, parse_formula, used_columns, words
+from flashmm_sc._design.formula_hints import centred_spline
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -63,6 +64,10 @@ class FixedDesign:
         """The formula as formulaic reads it."""
         return self.encoding.formula
 
+    def used(self, obs: pd.DataFrame) -> pd.DataFrame:
+        """The columns of obs that the formula uses, checked for missing values, in dtypes that formulaic knows."""
+        return _used(obs, self.columns, self.encoding.where)
+
     @property
     def constant(self) -> np.ndarray:
         """The coefficients with X β = 1 in every cell: 1 for the intercept, or for the mean of each level without one."""
@@ -74,13 +79,13 @@ class FixedDesign:
         return out
 
     def table(self, obs: pd.DataFrame) -> pd.DataFrame:
-        """What `rows` needs of all cells of obs: plain columns, checked for missing values."""
-        return self.encoding.table(_used(obs, self.columns, self.encoding.where))
+        """What `rows` needs of all cells of obs."""
+        return self.encoding.table(self.used(obs))
 
     def over_cells(self, obs: pd.DataFrame) -> list[str]:
         """Factors whose value in a cell depends on other cells of obs."""
         computed = [factor for factor in self.encoding.factors if factor.code is not None]
-        return over_several_cells(computed, _used(obs, self.columns, self.encoding.where))
+        return over_several_cells(computed, self.used(obs))
 
     def rows(self, table: pd.DataFrame) -> sp.csr_array:
         """Design rows of some cells of the table: cells × coefficients, float64, canonical.
@@ -145,10 +150,11 @@ def check_full_rank(design: FixedDesign, XX: np.ndarray, obs: pd.DataFrame) -> N
     lines += [describe_dependency(names[j], weights, names) for j, weights in shown]
     if len(found) > MOST:
         lines.append(f"{len(found) - MOST} more: {listed(names[j] for j in list(found)[MOST:])}.")
-    causes = _causes(design, found, obs)
+    causes, splines = _causes(design, found, obs), _full_splines(design, found)
+    lines += splines
     if causes:
         lines += [*causes, "Leave out the term, or merge or leave out the levels concerned."]
-    else:
+    elif not splines:
         lines.append("Leave these columns out; if numbers only seem equal because they hardly vary, centre them.")
     raise ValueError("\n".join(lines))
 
@@ -205,6 +211,18 @@ def _causes(design: FixedDesign, found: dict[int, NDArray[np.float64]], obs: pd.
         outer = _obs_columns([f for term in near for f in term.factors], obs)
         nested.update(dict.fromkeys(_nested(obs, inner, outer)))
     return [*nested, *(sentence for sentences in empty.values() for sentence in sentences)]
+
+
+def _full_splines(design: FixedDesign, found: dict[int, NDArray[np.float64]]) -> list[str]:
+    """Say of splines whose columns add up to one, among the aliased columns, what to write instead."""
+    used = {i for j, weights in found.items() for i in (j, *np.flatnonzero(weights))}
+    factors = {f.expr: None for term, columns in design.encoding.terms if used & set(columns) for f in term.factors}
+    return [
+        f"The columns of {expr} add up to one in every cell, as do an intercept and the levels of a factor. Write "
+        f"{centred}, whose columns leave the constant out; or let it stand alone, '~ 0 + {expr}'."
+        for expr in factors
+        if (centred := centred_spline(expr))
+    ]
 
 
 def _obs_columns(factors: Iterable[Factor], obs: pd.DataFrame) -> list[str]:

@@ -43,6 +43,12 @@ def of_r(text: str) -> str:
     return ""
 
 
+def centred_spline(expr: str) -> str:
+    """The same spline without the constant, for one that has it; empty for anything else."""
+    spline = re.match(r"(?:cc|cr|cs)\(.*\)\Z", expr)
+    return f"{expr[:-1]}, constraints='center')" if spline and "constraints" not in expr else ""
+
+
 def unknown_function(name: str) -> str:
     """Say what is wrong with a function that there is not."""
     hint = f"Write np.{name}(...)." if callable(getattr(np, name, None)) else "Compute it before, as a column of obs."

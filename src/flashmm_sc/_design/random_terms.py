@@ -31,8 +31,20 @@ class RandomTerm:
     @property
     def intercept(self) -> str:
         """A random intercept of the same groups, as it is written."""
-        names = [name if name.isidentifier() else f"`{name}`" for name in self.groups]
-        return f"(1|{':'.join(names)})"
+        return f"(1|{self._grouping})"
+
+    @property
+    def spelled(self) -> str:
+        """The term as it is written."""
+        return f"(0 + {_quoted(self.slope)}|{self._grouping})" if self.slope else self._grouping
+
+    @property
+    def _grouping(self) -> str:
+        return ":".join(map(_quoted, self.groups))
+
+
+def _quoted(name: str) -> str:
+    return name if name.isidentifier() else f"`{name}`"
 
 
 _MARKS = "[\ue000-\uf8ff]"

@@ -71,7 +71,7 @@ class Design:
         ValueError
             When the formula or the terms can't be read or evaluated, or cells can't be encoded one by one.
         """
-        obs = in_memory(obs, needed_columns(obs, fixed, random, None, ""))
+        obs = in_memory(obs, needed_columns(obs, fixed, random, ""))
         design = fixed_design(fixed, obs)
         if across := design.over_cells(obs):
             msg = (
@@ -112,9 +112,9 @@ class Design:
         terms = ", ".join(term.name for term in self.random)
         return f"Design of {self.fixed.encoding.text!r} with {len(self.names)} columns, random {terms}"
 
-    def origin(self, transform: str | None) -> str:
-        """Words that differ for statistics that can't be added up."""
-        return f"{transform or 'values as they are'}, design {to_json(self.fixed, self.random)['digest'][:12]}"
+    def origin(self, values: str) -> str:
+        """Words that differ for statistics that can't be added up: of what values, by which design."""
+        return f"{values}, design {to_json(self.fixed, self.random)['digest'][:12]}"
 
 
 def check_levels(design: FixedDesign, obs: pd.DataFrame) -> None:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from flashmm_sc._gaussian.projection import Projection
     from flashmm_sc._stats.summary import SummaryStats
 
-STATUS = ("ok", "boundary", "constant", "masked", "not converged", "indefinite", "no df")
-OK, BOUNDARY, CONSTANT, MASKED, NOT_CONVERGED, INDEFINITE, NO_DF = range(len(STATUS))
+STATUS = ("ok", "boundary", "constant", "masked", "not converged", "indefinite", "no df", "filtered")
+OK, BOUNDARY, CONSTANT, MASKED, NOT_CONVERGED, INDEFINITE, NO_DF, FILTERED = range(len(STATUS))
 
 
 @dataclass(frozen=True)

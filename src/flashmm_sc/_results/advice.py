@@ -1,67 +1,236 @@
-"""What a user should hear of a model before it is fitted."""
+"""Advice: what a user should hear of a call that does what it says, but would mislead; with the better call written out.
+
+All of it is here. What is said before the fit follows from the design and the first values, `before_fit`; what only the
+sums tell comes `after_pass`.
+"""
 
 from __future__ import annotations
 
-import logging
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-from flashmm_sc._base.errors import listed, warn
-from flashmm_sc._design.columns import as_factor
+import numpy as np
+import pandas as pd
+
+from flashmm_sc._base.errors import AdviceWarning, listed, warn
+from flashmm_sc._design.random_terms import RandomTerm
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from collections.abc import Iterator, Sequence
 
+    from flashmm_sc._design.cell_design import CellDesign
     from flashmm_sc._design.fixed import FixedDesign
-    from flashmm_sc._design.random_terms import RandomTerm
+    from flashmm_sc._inference.df import Ddf
+    from flashmm_sc._results.scale import Scale
+    from flashmm_sc._results.values import Values
 
-logger = logging.getLogger("flashmm_sc")
-
-
-def advise(
-    obs: pd.DataFrame,
-    design: FixedDesign,
-    terms: list[RandomTerm],
-    *,
-    ddf: str,
-    moderate: bool,
-    groupby: str | None,
-) -> None:
-    """Warn of n - p degrees of freedom for effects between samples; hint at `groupby` where it asks the same."""
-    if ddf == "residual":
-        _warn_of_cells_as_samples(obs, design.columns, terms)
-    name = _crossed_with_everything(design)
-    if groupby is None and name and moderate:
-        msg = (
-            f"The model pools one variance over the levels of {name!r}, which differ in real data: moderated p-values "
-            f"come out too small then. Fit one model for each level with groupby={name!r}."
-        )
-        warn(msg)
-    elif groupby is None and name:
-        logger.info(
-            "Every interaction has %r in it. One model for each of its levels, groupby=%r, estimates the same effects "
-            "with variances of each level's own, and is better calibrated where these differ.",
-            name,
-            name,
-        )
+FEW_LEVELS = 12
+_FEW_GENES = 100
+"""Genes below which there is nothing to learn for moderation."""
+_CELLS_A_VALUE = 10
+"""Cells that share a level and a value, on average, from which a number is a property of samples and not of cells."""
+_RARE, _MANY = 0.05, 0.2
+"""Share of cells that express a gene, and share of genes below it, from which these sway the prior."""
 
 
-def _warn_of_cells_as_samples(obs: pd.DataFrame, used: list[str], terms: list[RandomTerm]) -> None:
-    for term in terms:
-        levels = [as_factor(obs[group]).codes for group in term.groups]
-        between = [name for name in used if name not in term.groups and obs[name].groupby(levels).nunique().max() <= 1]
-        if between:
-            msg = (
-                f"{listed(between)} varies between the levels of {':'.join(term.groups)!r} only, but ddf='residual' counts "
-                "cells as if they were independent: p-values come out too small. Use ddf='satterthwaite'."
+@dataclass(frozen=True, eq=False)
+class Call:
+    """What advice goes by: the cells and the model, and the options of the call."""
+
+    obs: pd.DataFrame
+    design: FixedDesign
+    terms: Sequence[RandomTerm]
+    n_genes: int
+    groupby: str | None
+    moderate: bool
+    ddf: Ddf
+
+    @classmethod
+    def of(cls, obs: pd.DataFrame, design: CellDesign, n_genes: int, **options: Any) -> Call:
+        """From the cells and the designs of their fixed and random effects."""
+        return cls(obs, design.fixed, [component.term for component in design.random.components], n_genes, **options)
+
+    @cached_property
+    def n_levels(self) -> dict[str, int]:
+        """Levels of each random term, by its name."""
+        return {term.name: _distinct(self._levels[term.name]) for term in self.terms}
+
+    @cached_property
+    def n_pairs(self) -> dict[tuple[str, str], int]:
+        """Pairs there are of a level of a random term and a value of a fixed column, by their names."""
+        found = {}
+        for name in self.design.columns:
+            codes = pd.factorize(self.obs[name])[0].astype(np.int64)
+            for term, levels in self._levels.items():
+                found[term, name] = _distinct(levels * (codes.max(initial=0) + 1) + codes)
+        return found
+
+    @cached_property
+    def _levels(self) -> dict[str, np.ndarray]:
+        group = lambda term: self.obs.groupby(list(term.groups), observed=True, sort=False).ngroup().to_numpy()
+        return {term.name: group(term) for term in self.terms}
+
+    def varies_within(self, name: str, term: RandomTerm) -> bool:
+        """Whether a fixed column varies within the levels of a random term."""
+        return self.n_pairs[term.name, name] > self.n_levels[term.name]
+
+    def of_cells(self, name: str) -> bool:
+        """Whether a fixed column holds numbers that hardly any two cells of a level share, as the library size does."""
+        dtype = self.obs[name].dtype
+        number = pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype)
+        return number and self.n_pairs[self.terms[0].name, name] * _CELLS_A_VALUE > len(self.obs)
+
+    @property
+    def intercepts(self) -> list[RandomTerm]:
+        """Terms that are no slopes."""
+        return [term for term in self.terms if term.slope is None]
+
+
+def _distinct(codes: np.ndarray) -> int:
+    """How many different whole numbers there are."""
+    many = codes.max(initial=0) > 10 * len(codes)
+    return len(np.unique(codes)) if many else int(np.count_nonzero(np.bincount(codes)))
+
+
+def before_fit(call: Call, scales: Sequence[Scale], values: Values) -> list[str]:
+    """Advice that needs no pass over the data."""
+    found = [*_scale(call, scales, values), *_sample_term(call), *_joint_model(call), *_degrees(call)]
+    return _told(found)
+
+
+def after_pass(shares: dict[str, np.ndarray]) -> list[str]:
+    """Advice on moderated fits of genes; `shares` are those of the cells that express each of them, by group."""
+    rare = {group: float(np.mean(share < _RARE)) for group, share in shares.items()}
+    many = {group: share for group, share in rare.items() if share > _MANY}
+    if not many:
+        return []
+    group, share = max(many.items(), key=lambda one: one[1])
+    of = f" of {group!r}" if group else ""
+    others = f" (and in {len(many) - 1} more groups)" if len(many) > 1 else ""
+    return _told(
+        [
+            f"{share:.0%} of the genes are expressed in fewer than {_RARE:.0%} of the cells{of}{others}. They share in the prior "
+            f"that moderated tests learn, and in the correction for multiple testing: leave them out with min_fraction={_RARE}."
+        ]
+    )
+
+
+def advice_on_values(scales: Sequence[Scale], values: Values) -> None:
+    """Advice on the values alone, where there is no model yet."""
+    _told([*_scale(None, scales, values)])
+
+
+def _told(notes: list[str]) -> list[str]:
+    for note in notes:
+        warn(note, AdviceWarning)
+    return notes
+
+
+def _scale(call: Call | None, scales: Sequence[Scale], values: Values) -> Iterator[str]:
+    """On what the values are."""
+    transform = values.transform
+    sized = values.sized or (call is not None and any(map(call.of_cells, call.design.columns)))
+    for scale in scales:
+        if transform is None and scale.counts:
+            yield (
+                f"{scale.source} seems to hold raw counts, which are fitted as they are. For log-expression use "
+                "transform='log1p', size_factors='total', or sc.pp.normalize_total and sc.pp.log1p first."
             )
-            warn(msg)
-            return
+        elif transform is None and scale.negative and values.log_base is None:
+            yield (
+                f"{scale.source} holds negative values, as after sc.pp.scale: effects are then in standard deviations of each "
+                "gene, and log fold changes can't be had. Name the layer with log-expression, layer=, or use_raw=True."
+            )
+        elif transform is not None and scale.logged:
+            yield (
+                f"{scale.source} seems to hold logarithms already, of which transform={transform!r} takes the logarithm "
+                "again. Use transform=None, or name the layer with counts, as in layer='counts'."
+            )
+        elif transform is not None and scale.counts and not sized:
+            yield (
+                f"{scale.source} seems to hold raw counts, which differ between cells by how deeply they were sequenced: "
+                f"transform={transform!r} alone takes that for expression. Divide it out with size_factors='total'."
+            )
+        else:
+            continue
+        return
 
 
-def _crossed_with_everything(design: FixedDesign) -> str | None:
+def _sample_term(call: Call) -> Iterator[str]:
+    """On a treatment of samples of one donor, whose samples have no random term."""
+    joint = _joint_factor(call)
+    for term in call.intercepts:
+        names = [name for name in call.design.columns if name not in term.groups and name != joint]
+        varying = [name for name in names if call.varies_within(name, term) and not call.of_cells(name)]
+        varying = [name for name in varying if not any(_holds(call, other, name) for other in call.terms)]
+        if not varying:
+            continue
+        random = [*(other.spelled for other in call.terms), RandomTerm("", (*term.groups, *varying)).spelled]
+        what, donors = listed(varying), ":".join(term.groups)
+        yield (
+            f"{what} varies within the levels of {donors!r}: each has several samples, whose cells are alike, and no random "
+            f"term says so. Effects of {what} are then tested as if cells were samples, and p-values come out far too small. "
+            f"Use random={random!r}."
+        )
+        return
+
+
+def _holds(call: Call, term: RandomTerm, name: str) -> bool:
+    """Whether a random term takes up how samples differ between the values of a column."""
+    return term.slope == name if term.slope else not call.varies_within(name, term)
+
+
+def _joint_factor(call: Call) -> str | None:
     """The one factor that all interactions share, if no other factor has a term of its own (as in `~ 0 + a + a:b`)."""
-    terms = [{factor.expr for factor in term.factors} for term in design.formula]
+    if call.groupby is not None:
+        return None
+    terms = [{factor.expr for factor in term.factors} for term in call.design.formula]
     crossed = [term for term in terms if len(term) > 1]
-    alone = {name for term in terms if len(term) == 1 for name in term if name in design.levels}
+    alone = {name for term in terms if len(term) == 1 for name in term if name in call.design.levels}
     shared = set.intersection(*crossed) & alone if crossed else set()
     return shared.pop() if len(shared) == 1 and len(alone) == 1 else None
+
+
+def _joint_model(call: Call) -> Iterator[str]:
+    """On one model for all cell types."""
+    name = _joint_factor(call)
+    if name is None:
+        return
+    terms = [[f.expr for f in term.factors if f.expr != name] for term in call.design.formula if term.degree]
+    kept = dict.fromkeys(":".join(term) for term in terms if term)
+    fixed = f"~ {' + '.join(kept)}"
+    moderate = " Moderated p-values come out much too small then." if call.moderate else ""
+    more = ", moderate=True" if _few(call) or call.moderate else ""
+    yield (
+        f"The model pools one variance over the levels of {name!r}, which differ in real data: p-values come out too small "
+        f"for genes that vary most in the level tested.{moderate} One model for each level estimates the same effects with "
+        f"variances of its own: fixed={fixed!r}, groupby={name!r}{more}."
+    )
+
+
+def _few(call: Call) -> int:
+    """The number of levels of a random term, if they are few and moderation could help; else 0."""
+    if len(call.terms) > 2 or call.n_genes < _FEW_GENES or not call.intercepts:
+        return 0
+    least = min(call.n_levels[term.name] for term in call.intercepts)
+    return least if least < FEW_LEVELS else 0
+
+
+def _degrees(call: Call) -> Iterator[str]:
+    """On cells counted as samples, and on tests of few donors."""
+    if call.ddf == "residual":
+        for term in call.terms:
+            names = [name for name in call.design.columns if name not in term.groups]
+            between = [name for name in names if not call.varies_within(name, term)]
+            if between:
+                yield (
+                    f"{listed(between)} varies between the levels of {':'.join(term.groups)!r} only, but ddf='residual' counts "
+                    "cells as if they were independent: p-values come out too small. Use ddf='satterthwaite'."
+                )
+                return
+    elif not call.moderate and _joint_factor(call) is None and (few := _few(call)):
+        yield (
+            f"There are {few} levels of a random term: with fewer than {FEW_LEVELS}, a single gene tells too little of its "
+            "variance, and little is found. moderate=True learns from all genes how much donors vary."
+        )

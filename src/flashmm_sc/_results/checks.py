@@ -1,22 +1,15 @@
-"""What a call works on: the matrix, the genes and the scale of an AnnData, checked before any pass over the data."""
+"""What a call works on: the matrix and the genes of an AnnData, checked before any pass over the data."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from anndata import AnnData
 
-from flashmm_sc._base.errors import did_you_mean, listed, warn
+from flashmm_sc._base.errors import did_you_mean, listed
 from flashmm_sc._design.columns import repeated
-from flashmm_sc._stream.blocks import blocks
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from flashmm_sc._stream.kernel import Transform
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,51 +110,3 @@ def gene_mask(adata: AnnData, mask_var: Any) -> np.ndarray:
         msg = f"{words} leaves no gene to fit."
         raise ValueError(msg)
     return values
-
-
-def log_base(sources: Sequence[tuple[AnnData, Expression]], transform: Transform) -> float:
-    """Base of the logarithm that the fitted values are on, NaN where it can't be known; warn of raw counts.
-
-    Raises
-    ------
-    ValueError
-        When several AnnData are on different scales.
-    """
-    if transform is not None:
-        return {"log1p": math.e, "log2p1": 2.0}[transform]
-    values = [_first_values(found.X) for _, found in sources]
-    counts = [_look_like_counts(part) for part in values]
-    if any(counts):
-        msg = (
-            f"{sources[counts.index(True)][1].source} seems to hold raw counts, which are fitted as they are. For "
-            "log-expression use transform='log1p' (or 'log2p1'), or sc.pp.normalize_total and sc.pp.log1p first."
-        )
-        warn(msg)
-        return math.nan
-    bases = [_logged(adata, part) for (adata, _), part in zip(sources, values, strict=True)]
-    known = sorted({base for base in bases if not math.isnan(base)})
-    if len(known) > 1:
-        msg = f"The values are logarithms to different bases, {listed(known)}: bring them to one scale first."
-        raise ValueError(msg)
-    return known[0] if known and len(bases) == sum(not math.isnan(base) for base in bases) else math.nan
-
-
-def _logged(adata: AnnData, values: np.ndarray) -> float:
-    """Base that `sc.pp.log1p` noted."""
-    logged = adata.uns.get("log1p")
-    if logged is None or values.min(initial=0.0) < 0:  # as after sc.pp.scale
-        return math.nan
-    base = logged.get("base") if hasattr(logged, "get") else None
-    return math.e if base is None else float(base)
-
-
-def _first_values(X: Any) -> np.ndarray:
-    """Finite stored values of the first rows or columns."""
-    first = next(iter(blocks(X, 2**20)), None)
-    values = first.values.data if first is not None else np.empty(0)
-    return values[np.isfinite(values)]
-
-
-def _look_like_counts(values: np.ndarray) -> bool:
-    """Whether values are whole numbers, some above 1."""
-    return bool(values.size and values.max() > 1 and values.min() >= 0 and (values == np.round(values)).all())

@@ -8,18 +8,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flashmm_sc._base.errors import warn
-from flashmm_sc._base.options import check_number
+from flashmm_sc._base.options import check_level, check_number
 from flashmm_sc._inference.contrasts import Contrasts, contrast_matrix
 from flashmm_sc._inference.df import Ddf, with_df
 from flashmm_sc._inference.f_tests import check_independent
 from flashmm_sc._results.fits import fitted_models
 from flashmm_sc._results.group_tests import FittedModel, GroupTests, tests_result
+from flashmm_sc._results.questions import answered
+from flashmm_sc._results.ratios import log2_ratios
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pandas as pd
 
+    from flashmm_sc._design.questions import Question
     from flashmm_sc._inference.adjustment import Correction
     from flashmm_sc._inference.f_tests import FTests
     from flashmm_sc._inference.t_tests import Alternative, TTests
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
 def contrasts_result(
     fit: Result,
     key_added: str,
-    contrasts: Contrasts,
+    contrasts: Contrasts | Question,
     corr_method: Correction,
     *,
     ddf: Ddf | None = None,
@@ -51,11 +54,11 @@ def contrasts_result(
         for model in models:
             model.inference.check_joint()
     if conf_level is not None:
-        check_number("conf_level", conf_level, 0.0, 1.0, "It is a probability such as 0.95.", without=(0.0, 1.0))
+        check_level(conf_level)
     options: dict[str, Any] = {"ddf": ddf, "n_jobs": n_jobs}
     if not joint:
         options |= {"alternative": alternative, "effect": effect, "conf_level": conf_level}
-    matrices = in_groups(contrasts, [(model.group, model.coef_names) for model in models])
+    matrices = in_groups(contrasts, [(model.group, model.coef_names, model.reference) for model in models])
     tested = [_tested(model, L, joint, options) for model, L in zip(models, matrices, strict=True) if L is not None]
     params = {"key": fit.key, "ddf": used, "alternative": alternative, "lfc": lfc, "joint": joint}
     return tests_result(key_added, tested, corr_method, params | {"corr_method": corr_method, "log_base": base})
@@ -71,18 +74,19 @@ def _tested(model: FittedModel, L: pd.DataFrame, joint: bool, options: dict[str,
         findings = np.array([findings.all()])
     else:
         tests = model.inference.t_tests(matrix, **options)
-    return GroupTests(model.group, names, findings, tests, with_df(model.status, tests.df))
+    ratio = None if joint or model.means is None else log2_ratios(model.reference, model.means, matrix)
+    return GroupTests(model.group, names, findings, tests, with_df(model.status, tests.df), ratio)
 
 
 def in_groups(
-    contrasts: Contrasts, groups: Sequence[tuple[str, list[str]]], *, tell: bool = True
+    contrasts: Contrasts | Question, groups: Sequence[tuple[str, list[str], str]], *, tell: bool = True
 ) -> list[pd.DataFrame | None]:
-    """The contrast matrix of every group (name, coefficients); None, with a warning, where a coefficient is missing."""
+    """The contrast matrix of every group (name, coefficients, reference grid); None, with a warning, where one fails."""
     matrices: list[pd.DataFrame | None] = []
     reasons: dict[str, ValueError] = {}
-    for group, names in groups:
+    for group, names, reference in groups:
         try:
-            matrices.append(contrast_matrix(contrasts, names))
+            matrices.append(contrast_matrix(answered(contrasts, reference), names))
         except ValueError as error:
             matrices.append(None)
             reasons[group] = error

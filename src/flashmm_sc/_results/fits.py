@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse as sp
 
-from flashmm_sc._gaussian.estimate import MASKED, Estimates
+from flashmm_sc._gaussian.estimate import FILTERED, MASKED, Estimates
 from flashmm_sc._gaussian.genes import Genes
 from flashmm_sc._gaussian.projection import Projection
 from flashmm_sc._inference.inference import Inference
@@ -16,46 +16,60 @@ from flashmm_sc._inference.moderated import Moderated
 from flashmm_sc._inference.prior import Prior
 from flashmm_sc._inference.t_tests import TTests
 from flashmm_sc._results.group_tests import FittedModel, GroupTests, tests_result
+from flashmm_sc._results.ratios import log2_ratios
 from flashmm_sc._results.result import MODERATED, Result, earlier, joined, strings, texts
 from flashmm_sc._stats.cross import CrossProducts
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from flashmm_sc._arrays.lmm import LMMFit
     from flashmm_sc._inference.adjustment import Correction
     from flashmm_sc._results.models import Model
+    from flashmm_sc._results.study import Study
+    from flashmm_sc._results.summed import SummedModel
 
 
 def fit_result(
     key: str,
-    models: Sequence[Model],
+    parts: Sequence[SummedModel],
     fits: Sequence[LMMFit],
-    genes: np.ndarray,
-    n_vars: int,
+    study: Study,
     *,
     corr_method: Correction,
     params: dict[str, Any],
     ranef: bool,
 ) -> Result:
-    """The fits of all groups; `genes` are the positions in var of the genes that were not masked."""
-    spread = lambda values: _spread(np.asarray(values), genes, n_vars)
-    side_by_side = lambda arrays: np.concatenate([spread(array) for array in arrays], axis=1)
+    """The fits of all groups, genes × columns among all genes of the study's AnnData."""
+    n_vars, models = study.target.n_vars, [part.model for part in parts]
+    genes = [study.kept[part.genes] for part in parts]  # those of each fit
+
+    def side_by_side(arrays: Iterable[Any]) -> np.ndarray:
+        pairs = zip(arrays, genes, strict=True)
+        return np.concatenate([_spread(np.asarray(array), its, n_vars) for array, its in pairs], axis=1)
+
     tested = []
-    for model, fit in zip(models, fits, strict=True):
-        tests = TTests(*(spread(getattr(fit, field.name)) for field in fields(TTests)))
+    for part, model, fit, its in zip(parts, models, fits, genes, strict=True):
+        tests = TTests(*(_spread(getattr(fit, field.name).to_numpy(), its, n_vars) for field in fields(TTests)))
         status = np.full(n_vars, MASKED, np.int8)
-        status[genes] = fit.status.cat.codes
-        tested.append(
-            GroupTests(model.group, model.design.fixed.names, model.design.fixed.constant == 0, tests, status)
-        )
+        status[study.kept] = FILTERED
+        status[its] = fit.status.cat.codes
+        fixed = model.design.fixed
+        ratio = None
+        if part.means is not None:
+            ratio = _spread(log2_ratios(model.reference, part.means, np.eye(model.p)), its, n_vars)
+        tested.append(GroupTests(model.group, fixed.names, fixed.constant == 0, tests, status, ratio))
     result = tests_result(key, tested, corr_method, params)
     arrays, entry = result.arrays, result.entry
     arrays |= {name: side_by_side(getattr(fit, name) for fit in fits) for name in ("theta", "theta_se", "theta_cov")}
-    arrays |= {name: np.column_stack([spread(getattr(fit, name)) for fit in fits]) for name in ("loglik", "n_iter")}
+    arrays |= {
+        name: side_by_side(getattr(fit, name).to_numpy()[:, None] for fit in fits) for name in ("loglik", "n_iter")
+    }
+    if parts[0].means is not None:
+        arrays["mean_coef"] = side_by_side(part.means for part in parts)
     if params["moderate"]:
-        parts = zip(*(_moderated_part(fit) for fit in fits), strict=True)
-        arrays |= {name: side_by_side(part) for name, part in zip(MODERATED, parts, strict=True)}
+        found = zip(*(_moderated_part(fit) for fit in fits), strict=True)
+        arrays |= {name: side_by_side(one) for name, one in zip(MODERATED, found, strict=True)}
     if ranef:
         arrays["ranef"] = side_by_side(fit.ranef() for fit in fits)
         entry["ranef_names"] = texts(joined(model.group, model.design.random.ranef_names) for model in models)
@@ -86,9 +100,8 @@ def fitted_models(result: Result) -> list[FittedModel]:
         if "prior" in described:
             moderated = _moderated(described, projection, estimates, result["projected"][:, columns["projected"]])
         inference = Inference(projection, estimates, moderated=moderated, **options)
-        terms = {name: np.asarray(described["type3"][str(j)]) for j, name in enumerate(strings(described["terms"]))}
-        constant, status = np.asarray(described["constant"]), result["status"][:, i]
-        models.append(FittedModel(group, coef_names, components, terms, constant, inference, status))
+        means = result["mean_coef"][:, columns["coef"]] if "mean_coef" in result.arrays else None
+        models.append(FittedModel(group, described, inference, result["status"][:, i], means))
     return models
 
 
@@ -139,6 +152,7 @@ def _described(model: Model, fit: LMMFit) -> dict[str, Any]:
         "terms": texts([list(model.terms)]),
         "constant": model.design.fixed.constant,
         "type3": {str(i): L for i, L in enumerate(model.terms.values())},
+        "design": model.reference,
     }
 
 

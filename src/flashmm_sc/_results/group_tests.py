@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from flashmm_sc._gaussian.estimate import STATUS
 from flashmm_sc._inference.adjustment import Correction, adjust
-from flashmm_sc._results.result import Result, joined, texts
+from flashmm_sc._results.result import Result, joined, strings, texts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,34 +27,67 @@ _SUFFIX = {"p": "pval"}  # otherwise the names of the arrays
 class FittedModel:
     """The fitted model of one group.
 
-    Names, type III hypotheses by term, the coefficients of a constant, what tests need, and the status of each gene.
+    Attributes
+    ----------
+    group
+        Name of the group.
+    described
+        What is stored of the model: names, sums of the design, hypotheses.
+    inference
+        What tests need.
+    status
+        Status of each gene.
+    means
+        Least-squares coefficients of values before the logarithm, genes × p; None if there are none.
     """
 
     group: str
-    coef_names: list[str]
-    component_names: list[str]
-    terms: dict[str, np.ndarray]
-    constant: np.ndarray
+    described: dict[str, Any]
     inference: Inference
     status: np.ndarray
+    means: np.ndarray | None
+
+    @cached_property
+    def coef_names(self) -> list[str]:
+        """Names of the coefficients."""
+        return strings(self.described["coef_names"])
+
+    @cached_property
+    def component_names(self) -> list[str]:
+        """Names of the random components."""
+        return strings(self.described["component_names"])
+
+    @property
+    def terms(self) -> dict[str, np.ndarray]:
+        """Type III hypotheses by term, p × r."""
+        return {name: self.described["type3"][str(j)] for j, name in enumerate(strings(self.described["terms"]))}
+
+    @property
+    def reference(self) -> str:
+        """The reference grid as text."""
+        return str(self.described.get("design", ""))
 
     def findings(self, L: np.ndarray) -> np.ndarray:
         """Which columns of L (p × r) are findings: combinations that adding a constant to all values doesn't change.
 
         Intercepts and means of levels, which it does change, differ from zero in every gene that is expressed.
         """
-        return np.abs(self.constant @ L) < 1e-9 * np.abs(L).sum(axis=0)
+        return np.abs(np.asarray(self.described["constant"]) @ L) < 1e-9 * np.abs(L).sum(axis=0)
 
 
 @dataclass(frozen=True, eq=False)
 class GroupTests:
-    """Tests of one group of cells: names of what was tested, which are findings, a dataclass of genes × names arrays."""
+    """Tests of one group of cells: names of what was tested, which are findings, a dataclass of genes × names arrays.
+
+    With ratios of means (genes × names, see `ratios`), where there are any.
+    """
 
     group: str
     names: list[str]
     findings: np.ndarray
     tests: DataclassInstance
     status: np.ndarray
+    ratio: np.ndarray | None = None
 
 
 def tests_result(key: str, groups: Sequence[GroupTests], corr_method: Correction, params: dict[str, Any]) -> Result:
@@ -64,6 +98,10 @@ def tests_result(key: str, groups: Sequence[GroupTests], corr_method: Correction
     }
     arrays["pval_adj"] = adjust(arrays["pval"], corr_method)
     arrays["status"] = np.column_stack([one.status for one in groups])
+    if any(one.ratio is not None for one in groups):
+        none = np.full((len(arrays["status"]), 1), np.nan)
+        ratios = [none.repeat(len(one.names), axis=1) if one.ratio is None else one.ratio for one in groups]
+        arrays["log2_ratio"] = np.concatenate(ratios, axis=1)
     entry = {
         "params": params,
         "coef_names": texts(joined(one.group, one.names) for one in groups),

@@ -14,6 +14,7 @@ from flashmm_sc._design.cell_design import CellDesign
 from flashmm_sc._design.columns import as_factor, complete_column, repeated
 from flashmm_sc._design.fixed import check_full_rank, fixed_design
 from flashmm_sc._design.random import random_design
+from flashmm_sc._design.reference_grid import ReferenceGrid
 from flashmm_sc._design.rows import Encoder, Rows
 from flashmm_sc._gaussian.projection import Projection
 from flashmm_sc._stats.cross import CrossProducts
@@ -41,6 +42,8 @@ class Model:
         What they give, X projected out.
     terms
         Type III hypothesis of each fixed term, p × r.
+    reference
+        Its reference grid as text.
     """
 
     group: str
@@ -49,6 +52,7 @@ class Model:
     cross: CrossProducts
     projection: Projection
     terms: dict[str, np.ndarray]
+    reference: str
 
     @classmethod
     def of(cls, group: str, obs: pd.DataFrame, fixed: str, random: Any, *, sparse: bool = False) -> tuple[Model, Rows]:
@@ -63,18 +67,26 @@ class Model:
         cross = CrossProducts.of(rows.gram(), p)
         check_full_rank(X, cross.XX, obs)
         projection = Projection.of(cross, n, design.random.d, X.names, design.random.names, sparse=sparse)
-        return cls(group, n, design, cross, projection, type3.hypotheses(X, obs)), rows
+        reference = ReferenceGrid.of(X, obs, rows.parts[0][1], group).text()
+        return cls(group, n, design, cross, projection, type3.hypotheses(X, obs), reference), rows
 
-    def stats(self, sums: Sums, start: int, index: int, gene_names: list[str]) -> SummaryStats:
-        """Statistics of this group, which has columns `start` on of WY and row `index` of yy."""
-        WY = sums.WY[start : start + self.cross.width]
-        return SummaryStats.of(self.cross, WY, sums.yy[index], self.n, gene_names=gene_names, **self.design.labels)
+    @property
+    def p(self) -> int:
+        """Number of fixed columns."""
+        return len(self.design.fixed.names)
+
+    def stats(self, sums: Sums, start: int, index: int, genes: np.ndarray, gene_names: list[str]) -> SummaryStats:
+        """Statistics of some genes in this group, which has columns `start` on of WY and row `index` of yy."""
+        WY, yy = sums.WY[start : start + self.cross.width], sums.yy[index]
+        if len(genes) < len(yy):
+            WY, yy, gene_names = WY[:, genes], yy[genes], [gene_names[j] for j in genes]
+        return SummaryStats.of(self.cross, WY, yy, self.n, gene_names=gene_names, **self.design.labels)
 
 
 def build_models(
-    obs: pd.DataFrame, fixed: str, random: Any, groupby: str | None, *, sparse: bool = False
+    obs: pd.DataFrame, fixed: str, random: Any, groupby: str | None, *, min_cells: int = 1, sparse: bool = False
 ) -> tuple[list[Model], Rows]:
-    """One model for all cells, or one for each category of `groupby`; and the design rows of all cells.
+    """One model for all cells, or one for each category of `groupby` with enough cells; and the design rows of all cells.
 
     `sparse` is as in `Projection.of`.
 
@@ -100,6 +112,9 @@ def build_models(
     for code, name in enumerate(factor.categories):
         cells = np.flatnonzero(factor.codes == code)
         try:
+            if len(cells) < min_cells:
+                reasons[str(name)] = f"it has {len(cells)} cells, fewer than min_cells={min_cells}."
+                continue
             model, rows = Model.of(str(name), obs.iloc[cells], fixed, random, sparse=sparse)
         except ValueError as error:
             reasons[str(name)] = str(error)

@@ -39,14 +39,15 @@ _TESTS = (
     "sd",
     "lfsr",
     "svalue",
+    "log2_ratio",
     "status",
 )
 _KINDS = {"lfsr": "shrinkage", "stat": "variance tests", "F": "F tests", "theta": "fit"}
 """What a result is that has an array of this name; otherwise t tests."""
-_FITS = ("theta", "theta_se", "theta_cov", "loglik", "n_iter", "ranef", *MODERATED)
+_FITS = ("theta", "theta_se", "theta_cov", "loglik", "n_iter", "ranef", "mean_coef", *MODERATED)
 _EARLIER = ("ols", "zry", "yry", "mean")
 """What earlier versions stored for `MODERATED`; removed with the rest."""
-_MAY_BE_NONE = ("layer", "transform", "groupby", "mask_var")
+_MAY_BE_NONE = ("layer", "transform", "groupby", "mask_var", "size_factors", "target_sum")
 """Parameters that files of older anndata lack where they were None."""
 
 
@@ -100,6 +101,10 @@ class Result:
             msg = f"adata.uns[{key!r}] holds tests, not a fit; give the key of a result of fsc.tl.lmm_de."
             raise KeyError(msg)
         return found
+
+    def of_genes(self, positions: np.ndarray) -> Result:
+        """The same of some genes."""
+        return Result(self.key, {name: array[positions] for name, array in self.arrays.items()}, self.entry)
 
     def __getitem__(self, name: str) -> np.ndarray:
         """An array."""

@@ -14,16 +14,19 @@ import pandas as pd
 from anndata import AnnData
 from pandas.api.types import union_categoricals
 
-from flashmm_sc._base.errors import listed
+from flashmm_sc._base.errors import listed, named
 from flashmm_sc._design.cell_design import in_memory
-from flashmm_sc._results.checks import Expression, check_anndata, find_expression, gene_mask, log_base
+from flashmm_sc._results.checks import Expression, check_anndata, find_expression, gene_mask
 from flashmm_sc._results.files import streamed
+from flashmm_sc._results.scale import Scale
 from flashmm_sc._stream.accumulate import accumulate
 from flashmm_sc._stream.sums import CellMatrix, Sums
 
 if TYPE_CHECKING:
     from flashmm_sc._design.rows import Rows
+    from flashmm_sc._results.values import Values
     from flashmm_sc._stream.kernel import Transform
+    from flashmm_sc._stream.sums import Tally
 
 Needed: TypeAlias = Callable[[Any, str], list[str]]
 Source: TypeAlias = AnnData | str | PathLike[str]
@@ -61,92 +64,87 @@ class Study:
         """Names of the genes to fit."""
         return list(self.target.var_names[self.kept])
 
-    def sums(self, rows: Rows, *, transform: Transform, n_jobs: int | None, show_progress: bool | None) -> Sums:
+    @property
+    def scales(self) -> list[Scale]:
+        """What the values of each matrix seem to be."""
+        found = []
+        for part, source in zip(self.matrices, self.sources, strict=True):
+            with named(part.name):
+                found.append(Scale.of(*source))
+        return found
+
+    def sums(
+        self,
+        rows: Rows,
+        *,
+        transform: Transform,
+        tally: Tally | None = None,
+        n_jobs: int | None,
+        show_progress: bool | None,
+    ) -> Sums:
         """One pass over all cells, whose design rows these are."""
         return accumulate(
             self.matrices,
             rows,
             transform=transform,
+            tally=tally,
             n_jobs=n_jobs,
             show_progress=show_progress,
             describe=self.describe,
         )
 
-    def log_base(self, transform: Transform) -> float:
-        """Base of the logarithm that the fitted values are on, NaN where it can't be known; warns of raw counts."""
-        return log_base(self.sources, transform)
-
     def describe(self, i: int, j: int) -> str:
-        """Words for cell i and column j of the part that it is in."""
+        """Words for cell i and column j of the part that it is in, or for the cell alone if j < 0."""
         k = int(np.searchsorted([part.start for part in self.matrices], i, side="right")) - 1
         where, cells, genes = self.names[k]
-        return f"cell {cells[i - self.matrices[k].start]!r}, gene {genes[j]!r}{where}"
+        gene = "" if j < 0 else f", gene {genes[j]!r}"
+        return f"cell {cells[i - self.matrices[k].start]!r}{gene}{where}"
 
 
 @contextmanager
-def study_of(
-    adata: AnnData | Sequence[Source],
-    needed: Needed,
-    layer: str | None,
-    use_raw: bool,
-    mask_var: Any,
-    *,
-    copy: bool,
-) -> Iterator[Study]:
+def study_of(adata: AnnData | Sequence[Source], needed: Needed, values: Values, *, copy: bool) -> Iterator[Study]:
     """Find the cells of an AnnData, or of several; files are open as long as the context lasts.
 
     `needed` tells which columns of obs are wanted, see `needed_columns`.
     """
-    what = layer, use_raw, mask_var
     if isinstance(adata, AnnData):
         check_anndata(adata, copy=copy)
-        yield _one(adata, needed, *what)
+        yield _one(adata, needed, values)
         return
     if copy:
         msg = "copy=True is for one AnnData; for several, a new AnnData is returned in any case."
         raise ValueError(msg)
     with _opened(adata) as (several, names):
-        yield _joint(several, names, needed, *what)
+        yield _joint(several, names, needed, values)
 
 
-def _one(
-    adata: AnnData,
-    needed: Needed,
-    layer: str | None,
-    use_raw: bool,
-    mask_var: Any,
-) -> Study:
-    found = find_expression(adata, layer, use_raw, mask_var)
+def _one(adata: AnnData, needed: Needed, values: Values) -> Study:
+    found = find_expression(adata, values.layer, values.use_raw, values.mask_var)
     obs = adata.obs if isinstance(adata.obs, pd.DataFrame) else in_memory(adata.obs, needed(adata.obs, ""))
-    names = [("", adata.obs_names, _columns(adata, use_raw))]
+    names = [("", adata.obs_names, _columns(adata, values.use_raw))]
     return Study(adata, obs, [CellMatrix(found.X, found.gene)], found.kept, [(adata, found)], names)
 
 
-def _joint(
-    several: Sequence[AnnData],
-    names: Sequence[str],
-    needed: Needed,
-    layer: str | None,
-    use_raw: bool,
-    mask_var: Any,
-) -> Study:
+def _joint(several: Sequence[AnnData], names: Sequence[str], needed: Needed, values: Values) -> Study:
     """The cells of several AnnData, one after another, with the genes that all have."""
     shared = [gene for gene in several[0].var_names if all(gene in other.var_names for other in several[1:])]
     if not shared:
         msg = f"{listed(names)} have no gene in common; are their var_names of one kind?"
         raise ValueError(msg)
     target = AnnData(var=in_memory(several[0].var, list(several[0].var.columns)).loc[shared])
-    kept = np.flatnonzero(gene_mask(target, mask_var))
+    kept = np.flatnonzero(gene_mask(target, values.mask_var))
     found = []
     for name, one in zip(names, several, strict=True):
-        with _named(name):
-            found.append(find_expression(one, layer, use_raw, None))
+        with named(name):
+            found.append(find_expression(one, values.layer, values.use_raw, None))
     starts = np.cumsum([0, *(one.n_obs for one in several)]).tolist()
     parts = [
         CellMatrix(part.X, _renumbered(part, one.var_names, target.var_names[kept]), start, name)
         for part, one, start, name in zip(found, several, starts[:-1], names, strict=True)
     ]
-    where = [(f" of {name}", one.obs_names, _columns(one, use_raw)) for name, one in zip(names, several, strict=True)]
+    where = [
+        (f" of {name}", one.obs_names, _columns(one, values.use_raw)) for name, one in zip(names, several, strict=True)
+    ]
     sources = list(zip(several, found, strict=True))
     return Study(target, _joint_obs(several, names, needed), parts, kept, sources, where)
 
@@ -177,20 +175,9 @@ def _opened(sources: Sequence[Source]) -> Iterator[tuple[list[AnnData], list[str
             part = source if isinstance(source, AnnData) else files.enter_context(streamed(Path(source), results=False))
             names.append(f"adata[{i}]" if part is source else repr(str(source)))
             several.append(part)
-            with _named(names[-1]):
+            with named(names[-1]):
                 check_anndata(part, copy=False)
         yield several, names
-
-
-@contextmanager
-def _named(name: str) -> Iterator[None]:
-    """Put the name of a part before what is wrong with it."""
-    try:
-        yield
-    except (KeyError, ValueError) as error:
-        kind = KeyError if isinstance(error, KeyError) else ValueError
-        msg = f"{name}: {error.args[0]}"
-        raise kind(msg) from error
 
 
 def _joint_obs(several: Sequence[AnnData], names: Sequence[str], needed: Needed) -> pd.DataFrame:

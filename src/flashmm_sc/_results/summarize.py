@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from flashmm_sc._base.options import check_flags, check_optional_flags, one_of
+from flashmm_sc._base.options import check_optional_flags
 from flashmm_sc._base.threads import n_threads
 from flashmm_sc._design.cell_design import CellDesign, needed_columns
 from flashmm_sc._design.random import Component, RandomDesign
 from flashmm_sc._design.shared import Design, check_levels
+from flashmm_sc._results.advice import advice_on_values
+from flashmm_sc._results.sizes import with_sizes
 from flashmm_sc._results.study import Source, study_of
+from flashmm_sc._results.values import SizeFactors, Values
 from flashmm_sc._stats.cross import CrossProducts
 from flashmm_sc._stats.summary import SummaryStats
-from flashmm_sc._stream.kernel import Transform
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from anndata import AnnData
+
+    from flashmm_sc._stream.kernel import Transform
 
 
 def summarize(
@@ -28,6 +32,8 @@ def summarize(
     use_raw: bool = False,
     mask_var: Any = None,
     transform: Transform = None,
+    size_factors: SizeFactors = None,
+    target_sum: float | None = None,
     n_jobs: int | None = None,
     show_progress: bool | None = None,
 ) -> SummaryStats:
@@ -43,6 +49,8 @@ def summarize(
         The design.
     layer, use_raw, mask_var, transform, n_jobs, show_progress
         As in `flashmm_sc.tl.lmm_de`.
+    size_factors, target_sum
+        As in `flashmm_sc.tl.lmm_de`; a `target_sum` is needed, as means and medians of the parts differ.
 
     Returns
     -------
@@ -69,18 +77,22 @@ def summarize(
     if not isinstance(design, Design):
         msg = f"design must be a Design, of Design.of or Design.load, not {type(design).__name__}."
         raise TypeError(msg)
-    one_of("transform", transform, Transform)
-    check_flags(use_raw=use_raw)
+    values = Values(layer, use_raw, mask_var, transform, size_factors, target_sum)
+    if values.sized and target_sum is None:
+        msg = "size_factors need target_sum=, the same for all parts: the means or medians of the parts differ."
+        raise ValueError(msg)
     check_optional_flags(show_progress=show_progress)
     n_threads(n_jobs)
-    needed = lambda obs, where: needed_columns(obs, design.fixed.encoding.text, design.random, None, where)
-    with study_of(adata, needed, layer, use_raw, mask_var, copy=False) as study:
+    formula, columns = design.fixed.encoding.text, {"size_factors": values.column}
+    needed = lambda obs, where: needed_columns(obs, formula, design.random, where, **columns)
+    with study_of(adata, needed, values, copy=False) as study:
         check_levels(design.fixed, study.obs)
         random = RandomDesign([Component.of(term, study.obs) for term in design.random])
         cells = CellDesign(design.fixed, random)
         rows = cells.all_rows(study.obs)
         cross = CrossProducts.of(rows.gram(), len(design.names))
-        study.log_base(transform)  # warns of raw counts
+        advice_on_values(study.scales, values)
+        study = with_sizes(study, values, n_jobs)
         sums = study.sums(rows, transform=transform, n_jobs=n_jobs, show_progress=show_progress)
-    names = cells.labels | {"gene_names": study.genes, "origin": design.origin(transform)}
+    names = cells.labels | {"gene_names": study.genes, "origin": design.origin(values.words)}
     return SummaryStats.of(cross, sums.WY, sums.yy[0], rows.n, **names)

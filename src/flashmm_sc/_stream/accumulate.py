@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
+from flashmm_sc._base.errors import named
 from flashmm_sc._base.threads import n_threads
 from flashmm_sc._stream.blocks import BLOCK_BYTES, Block, blocks, is_lazy, read_ahead
-from flashmm_sc._stream.sums import CellMatrix, Sums, UnusableValueError, add_block
+from flashmm_sc._stream.sums import CellMatrix, Sums, Tally, UnusableValueError, add_block, cell_totals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,6 +26,7 @@ def accumulate(
     rows: Rows,
     *,
     transform: Transform = None,
+    tally: Tally | None = None,
     n_jobs: int | None = None,
     block_bytes: int = BLOCK_BYTES,
     show_progress: bool | None = False,
@@ -40,39 +42,37 @@ def accumulate(
         Design rows of all cells.
     transform
         Applied to each value before it is used: None, "log1p" or "log2p1".
+    tally
+        What else to sum, of the values as they are read.
     describe
-        Words for a cell and a column in an error message.
+        Words for a cell and a column in an error message; for a cell where the column is -1.
 
     Raises
     ------
     ValueError
-        For a value that is NaN, infinite, or negative under a logarithm.
+        For a value that is NaN, infinite, or negative under a logarithm, and a cell whose total it can't be divided by.
     OSError
         When a matrix can't be read.
     """
     n_genes = max(int(part.gene.max(initial=-1)) + 1 for part in parts)
-    sums = Sums.zeros(rows.shape[1], len(rows.parts), n_genes)
+    tally = tally or Tally()
+    sums = Sums.zeros(rows.shape[1], len(rows.parts), n_genes, tally)
     threads = n_threads(n_jobs)
     show = sys.stderr.isatty() if show_progress is None else show_progress
     with tqdm(total=rows.shape[0], disable=not show, **_BAR) as bar, ThreadPoolExecutor(threads) as pool:
         for part in parts:
             try:
-                if is_lazy(part.X):
-                    from flashmm_sc._stream.dask import add_lazy  # dask is optional
+                with named(part.name):
+                    if is_lazy(part.X):
+                        from flashmm_sc._stream.dask import add_lazy  # dask is optional
 
-                    add_lazy(part, rows, transform, sums, bar.update)
-                    bar.update(part.start + part.X.shape[0] - bar.n)
-                    continue
-                for block in read_ahead(blocks(part.X, block_bytes, threads)):
-                    bar.update(_add(block, part, rows, transform, sums, pool, threads))
-            except UnusableValueError as error:
+                        add_lazy(part, rows, transform, tally, sums, bar.update)
+                        bar.update(part.start + part.X.shape[0] - bar.n)
+                        continue
+                    for block in read_ahead(blocks(part.X, block_bytes, threads)):
+                        bar.update(_add(block, part, rows, (transform, tally), sums, pool, threads))
+            except UnusableValueError as error:  # whose cell says what part it is of
                 raise ValueError(_complaint(part, error, transform, describe)) from None
-            except (OSError, ValueError) as error:
-                if not part.name:
-                    raise
-                kind = OSError if isinstance(error, OSError) else ValueError
-                msg = f"{part.name}: {error}"
-                raise kind(msg) from error
     return sums
 
 
@@ -83,7 +83,7 @@ def _add(
     block: Block,
     part: CellMatrix,
     rows: Rows,
-    transform: Transform,
+    what: tuple[Transform, Tally],
     sums: Sums,
     pool: ThreadPoolExecutor,
     threads: int,
@@ -93,7 +93,11 @@ def _add(
     height, width = block.values.shape
     first = part.start + (block.start if block.by_rows else 0)
     design = rows.cut(first, first + height)
-    add_block(block, design, part.gene, transform, sums, pool, threads)
+    size = part.size
+    if isinstance(size, np.ndarray):
+        size = size[first - part.start : first - part.start + height]
+    transform, tally = what
+    add_block(block, design, part.gene, transform, sums, pool, threads, size=size, linear=tally.linear)
     return height if block.by_rows else n * width / m
 
 
@@ -101,9 +105,33 @@ def _complaint(
     part: CellMatrix, error: UnusableValueError, transform: Transform, describe: Callable[[int, int], str]
 ) -> str:
     where = describe(part.start + error.cell, error.column)
+    if error.column < 0:
+        return (
+            f"The values at {where} add up to {error.value:g}, by which they can't be divided; replace or remove values that "
+            "are NaN, infinite or negative first."
+        )
     if not np.isfinite(error.value):
         return f"The expression matrix holds {error.value} at {where}; replace or remove such values first."
     return (
         f"The expression matrix holds the negative value {error.value:g} at {where}, of which transform={transform!r} "
         "has no logarithm; give raw counts or normalised values, or use transform=None for values already logged."
     )
+
+
+def totals(X: Any, n_jobs: int | None = None) -> np.ndarray:
+    """Sum of the values of each cell, in one pass over a matrix.
+
+    Raises
+    ------
+    OSError, ValueError
+        When the matrix can't be read.
+    """
+    if is_lazy(X):
+        from flashmm_sc._stream.dask import lazy_totals  # dask is optional
+
+        return lazy_totals(X)
+    out = np.zeros(X.shape[0])
+    for block in read_ahead(blocks(X, BLOCK_BYTES, n_threads(n_jobs))):
+        start = block.start if block.by_rows else 0
+        out[start : start + block.values.shape[0]] += cell_totals(block)
+    return out

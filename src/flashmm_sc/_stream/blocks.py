@@ -73,6 +73,14 @@ def is_lazy(X: Any) -> bool:
     return hasattr(X, "__dask_graph__")
 
 
+def row_major(X: Any) -> bool:
+    """Whether the blocks of a matrix are of whole cells."""
+    if is_lazy(X):
+        return lazy_chunks(X)[0]
+    first = next(iter(blocks(X, 2**20)), None)
+    return first is None or first.by_rows
+
+
 def read_ahead(source: Iterator[Block]) -> Iterator[Block]:
     """Read the next block, in another thread, while this one is used; the source is closed in the end.
 
@@ -177,7 +185,7 @@ def _computed(X: Any, block_bytes: int) -> Iterator[Block]:
     """Chunks of a dask array, one computed after another; `dask` has the way to compute them together."""
     by_rows, X, starts = lazy_chunks(X)
     for start, chunk in zip(starts, X.to_delayed().ravel(), strict=True):
-        yield from chunk_blocks(chunk.compute(), by_rows, start, block_bytes)
+        yield from chunk_blocks(computed(chunk), by_rows, start, block_bytes)
 
 
 def lazy_chunks(X: Any) -> tuple[bool, Any, list[int]]:
@@ -195,6 +203,23 @@ def lazy_chunks(X: Any) -> tuple[bool, Any, list[int]]:
     along, other = (0, 1) if by_rows else (1, 0)
     X = X.rechunk({other: -1}) if X.numblocks[other] > 1 else X
     return by_rows, X, np.cumsum([0, *X.chunks[along][:-1]]).tolist()
+
+
+def computed(task: Any) -> Any:
+    """What a delayed task gives.
+
+    Raises
+    ------
+    RuntimeError
+        When the workers that should compute it die again and again.
+    """
+    try:
+        return task.compute()
+    except Exception as error:
+        if type(error).__name__ != "KilledWorker":
+            raise
+        msg = f"Workers of the dask cluster died while they summed over cells; give them more memory. ({error})"
+        raise RuntimeError(msg) from error
 
 
 def chunk_blocks(chunk: Any, by_rows: bool, start: int, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:

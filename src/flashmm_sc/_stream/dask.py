@@ -7,7 +7,7 @@ dies are done again elsewhere.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +16,8 @@ import scipy.sparse as sp
 from dask.callbacks import Callback
 from dask.delayed import delayed
 
-from flashmm_sc._stream.blocks import chunk_blocks, lazy_chunks
-from flashmm_sc._stream.sums import CellMatrix, Sums, add_block
+from flashmm_sc._stream.blocks import chunk_blocks, computed, lazy_chunks
+from flashmm_sc._stream.sums import CellMatrix, Sums, Tally, add_block
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,23 +34,35 @@ _AT_ONCE = 2
 
 @dataclass(frozen=True, eq=False)
 class PartialSums:
-    """Sums over some cells and genes: those of these columns of W, models and genes; `done` cells are new in them."""
+    """Sums over some cells and genes: those of these columns of W, models and genes; `done` cells are new in them.
+
+    Of `tally`, `linear` are those of its columns that are among these.
+    """
 
     columns: np.ndarray
     models: np.ndarray
     genes: np.ndarray
+    linear: np.ndarray
     sums: Sums
     done: float
 
-    def add_to(self, sums: Sums, columns: np.ndarray, models: np.ndarray, genes: np.ndarray) -> None:
-        """Add to sums of these columns, models and genes, among which are all of this."""
-        at = np.searchsorted(genes, self.genes)
-        sums.WY[np.ix_(np.searchsorted(columns, self.columns), at)] += self.sums.WY
-        sums.yy[np.ix_(np.searchsorted(models, self.models), at)] += self.sums.yy
+    @property
+    def axes(self) -> tuple[np.ndarray, ...]:
+        """What the sums are of."""
+        return self.columns, self.models, self.genes, self.linear
+
+    def add_to(self, sums: Sums, axes: tuple[np.ndarray, ...]) -> None:
+        """Add to sums of these columns, models, genes and linear columns, among which are all of this."""
+        sums.add(self.sums, *(np.searchsorted(all_, own) for all_, own in zip(axes, self.axes, strict=True)))
 
 
 def add_lazy(
-    part: CellMatrix, rows: Rows, transform: Transform, sums: Sums, progress: Callable[[float], object]
+    part: CellMatrix,
+    rows: Rows,
+    transform: Transform,
+    tally: Tally,
+    sums: Sums,
+    progress: Callable[[float], object],
 ) -> None:
     """Add the sums over a matrix that is a dask array; `progress` is told of cells done, by dask's local schedulers.
 
@@ -74,10 +86,19 @@ def add_lazy(
         design = whole if whole is not None else encoded(part.start + a, part.start + b)
         gene = all_genes if by_rows else part.gene[a:b]
         cells = b - a if by_rows else n * (b - a) / X.shape[1]
-        tasks.append(delayed(_partial)(list(chunks[few]), starts[few], design, gene, transform, by_rows, cells))
+        size = part.size[a:b] if by_rows and isinstance(part.size, np.ndarray) else part.size
+        options = {"transform": transform, "tally": tally, "size": size, "by_rows": by_rows, "cells": cells}
+        tasks.append(delayed(_partial)(list(chunks[few]), starts[few], design, gene, **options))
     with Callback(posttask=lambda key, result, *_: _told(result, progress)):
-        total = _computed(_tree(tasks))
-    total.add_to(sums, *(np.arange(size) for size in (*sums.WY.shape[:1], *sums.yy.shape)))
+        total = computed(_tree(tasks))
+    total.add_to(sums, (*(np.arange(size) for size in (*sums.WY.shape[:1], *sums.yy.shape)), tally.linear))
+
+
+def lazy_totals(X: Any) -> np.ndarray:
+    """Sum of the values of each cell of a dask array."""
+    by_rows, X, _ = lazy_chunks(X)
+    found = computed(delayed(list)([delayed(_totals)(chunk) for chunk in X.to_delayed().ravel()]))
+    return np.concatenate(found) if by_rows else np.sum(found, axis=0)
 
 
 def _told(result: Any, progress: Callable[[float], object]) -> None:
@@ -106,16 +127,6 @@ def _tree(tasks: list[Any]) -> Any:
     return tasks[0]
 
 
-def _computed(task: Any) -> PartialSums:
-    try:
-        return task.compute()
-    except Exception as error:
-        if type(error).__name__ != "KilledWorker":
-            raise
-        msg = f"Workers of the dask cluster died while they summed over cells; give them more memory. ({error})"
-        raise RuntimeError(msg) from error
-
-
 # What follows is carried out by workers.
 
 
@@ -128,7 +139,10 @@ def _partial(
     starts: list[int],
     design: tuple[sp.csr_array, np.ndarray],
     gene: np.ndarray,
+    *,
     transform: Transform,
+    tally: Tally,
+    size: np.ndarray | float | None,
     by_rows: bool,
     cells: float,
 ) -> PartialSums:
@@ -139,21 +153,27 @@ def _partial(
     genes = np.unique(gene[gene >= 0])
     W = sp.csr_array((W.data, indices, W.indptr), shape=(W.shape[0], len(columns)))
     number = np.where(number < 0, -1, np.searchsorted(models, number)).astype(np.int32)
-    sums = Sums.zeros(len(columns), len(models), len(genes))
+    linear = np.flatnonzero(np.isin(columns, tally.linear))
+    sums = Sums.zeros(len(columns), len(models), len(genes), replace(tally, linear=linear))
     local = np.full(starts[0] + len(gene), -1) if not by_rows else np.full(len(gene), -1)
     local[-len(gene) :] = np.where(gene < 0, -1, np.searchsorted(genes, gene))
     for start, chunk in zip(starts, chunks, strict=True):
         for block in chunk_blocks(chunk, by_rows, start):
             first = block.start - starts[0] if by_rows else 0
             own = slice(first, first + block.values.shape[0])
-            add_block(block, (W[own], number[own]), local, transform, sums)
-    return PartialSums(columns, models, genes, sums, cells)
+            sizes = size[own] if isinstance(size, np.ndarray) else size
+            add_block(block, (W[own], number[own]), local, transform, sums, size=sizes, linear=linear)
+    return PartialSums(columns, models, genes, columns[linear], sums, cells)
 
 
 def _added(several: list[PartialSums]) -> PartialSums:
-    union = lambda name: np.unique(np.concatenate([getattr(one, name) for one in several]))
-    columns, models, genes = union("columns"), union("models"), union("genes")
-    sums = Sums.zeros(len(columns), len(models), len(genes))
+    axes = tuple(np.unique(np.concatenate(each)) for each in zip(*(one.axes for one in several), strict=True))
+    columns, models, genes, linear = axes
+    sums = Sums.zeros(len(columns), len(models), len(genes), Tally(bool(several[0].sums.seen.size), linear))
     for one in several:
-        one.add_to(sums, columns, models, genes)
-    return PartialSums(columns, models, genes, sums, 0.0)
+        one.add_to(sums, axes)
+    return PartialSums(columns, models, genes, linear, sums, 0.0)
+
+
+def _totals(chunk: Any) -> np.ndarray:
+    return np.asarray(chunk @ np.ones(chunk.shape[1])).reshape(-1)

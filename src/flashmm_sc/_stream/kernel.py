@@ -1,8 +1,11 @@
 """The compiled loops over stored values: everything that costs time proportional to the data.
 
-Both kernels add, for every stored value v of gene j in cell i, v² to ``yy[group[i], gene[j]]`` and x v to
-``WY[c, gene[j]]`` for each nonzero x = W[i, c] of the cell's design row. They visit the cells of a gene in the same
-order, so the sums are the same to the last bit for every container, block size and number of threads.
+Both kernels add, for every stored value u of gene j in cell i, v² to ``yy[group[i], gene[j]]`` and x v to
+``WY[c, gene[j]]`` for each nonzero x = W[i, c] of the cell's design row, where v is the transform of u or, with size
+factors, of u / size[i]. If they are asked for (the arrays aren't empty), they count the cells with u ≠ 0 in
+``seen[group[i], gene[j]]`` and add u to ``counts`` there, and add x u / size[i] to ``WC[linear[c], gene[j]]`` where
+linear[c] >= 0. They visit the cells of a gene in the same order, so the sums are the same to the last bit for every
+container, block size and number of threads.
 
 Each works on the genes (columns) `first` to `last` only: threads take different genes and never meet. A row or column is
 first decoded, then added: loops that do one thing each take less than half the time of one loop that does it all. Plain
@@ -21,6 +24,8 @@ Transform: TypeAlias = Literal[None, "log1p", "log2p1"]
 _KINDS: dict[Transform, int] = {None: 0, "log1p": 1, "log2p1": 2}
 _LN2 = np.log(2.0)
 _TABLE_SIZE = 4096
+_MEMO = 64
+"""Counts of one cell of which logarithms are looked up, where they are divided by its size factor."""
 
 
 def kind_and_table(transform: Transform) -> tuple[int, np.ndarray]:
@@ -63,12 +68,47 @@ def _decode(indices, data, start, stop, last, place, kind, table, at, value):
 
 
 @numba.njit(nogil=True, cache=True)
-def add_rows(indptr, indices, data, first, last, gene, group, Wp, Wi, Wx, kind, table, WY, yy):
+def _decode_read(indices, data, start, stop, last, place, kind, table, size, row, memo, at, value, read):
+    """As `_decode`, of values divided by `size` (of cell `row`, or of the cell that is the index if row < 0).
+
+    Values as they are read go to `read`. Logarithms of a row's small counts are kept in `memo`, NaN where there is none.
+    """
+    found = 0
+    for k in range(start, stop):
+        j = indices[k]
+        if j >= last:
+            break
+        t = place[j]
+        if t < 0:
+            continue
+        u = np.float64(data[k])
+        if not abs(u) < np.inf or (kind != 0 and not u >= 0.0):
+            return -1 - k
+        v = u / size[row if row >= 0 else j] if size.size else u
+        if kind != 0:
+            known = memo if size.size else table
+            count = np.uint32(u) if u < known.size else np.uint32(0)
+            if count != u or count == 0:
+                v = _log(v, kind)
+            elif known[count] >= 0.0:
+                v = known[count]
+            else:
+                v = memo[count] = _log(v, kind)
+        at[found], value[found], read[found] = t, v, u
+        found += 1
+    return found
+
+
+@numba.njit(nogil=True, cache=True)
+def add_rows(
+    indptr, indices, data, first, last, gene, group, Wp, Wi, Wx, kind, table, size, linear, WY, yy, seen, counts, WC
+):
     """Add a block of cells in CSR form (sorted indices); return the first unusable (row, column) or (-1, -1)."""
-    longest = 0
+    longest, more = 0, size.size + seen.size > 0
     for i in range(indptr.size - 1):
         longest = max(longest, indptr[i + 1] - indptr[i])
-    at, value = np.empty(longest, np.uint32), np.empty(longest)
+    at, value, read = np.empty(longest, np.uint32), np.empty(longest), np.empty(longest)
+    memo = np.empty(_MEMO if more else 0)
     for i in range(indptr.size - 1):
         if group[i] < 0:
             continue
@@ -81,43 +121,85 @@ def add_rows(indptr, indices, data, first, last, gene, group, Wp, Wi, Wx, kind, 
                     start = middle + 1
                 else:
                     end = middle
-        size = _decode(indices, data, start, stop, last, gene, kind, table, at, value)
-        if size < 0:
-            return i, np.int64(indices[-1 - size])
+        if more:
+            for k in range(memo.size):
+                memo[k] = np.nan
+            found = _decode_read(indices, data, start, stop, last, gene, kind, table, size, i, memo, at, value, read)
+        else:
+            found = _decode(indices, data, start, stop, last, gene, kind, table, at, value)
+        if found < 0:
+            return i, np.int64(indices[-1 - found])
         squares = yy[group[i]]
-        for k in range(size):
+        for k in range(found):
             squares[at[k]] += value[k] * value[k]
         for e in range(Wp[i], Wp[i + 1]):
             sums, x = WY[Wi[e]], Wx[e]
-            for k in range(size):
+            for k in range(found):
                 sums[at[k]] += x * value[k]
+        if seen.size:
+            cells, totals = seen[group[i]], counts[group[i]]
+            for k in range(found):
+                cells[at[k]] += read[k] != 0.0
+                totals[at[k]] += read[k]
+        if WC.size:
+            for e in range(Wp[i], Wp[i + 1]):
+                c, x = linear[Wi[e]], Wx[e] / size[i]
+                if c >= 0:
+                    sums = WC[c]
+                    for k in range(found):
+                        sums[at[k]] += x * read[k]
     return -1, -1
 
 
 @numba.njit(nogil=True, cache=True)
-def add_columns(indptr, indices, data, first, last, gene, group, Wp, Wi, Wx, kind, table, WY, yy):
+def add_columns(
+    indptr, indices, data, first, last, gene, group, Wp, Wi, Wx, kind, table, size, linear, WY, yy, seen, counts, WC
+):
     """Add a block of genes in CSC form (sorted indices); return the first unusable (row, column) or (-1, -1)."""
-    cell = np.empty(group.size, np.int64)
+    cell, more = np.empty(group.size, np.int64), size.size + seen.size > 0
     for i in range(group.size):
         cell[i] = i if group[i] >= 0 else -1
     longest = 0
     for i in range(indptr.size - 1):
         longest = max(longest, indptr[i + 1] - indptr[i])
-    at, value, sums = np.empty(longest, np.uint32), np.empty(longest), np.empty(WY.shape[0])
+    at, value, read, memo = np.empty(longest, np.uint32), np.empty(longest), np.empty(longest), np.empty(0)
+    sums, means = np.empty(WY.shape[0]), np.empty(WC.shape[0])
     for j in range(first, last):
         t = gene[j]
         if t < 0:
             continue
-        size = _decode(indices, data, indptr[j], indptr[j + 1], cell.size, cell, kind, table, at, value)
-        if size < 0:
-            return np.int64(indices[-1 - size]), j
+        start, stop = indptr[j], indptr[j + 1]
+        if more:
+            found = _decode_read(
+                indices, data, start, stop, cell.size, cell, kind, table, size, -1, memo, at, value, read
+            )
+        else:
+            found = _decode(indices, data, start, stop, cell.size, cell, kind, table, at, value)
+        if found < 0:
+            return np.int64(indices[-1 - found]), j
         for c in range(sums.size):
             sums[c] = WY[c, t]
-        for k in range(size):
+        for k in range(found):
             i, v = np.int64(at[k]), value[k]
             yy[group[i], t] += v * v
             for e in range(Wp[i], Wp[i + 1]):
                 sums[Wi[e]] += Wx[e] * v
         for c in range(sums.size):
             WY[c, t] = sums[c]
+        if seen.size:
+            for k in range(found):
+                i = np.int64(at[k])
+                seen[group[i], t] += read[k] != 0.0
+                counts[group[i], t] += read[k]
+        if WC.size:
+            for c in range(means.size):
+                means[c] = WC[c, t]
+            for k in range(found):
+                i = np.int64(at[k])
+                for e in range(Wp[i], Wp[i + 1]):
+                    c = linear[Wi[e]]
+                    if c >= 0:
+                        means[c] += (Wx[e] / size[i]) * read[k]
+            for c in range(means.size):
+                WC[c, t] = means[c]
     return -1, -1

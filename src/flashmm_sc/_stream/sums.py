@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -33,12 +33,16 @@ class CellMatrix:
         Number of the first cell.
     name
         What messages call it, where there are several.
+    size
+        What the values of each cell are divided by before the logarithm: its size factor, or where this is a number, its
+        total over this number, as the cell is read (in row-major containers only); None for values as they are.
     """
 
     X: Any
     gene: np.ndarray
     start: int = 0
     name: str = ""
+    size: np.ndarray | float | None = None
 
     @classmethod
     def of(cls, X: Any) -> CellMatrix:
@@ -47,19 +51,59 @@ class CellMatrix:
 
 
 @dataclass(frozen=True, eq=False)
+class Tally:
+    """What to sum of the values as they are read, before any logarithm.
+
+    Attributes
+    ----------
+    expressed
+        Whether to count the cells that express a gene, and add up its values.
+    linear
+        Columns of W to sum them with, divided by size factors.
+    """
+
+    expressed: bool = False
+    linear: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+
+
+@dataclass(frozen=True, eq=False)
 class Sums:
-    """W'Y (columns of W × genes) and, per model, the sums of squares of its cells (models × genes)."""
+    """Sums over cells.
+
+    Attributes
+    ----------
+    WY
+        W'Y, columns of W × genes.
+    yy
+        Per model the sums of squares of its cells, models × genes.
+    seen, counts
+        Cells of each model that express a gene, and the sums of their values as read; without models if not asked for.
+    WC
+        W'C of the columns asked for, where C are the values over size factors, before the logarithm.
+    """
 
     WY: np.ndarray
     yy: np.ndarray
+    seen: np.ndarray
+    counts: np.ndarray
+    WC: np.ndarray
 
     @classmethod
-    def zeros(cls, width: int, n_models: int, n_genes: int) -> Sums:
+    def zeros(cls, width: int, n_models: int, n_genes: int, tally: Tally | None = None) -> Sums:
         """No cells yet."""
-        return cls(np.zeros((width, n_genes)), np.zeros((n_models, n_genes)))
+        tally = tally or Tally()
+        heights = width, n_models, *[n_models if tally.expressed else 0] * 2, len(tally.linear)
+        return cls(*(np.zeros((height, n_genes)) for height in heights))
+
+    def add(self, other: Sums, columns: np.ndarray, models: np.ndarray, genes: np.ndarray, linear: np.ndarray) -> None:
+        """Add sums of some columns, models, genes and linear columns, whose positions here these are."""
+        for rows, one in zip((columns, models, models, models, linear), fields(self), strict=True):
+            into, more = getattr(self, one.name), getattr(other, one.name)
+            if more.size:
+                into[np.ix_(rows, genes)] += more
 
 
-class UnusableValueError(ValueError):
+class UnusableValueError(Exception):
     """A stored value that can't be summed: its cell, column and itself."""
 
     def __init__(self, cell: int, column: int, value: float) -> None:
@@ -75,6 +119,9 @@ def add_block(
     sums: Sums,
     pool: ThreadPoolExecutor | None = None,
     threads: int = 1,
+    *,
+    size: np.ndarray | float | None = None,
+    linear: np.ndarray | None = None,
 ) -> None:
     """Add a block, each thread its own range of genes.
 
@@ -84,6 +131,10 @@ def add_block(
         Design rows of the cells of the block, and the numbers of their models.
     gene
         Position of each column of the whole matrix in the sums, or -1.
+    size
+        As in `CellMatrix`, of the cells of the block.
+    linear
+        Columns of W that `sums.WC` has.
 
     Raises
     ------
@@ -94,12 +145,31 @@ def add_block(
     stored = (values.indptr.astype(np.int64), values.indices.astype(np.int32, copy=False), values.data)
     rows = (W.indptr.astype(np.int64), W.indices.astype(np.int32, copy=False), W.data)
     gene = gene if block.by_rows else gene[block.start : block.start + values.shape[1]]
-    fixed = (*kind_and_table(transform), sums.WY, sums.yy)
+    place = np.full(W.shape[1], -1)
+    if linear is not None:
+        place[linear] = np.arange(len(linear))
+    fixed = (*kind_and_table(transform), _sizes(block, size, number), place)
+    sums_of = sums.WY, sums.yy, sums.seen, sums.counts, sums.WC
     kernel: Callable[..., tuple[int, int]] = add_rows if block.by_rows else add_columns
-    call = lambda genes: kernel(*stored, *genes, gene, number, *rows, *fixed)
+    call = lambda genes: kernel(*stored, *genes, gene, number, *rows, *fixed, *sums_of)
     ranges = pairwise(np.linspace(0, values.shape[1], threads + 1).astype(np.int64))
     bad = [position for position in (pool.map if pool else map)(call, ranges) if position[0] >= 0]
     if bad:
         i, j = min(bad)
         value = values[[i], [j]].item()
         raise UnusableValueError(*((i + block.start, j) if block.by_rows else (i, j + block.start)), value)
+
+
+def _sizes(block: Block, size: np.ndarray | float | None, number: np.ndarray) -> np.ndarray:
+    """Size factors of the cells of a block, none if there are none; cells of no model may have any."""
+    if size is None or isinstance(size, np.ndarray):
+        return np.empty(0) if size is None else size
+    totals = cell_totals(block)
+    if (bad := np.flatnonzero((number >= 0) & ~((totals >= 0) & np.isfinite(totals)))).size:
+        raise UnusableValueError(bad[0] + block.start, -1, totals[bad[0]])
+    return np.where(totals > 0, totals, size) / size
+
+
+def cell_totals(block: Block) -> np.ndarray:
+    """Sum of the values of each cell in a block, in double precision."""
+    return block.values @ np.ones(block.values.shape[1])

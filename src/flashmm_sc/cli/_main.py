@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 TABLE = (".csv", ".csv.gz")
 DEMO_STUDY: dict[str, Any] = {"n_cells": 4000, "n_genes": 300, "n_samples": 12, "n_clusters": 3, "seed": 27}
 DEMO_EFFECTS: dict[str, Any] = {"n_de_genes_per_cluster": [10, 10, 10], "min_beta": 0.5, "max_beta": 1.5}
-DEMO_MODEL = {"fixed": "~ 0 + log(libsize) + cls + cls:trt", "random": "sam", "transform": "log2p1"}
+DEMO_MODEL: dict[str, Any] = {"fixed": "~ trt", "random": "sam", "groupby": "cls", "moderate": True}
+DEMO_VALUES: dict[str, Any] = {"transform": "log1p", "size_factors": "total"}
 EXAMPLE = """
 example:
-  flashmm-sc de study.h5ad --fixed '~ 0 + cls + cls:trt' --random donor --transform log1p --table de.csv \\
-    --contrast 'B vs NK = cls[B]:trt[T.stim] - cls[NK]:trt[T.stim]'"""
+  flashmm-sc de counts.h5ad --fixed '~ trt' --random donor --groupby cell_type --moderate \\
+    --transform log1p --size-factors total --table de.csv"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -88,7 +89,7 @@ def _add_de_options(de: argparse.ArgumentParser) -> None:
         "--fixed",
         required=True,
         metavar="FORMULA",
-        help="of columns of obs, as '~ 0 + cls + cls:trt'; a formula is code",
+        help="of columns of obs, as '~ trt'; a formula is code",
     )
     add("--random", required=True, action="append", metavar="TERM", help="sam or '(1|sam/cls)'; repeatable")
     add(
@@ -100,6 +101,12 @@ def _add_de_options(de: argparse.ArgumentParser) -> None:
     )
     add("--table", type=Path, default=None, metavar="OUT.csv", help="write the results as csv, or csv.gz")
     add("--transform", choices=[name or "none" for name in get_args(Transform)], help="of the values as they are read")
+    add("--size-factors", metavar="COLUMN", help="divide by these before the logarithm: 'total', or a column of obs")
+    add("--target-sum", type=float, metavar="SUM", help="total that size factors bring cells to [median, or mean]")
+    add("--log-base", type=float, metavar="BASE", help="of values that are logarithms already, if nothing notes it")
+    add("--min-cells", type=int, metavar="N", help="leave groups of fewer cells out [10]")
+    add("--min-fraction", type=float, metavar="SHARE", help="leave genes out that fewer of a group's cells express [0]")
+    add("--min-counts", type=float, metavar="SUM", help="leave genes out whose counts in a group are fewer [0]")
     add("--layer", help="use this layer instead of X")
     add("--use-raw", action="store_true", help="use raw instead of X")
     add("--mask-var", metavar="COLUMN", help="boolean column of var: genes to fit")
@@ -224,7 +231,7 @@ def _demo(args: argparse.Namespace) -> None:
     _check_files([], args.out)
     with appearing_whole(args.out) as part:
         simu_rnaseq(filename=part, **DEMO_STUDY, **DEMO_EFFECTS).file.close()
-        adata = _fitted(part, **DEMO_MODEL, show_progress=False)
+        adata = _fitted(part, **DEMO_MODEL, **DEMO_VALUES, show_progress=False)
         write_results(part, adata, "lmm_de")
     print(*simulated(adata), sep="\n")
     for name in adata.obs["cls"].cat.categories:

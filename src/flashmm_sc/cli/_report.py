@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flashmm_sc._design.cell_design import in_memory
-from flashmm_sc._results.result import Result
+from flashmm_sc._results.result import Result, joined
+from flashmm_sc._results.summary import summarised
 from flashmm_sc.get import lmm_de_df
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    import pandas as pd
     from anndata import AnnData
 
 FDR = 0.05
@@ -26,29 +28,32 @@ The data and all results are in {path}: arrays in varm['lmm_de_*'], their names 
 Next, in Python:
   import anndata as ad, flashmm_sc as fsc
   adata = ad.read_h5ad({path!r})
-  fsc.get.lmm_de_df(adata, 'cls[1]:trt[T.B]').sort_values('p_value')
-or in the shell, with one model per cell type:
-  flashmm-sc de {quoted} --fixed '~ log(libsize) + trt' --random sam --groupby cls \\
-    --transform log2p1 --table {table}"""
+  fsc.get.lmm_de_df(adata, 'trt[T.B]', groups='1').sort_values('p_value')
+or in the shell, the same to a table:
+  flashmm-sc de {quoted} --fixed '~ trt' --random sam --groupby cls --moderate \\
+    --transform log1p --size-factors total --table {table}"""
 
 
 def summary(adata: AnnData) -> Iterator[str]:
     """Lines that say what was fitted and how much was found."""
-    key, fit = next(iter(adata.uns.items()))
-    names, codes = fit["status_names"], np.asarray(adata.varm[f"{key}_status"], dtype=int)
+    results = Result.all(adata)
+    fit = results[0]
+    names, codes = np.array(fit.names("status_names")), fit["status"].astype(int)
     seen = np.unique(codes)
     rows = [["", "cells", *names[seen]]]
-    for i, group in enumerate(fit["groups"]):
-        counts = [fit["models"][str(i)]["n"], *((codes[:, i] == code).sum() for code in seen)]
+    for group, described, its in zip(fit.groups, fit.models, codes.T, strict=True):
+        counts = [int(described["n"]), *((its == code).sum() for code in seen)]
         rows.append([group or "all", *(f"{count:,}" for count in counts)])
     yield from ("", "Genes by status (boundary: a variance component is zero; the tests are valid)", *_aligned(rows))
-    rows = []
-    for result in Result.all(adata):
-        found = (result["pval_adj"] < FDR).sum(axis=0)
-        columns = zip(result.names("coef_names"), found, result.findings, strict=True)
-        rows += [[name, f"{count:,}"] for name, count, is_finding in columns if is_finding]
+    tables = [summarised(result, FDR) for result in results]
+    rows = [[name, f"{count:,}"] for table in tables for name, count in zip(_names(table), table["found"], strict=True)]
     if rows:
         yield from ("", f"Genes with an adjusted p-value below {FDR}", *_aligned(rows))
+
+
+def _names(table: pd.DataFrame) -> list[str]:
+    group = table["group"] if "group" in table else [""] * len(table)
+    return [joined(*pair)[0] for pair in zip(group, ([name] for name in table["contrast"]), strict=True)]
 
 
 def simulated(adata: AnnData) -> Iterator[str]:
@@ -63,17 +68,20 @@ def simulated(adata: AnnData) -> Iterator[str]:
         f"{samples['A']} controls (A), {samples['B']} treated (B)."
     )
     yield f"Treatment changes {n_planted} of the {adata.n_vars} genes in each type (planted), the others in none."
-    yield f"Fitted {fit['fixed']}, random {', '.join(fit['random'])}, to log2(1 + count) of every gene."
+    yield (
+        f"Fitted {fit['fixed']}, random {', '.join(fit['random'])}, in each type, to the logarithm of 1 + count over the "
+        "cell's size factor."
+    )
 
 
 def compared(adata: AnnData, name: str) -> Iterator[str]:
     """Lines on one cell type: how much was found, and the genes with the smallest p-values beside the truth."""
-    table = lmm_de_df(adata, f"cls[{name}]:trt[T.B]").set_index("variable")
+    table = lmm_de_df(adata, "trt[T.B]", groups=name).set_index("variable")
     truth = in_memory(adata.var, ["beta", "de_cluster"])
     table["planted"] = truth["beta"].where(truth["de_cluster"] == name, 0) / np.log(2)
     found, planted = table["adj_p_value"] < FDR, table["planted"] != 0
     yield (
-        f"Cell type {name}, cls[{name}]:trt[T.B]: {(found & planted).sum()} of {planted.sum()} planted genes found "
+        f"Cell type {name}, trt[T.B]: {(found & planted).sum()} of {planted.sum()} planted genes found "
         f"at FDR {FDR}, {(found & ~planted).sum()} false"
     )
     rows = [["gene", "planted", "estimate", "se", "df", "p", "FDR"]]

@@ -50,8 +50,13 @@ def lmm_de_df(
     `coef`, `se`
         Estimate and standard error on the scale of the fitted values.
     `log_fc`
-        The estimate as log2: coef / ln 2 for natural logs. A difference of mean log-expression, not the log of a ratio
-        of means. NaN, with a warning, where the base of the logarithm isn't known; no fold change for a covariate.
+        The estimate as log2: coef / ln 2 for natural logs. A difference of mean log-expression, which is smaller than the
+        logarithm of the ratio of means: log(1 + x) of single cells compresses it, the more the fewer the counts. NaN,
+        with a warning, where the base of the logarithm isn't known; no fold change for a covariate.
+    `log2_ratio`
+        For fits with `size_factors`: log2 of the ratio of fitted mean counts, uncompressed. The means are those of cells
+        (least squares, each cell counts the same). NaN where a contrast is no difference of two means, as for
+        interactions and slopes; infinite where one of the means is zero.
     `t_value`, `z`, `df`, `p_value`, `adj_p_value`
         The test, and its p-value adjusted over the genes of one coefficient. `z` is the normal deviate with the same
         p-value and the sign of t. It can be compared across genes whose degrees of freedom differ, which t can't, and
@@ -108,6 +113,7 @@ def lmm_de_df(
 
 _COLUMNS = {
     "coef": "coef",
+    "log2_ratio": "log2_ratio",
     "se": "se",
     "ci_low": "ci_low",
     "ci_high": "ci_high",
@@ -127,8 +133,8 @@ def _log2_factor(result: Result) -> float:
     base = float(result.params["log_base"])
     if math.isnan(base):
         msg = (
-            "log_fc is NaN, since the logarithm that the values are on isn't known: use transform= in tl.lmm_de, or "
-            "sc.pp.log1p, which notes it in adata.uns['log1p']."
+            "log_fc is NaN, since the logarithm that the values are on isn't known: give log_base= (math.e, 2, ...) to "
+            "tl.lmm_de, or transform= for values that are no logarithms yet."
         )
         warn(msg)
     return math.log(base) / math.log(2)

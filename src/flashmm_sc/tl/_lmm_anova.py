@@ -12,6 +12,7 @@ from flashmm_sc._inference.df import Ddf, with_df
 from flashmm_sc._results.fits import fitted_models
 from flashmm_sc._results.group_tests import GroupTests, tests_result
 from flashmm_sc._results.result import Result, check_key, write
+from flashmm_sc._results.summary import log_summary
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -92,4 +93,6 @@ def lmm_anova(
         findings = np.array([model.findings(L).all() for L in model.terms.values()])
         tested.append(GroupTests(model.group, list(model.terms), findings, tests, with_df(model.status, tests.df)))
     params = {"key": key, "ddf": used, "corr_method": corr_method}
-    write(adata, [tests_result(key_added, tested, corr_method, params)], [key_added])
+    result = tests_result(key_added, tested, corr_method, params)
+    write(adata, [result], [key_added])
+    log_summary([result])

@@ -15,22 +15,29 @@ from flashmm_sc._gaussian.estimate import Options
 from flashmm_sc._inference.adjustment import Correction
 from flashmm_sc._inference.df import Ddf, check_ddf
 from flashmm_sc._inference.moderated import check_moderate
-from flashmm_sc._results.advice import advise
+from flashmm_sc._results.advice import Call, after_pass, before_fit
 from flashmm_sc._results.contrasts import contrasts_result, in_groups
+from flashmm_sc._results.filters import Filter
 from flashmm_sc._results.fits import fit_result
 from flashmm_sc._results.models import build_models
 from flashmm_sc._results.result import check_key, write
+from flashmm_sc._results.scale import base_of
+from flashmm_sc._results.sizes import with_sizes
 from flashmm_sc._results.study import Source, study_of
-from flashmm_sc._stream.kernel import Transform
+from flashmm_sc._results.summary import log_summary
+from flashmm_sc._results.summed import summed, tally_of
+from flashmm_sc._results.values import SizeFactors, Values
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from anndata import AnnData
 
+    from flashmm_sc._design.questions import Question
     from flashmm_sc._design.random_terms import Random
     from flashmm_sc._gaussian.profile import Method
     from flashmm_sc._inference.contrasts import Contrasts
+    from flashmm_sc._stream.kernel import Transform
 
 
 def lmm_de(
@@ -42,12 +49,18 @@ def lmm_de(
     use_raw: bool = False,
     mask_var: str | Sequence[bool] | np.ndarray | None = None,
     transform: Transform = None,
+    size_factors: SizeFactors = None,
+    target_sum: float | None = None,
+    log_base: float | None = None,
+    min_cells: int = 10,
+    min_fraction: float = 0.0,
+    min_counts: float = 0.0,
     method: Method = "REML",
     ddf: Ddf = "satterthwaite",
     nonnegative: bool = True,
     moderate: bool = False,
     groupby: str | None = None,
-    contrasts: Contrasts | None = None,
+    contrasts: Contrasts | Question | None = None,
     corr_method: Correction = "benjamini-hochberg",
     ranef: bool = False,
     key_added: str = "lmm_de",
@@ -83,6 +96,22 @@ def lmm_de(
     transform
         Applied to the values as they are read: None for values that are logged already, "log1p" for ln(1 + x),
         "log2p1" for log2(1 + x). `adata.X` itself is not changed.
+    size_factors
+        With `transform`: what the values of each cell are divided by before the logarithm. "total" for the cell's total
+        over `target_sum`, as `sc.pp.normalize_total` does; or a column of `adata.obs`, or one number a cell, over their
+        mean, or over `target_sum`. Raw counts with ``transform="log1p", size_factors="total"`` give what
+        `sc.pp.normalize_total` and `sc.pp.log1p` would, without a second copy of the matrix.
+    target_sum
+        By default the median of the cells' totals for "total", as in scanpy. Without it, totals take a pass of their own.
+    log_base
+        Base of the logarithm that the values are on where nothing notes it, e.g. 2, or `math.e`: it makes log fold
+        changes of coefficients. `transform` and `sc.pp.log1p` do note it.
+    min_cells
+        Groups of fewer cells are left out, with a warning.
+    min_fraction, min_counts
+        Genes that are expressed (not zero) in a smaller share of a group's cells than `min_fraction`, or of which the
+        values as they are read add up to less than `min_counts` there, get the status "filtered" in that group: they are
+        not fitted, and have no share in multiple testing or in what moderation learns.
     method
         "REML" or "ML".
     ddf
@@ -101,7 +130,8 @@ def lmm_de(
         Column of `adata.obs`: fit one model for each of its categories, with variances of its own, in the same pass.
         Categories in which the model can't be fitted are left out with a warning.
     contrasts
-        Combinations of coefficients to test as well, as in `lmm_test`; stored under ``key_added + "_contrasts"``.
+        Questions (`flashmm_sc.contrasts`) or combinations of coefficients to test as well, as in `lmm_test`; stored
+        under ``key_added + "_contrasts"``.
     corr_method
         Correction of the p-values of each coefficient for the number of genes: "benjamini-hochberg" or "bonferroni".
     ranef
@@ -171,39 +201,41 @@ def lmm_de(
     >>> fsc.get.lmm_de_df(adata, "cls[1]:trt[T.B]").columns[:4].to_list()
     ['variable', 'contrast', 'coef', 'log_fc']
     """
-    one_of("transform", transform, Transform)
+    values = Values(layer, use_raw, mask_var, transform, size_factors, target_sum, log_base)
+    least, options = Filter(min_cells, min_fraction, min_counts), Options(method, nonnegative, max_iter)
     check_ddf(ddf, method)
     one_of("corr_method", corr_method, Correction)
-    check_flags(use_raw=use_raw, moderate=moderate, ranef=ranef, copy=copy)
+    check_flags(moderate=moderate, ranef=ranef, copy=copy)
     check_optional_flags(show_progress=show_progress)
     n_threads(n_jobs)
-    options = Options(method, nonnegative, max_iter)
     ddf = "satterthwaite" if moderate else ddf  # where a prior can't be learned
     contrasts_key = f"{key_added}_contrasts"
-    needed = lambda obs, where: needed_columns(obs, fixed, random, groupby, where)
-    with study_of(adata, needed, layer, use_raw, mask_var, copy=copy) as study:
+    needed = lambda obs, where: needed_columns(obs, fixed, random, where, groupby=groupby, size_factors=values.column)
+    with study_of(adata, needed, values, copy=copy) as study:
         check_key(study.target, key_added)
         check_key(study.target, contrasts_key, tests=True)
-        models, rows = build_models(study.obs, fixed, random, groupby, sparse=nonnegative and not moderate)
+        models, rows = build_models(
+            study.obs, fixed, random, groupby, min_cells=min_cells, sparse=nonnegative and not moderate
+        )
         if moderate:
             check_moderate(method, len(models[0].design.random.d))
         if contrasts is not None:
-            in_groups(contrasts, [(model.group, model.design.fixed.names) for model in models], tell=False)
-        terms = [component.term for component in models[0].design.random.components]
-        advise(study.obs, models[0].design.fixed, terms, ddf=ddf, moderate=moderate, groupby=groupby)
-        log_base = study.log_base(transform)
-        sums = study.sums(rows, transform=transform, n_jobs=n_jobs, show_progress=show_progress)
-    fits = [
-        fit(model.stats(sums, start, i, study.genes), model.projection, options, ddf, moderate, n_jobs, model.group)
-        for i, (model, start) in enumerate(zip(models, rows.encoder.start, strict=True))
-    ]
+            in_groups(contrasts, [(one.group, one.design.fixed.names, one.reference) for one in models], tell=False)
+        base = base_of(scales := study.scales, transform, log_base)
+        study = with_sizes(study, values, n_jobs)
+        call = Call.of(study.obs, models[0].design, len(study.kept), groupby=groupby, moderate=moderate, ddf=ddf)
+        notes = before_fit(call, scales, values)
+        tally = tally_of(models, rows, expressed=moderate or least.of_genes, linear=values.sized)
+        sums = study.sums(rows, transform=transform, tally=tally, n_jobs=n_jobs, show_progress=show_progress)
+    parts = summed(models, rows, sums, least, study.genes)
+    if moderate:
+        notes += after_pass({part.model.group: part.expressed for part in parts})
+    fits = [fit(one.stats, one.model.projection, options, ddf, moderate, n_jobs, one.model.group) for one in parts]
     params = {
         "fixed": fixed,
         "random": np.array(models[0].design.random.names, dtype=object),
-        "layer": layer,
-        "use_raw": use_raw,
-        "mask_var": mask_var if mask_var is None or isinstance(mask_var, str) else np.asarray(mask_var),
-        "transform": transform,
+        **values.params,
+        **vars(least),
         "method": method,
         "ddf": ddf,
         "nonnegative": nonnegative,
@@ -212,13 +244,14 @@ def lmm_de(
         "corr_method": corr_method,
         "max_iter": max_iter,
         "n_obs": len(study.obs),
-        "log_base": log_base,
+        "log_base": base,
         "version": version("flashmm-sc"),
     }
-    spread = study.kept, study.target.n_vars
-    results = [fit_result(key_added, models, fits, *spread, corr_method=corr_method, params=params, ranef=ranef)]
+    results = [fit_result(key_added, parts, fits, study, corr_method=corr_method, params=params, ranef=ranef)]
+    results[0].entry["notes"] = np.array(notes, dtype=object)
     if contrasts is not None:
         results.append(contrasts_result(results[0], contrasts_key, contrasts, corr_method, n_jobs=n_jobs))
     target = study.target.copy() if copy else study.target
     write(target, results, [key_added, contrasts_key])
+    log_summary(results)
     return None if target is adata else target

@@ -9,17 +9,19 @@ from flashmm_sc._inference.adjustment import Correction
 from flashmm_sc._inference.t_tests import Alternative
 from flashmm_sc._results.contrasts import contrasts_result
 from flashmm_sc._results.result import Result, check_key, write
+from flashmm_sc._results.summary import log_summary
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
+    from flashmm_sc._design.questions import Question
     from flashmm_sc._inference.contrasts import Contrasts
     from flashmm_sc._inference.df import Ddf
 
 
 def lmm_test(
     adata: AnnData,
-    contrasts: Contrasts,
+    contrasts: Contrasts | Question,
     *,
     key: str = "lmm_de",
     key_added: str = "lmm_test",
@@ -40,9 +42,10 @@ def lmm_test(
     adata
         With results of `lmm_de`.
     contrasts
-        What to test: an expression over coefficient names, ``"cls[B]:trt[T.stim] - cls[NK]:trt[T.stim]"``, a list of
-        them, or ``{name: expression or vector}``. Names may hold any characters; backticks quote one. With groups,
-        each contrast is tested within every group.
+        What to test: a question, ``fsc.contrasts.each("trt", by="cls")`` (`flashmm_sc.contrasts`); an expression over
+        coefficient names, ``"cls[B]:trt[T.stim] - cls[NK]:trt[T.stim]"``; a list of them, or ``{name: question,
+        expression or vector}``. Coefficients may have names of any characters; backticks quote one. With groups, each
+        contrast is tested within every group.
     key
         Key of the fit.
     key_added
@@ -84,11 +87,13 @@ def lmm_test(
     TypeError
         For options of a wrong type.
     ValueError
-        For a contrast that names an unknown coefficient or is zero, linearly dependent contrasts of a joint test, a
+        For a contrast that names an unknown coefficient or is zero, a question that the model can't answer, linearly dependent contrasts of a joint test, a
         negative `lfc` or one for values of which the logarithm isn't known, and unknown options.
 
     Notes
     -----
+    Questions read the fit's formula, which is code: ask only fits from files that you trust.
+
     FLASHMM's ``lmmtest``; degrees of freedom and F tests of lmerTest's ``contest`` and of pbkrtest; `lfc` is the treat
     test of limma (McCarthy and Smyth, Bioinformatics 2009).
 
@@ -118,3 +123,4 @@ def lmm_test(
         n_jobs=n_jobs,
     )
     write(adata, [result], [key_added])
+    log_summary([result])

@@ -10,7 +10,7 @@ from scipy.stats import norm
 
 from flashmm_sc._base.errors import listed
 from flashmm_sc._base.options import one_of
-from flashmm_sc._gaussian.estimate import MASKED
+from flashmm_sc._gaussian.estimate import FILTERED, MASKED
 from flashmm_sc._inference.adjustment import Correction
 from flashmm_sc._inference.likelihood_ratio import likelihood_ratio
 from flashmm_sc._results.group_tests import GroupTests, tests_result
@@ -149,8 +149,9 @@ def _check_alike(fit: Result, null: Result) -> None:
         one, other = listed(fit.groups), listed(null.groups)
         msg = f"The fits {fit.key!r} and {null.key!r} are of different groups: {one} and {other}."
         raise ValueError(msg)
-    if not np.array_equal(fit["status"] == MASKED, null["status"] == MASKED):
-        msg = f"The fits {fit.key!r} and {null.key!r} are of different genes; give both the same mask_var."
+    used, same = (~np.isin(one["status"], (MASKED, FILTERED)) for one in (fit, null))
+    if not np.array_equal(used, same):
+        msg = f"The fits {fit.key!r} and {null.key!r} are of different genes; give both the same mask_var and min_*."
         raise ValueError(msg)
 
 

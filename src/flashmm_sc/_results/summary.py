@@ -1,0 +1,48 @@
+"""What was fitted and how much was found, in a table."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from flashmm_sc._results.result import Result
+
+logger = logging.getLogger("flashmm_sc")
+
+ALPHA = 0.05
+
+
+def summarised(result: Result, alpha: float = ALPHA) -> pd.DataFrame:
+    """A row for each column of a result that is a finding, see `flashmm_sc.get.summary`."""
+    q = result["svalue" if result.what == "shrinkage" else "pval_adj"]
+    hit = np.nan_to_num(q, nan=1.0) < alpha
+    columns = np.flatnonzero(result.findings)
+    group = [result.groups.index(result.names("column_groups")[j]) for j in columns]
+    table = {"contrast": [result.names("column_names")[j] for j in columns]}
+    if result.groups != [""]:
+        table = {"group": [result.groups[i] for i in group]} | table
+    frame = pd.DataFrame(table, columns=list(table))
+    if result.what == "fit":
+        frame["cells"] = [int(result.models[i]["n"]) for i in group]
+    frame["tested"] = np.isfinite(q[:, columns]).sum(axis=0)
+    frame["found"] = hit[:, columns].sum(axis=0)
+    if "coef" in result.arrays:
+        sign = np.sign(result["coef"][:, columns])
+        frame["up"], frame["down"] = ((hit[:, columns] & (sign == s)).sum(axis=0) for s in (1, -1))
+    names, codes = result.names("status_names"), result["status"].astype(int)
+    for code in np.unique(codes):
+        frame[names[code]] = (codes[:, group] == code).sum(axis=0)
+    return frame
+
+
+def log_summary(results: Sequence[Result]) -> None:
+    """Tell at info level what results hold."""
+    for result in results:
+        if logger.isEnabledFor(logging.INFO):
+            logger.info("%s, at a false discovery rate of %g:\n%s", result.key, ALPHA, summarised(result).to_string())

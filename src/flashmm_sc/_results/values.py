@@ -1,0 +1,90 @@
+"""Which values are fitted, and on what scale: the arguments of a call that say so."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from flashmm_sc._base.options import check_flags, check_number, one_of
+from flashmm_sc._stream.kernel import Transform
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+
+SizeFactors: TypeAlias = "str | Sequence[float] | np.ndarray | pd.Series | None"
+TOTAL = "total"
+
+
+@dataclass(frozen=True, eq=False)
+class Values:
+    """The arguments of these names in `flashmm_sc.tl.lmm_de`."""
+
+    layer: str | None = None
+    use_raw: bool = False
+    mask_var: str | Sequence[bool] | np.ndarray | None = None
+    transform: Transform = None
+    size_factors: SizeFactors = None
+    target_sum: float | None = None
+    log_base: float | None = None
+
+    def __post_init__(self) -> None:
+        one_of("transform", self.transform, Transform)
+        check_flags(use_raw=self.use_raw)
+        self._check_sizes()
+        self._check_base()
+
+    @property
+    def sized(self) -> bool:
+        """Whether values are divided by size factors."""
+        return self.size_factors is not None
+
+    @property
+    def column(self) -> str | None:
+        """The column of obs that is needed, if any."""
+        named = isinstance(self.size_factors, str) and self.size_factors != TOTAL
+        return str(self.size_factors) if named else None
+
+    @property
+    def words(self) -> str:
+        """Words that differ for values whose sums can't be added up."""
+        divided = f" of values over {self.column or 'total'} / {self.target_sum:g}" if self.sized else ""
+        return f"{self.transform or 'values as they are'}{divided}"
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """As they are stored with results."""
+        mask, sizes = self.mask_var, self.size_factors
+        return {
+            "layer": self.layer,
+            "use_raw": self.use_raw,
+            "mask_var": mask if mask is None or isinstance(mask, str) else np.asarray(mask),
+            "transform": self.transform,
+            "size_factors": sizes if sizes is None or isinstance(sizes, str) else "given",
+            "target_sum": self.target_sum,
+        }
+
+    def _check_sizes(self) -> None:
+        """Refuse options of size factors that don't go together."""
+        if self.target_sum is not None:
+            hint = "It is the total that cells are brought to."
+            check_number("target_sum", self.target_sum, 0.0, hint=hint, without=(0.0,))
+            if not self.sized:
+                msg = f"target_sum={self.target_sum!r} is for size_factors; give size_factors='total' as well."
+                raise ValueError(msg)
+        if self.sized and self.transform is None:
+            msg = "size_factors divide counts before their logarithm; give transform='log1p' (or 'log2p1') as well."
+            raise ValueError(msg)
+
+    def _check_base(self) -> None:
+        """Refuse what is no base of a logarithm, and one that contradicts the transform."""
+        if self.log_base is None:
+            return
+        hint = "It is the base of the logarithm that the values are on, such as 2, or math.e for natural logarithms."
+        check_number("log_base", self.log_base, 0.0, hint=hint, without=(0.0, 1.0))
+        if self.transform is not None:
+            msg = f"log_base is for values that are logarithms already, but transform={self.transform!r} takes them."
+            raise ValueError(msg)

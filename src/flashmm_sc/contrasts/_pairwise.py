@@ -1,0 +1,53 @@
+"""All pairs of levels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flashmm_sc._design.questions import Pairwise, Question, names
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+def pairwise(
+    factor: str,
+    by: str | Sequence[str] | None = None,
+    *,
+    at: Mapping[str, Any] | None = None,
+) -> Question:
+    """Compare every two levels of a factor.
+
+    Differences of `means`, the later level minus the earlier one, the reference being the first. R's
+    ``contrast(emmeans(fit, ~ factor | by), "revpairwise")``, without its correction for the number of pairs.
+
+    Parameters
+    ----------
+    factor
+        Column of obs in the model: texts, categories, booleans, or numbers in ``C()``.
+    by
+        Ask in each level of this factor, or in each combination of the levels of several; a covariate needs values in
+        `at`.
+    at
+        Values of other columns in place of their mean or of all their levels, ``{"age": 40}``; several are averaged over.
+
+    Returns
+    -------
+    A question, for ``contrasts=`` of `flashmm_sc.tl.lmm_de`, and for `flashmm_sc.tl.lmm_test`. Answers are called
+    "high vs low", and "high vs low, cls=B" with `by`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For arguments of a wrong type, and a column that is in `by` as well. What the model can't answer is refused by the
+        function that takes the question: columns that are not in the formula, unknown levels, values outside of the data.
+
+    Examples
+    --------
+    >>> import flashmm_sc as fsc
+    >>> adata = fsc.datasets.simu_rnaseq(n_genes=50, n_cells=2000, n_samples=8, n_clusters=3, seed=1)
+    >>> fsc.tl.lmm_de(adata, "~ cls + trt", "sam", transform="log1p", contrasts=fsc.contrasts.pairwise("cls"))
+    >>> adata.uns["lmm_de_contrasts"]["coef_names"].tolist()
+    ['2 vs 1', '3 vs 1', '3 vs 2']
+    """
+    return Pairwise(factor, names(by), at or {})

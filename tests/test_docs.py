@@ -1,0 +1,29 @@
+"""What pages of documentation show in Python runs, and prints what they say."""
+
+from __future__ import annotations
+
+import doctest
+import re
+from pathlib import Path
+
+import pytest
+
+DOCS = Path(__file__).parents[1] / "docs"
+BLOCK = re.compile(r"^```python\n(>>> .*?)^```$", re.MULTILINE | re.DOTALL)
+PAGES = [page.name for page in sorted(DOCS.glob("*.md")) if BLOCK.search(page.read_text(encoding="utf-8"))]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_blocks_run_one_after_the_other(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = "\n".join(BLOCK.findall((DOCS / page).read_text(encoding="utf-8")))
+    test = doctest.DocTestParser().get_doctest(text, {}, page, page, 0)
+    report = []
+    doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(test, out=report.append)
+    assert test.examples
+    assert not report, "".join(report)
+    assert not list(tmp_path.iterdir())
+
+
+def test_pages_with_blocks():
+    assert "contrasts.md" in PAGES
