@@ -21,7 +21,8 @@ import flashmm_sc as fsc
 from flashmm_sc._gaussian.genes import Genes
 from flashmm_sc._gaussian.projection import Projection
 from flashmm_sc._inference import prior
-from flashmm_sc._inference.moderated import Moderated, mean_expression, moderated_tests
+from flashmm_sc._inference.moderated import Moderated, mean_expression
+from flashmm_sc._inference.moderated_t import moderated_tests
 
 SIZES = {"OneK1K": {8: 4, 20: 4}, "Kang control": {8: 2}}  # splits of each number of donors
 TREATMENT = np.array([[0.0], [1.0]])

@@ -118,6 +118,7 @@ UNTESTED = {
     "_gaussian.sparse.pattern": "sparse/test_covariance.py",
     "_gaussian.sparse.table": "sparse/test_covariance.py",
     "_inference.inference": "chooses between tests; tests/arrays/test_lmmtest.py, tests/tl/test_lmm_test.py",
+    "_inference.moderated_t": "test_moderated.py",
     "_inference.prior": "test_moderated.py",
     "_arrays.sslmm": "tests/stats/test_summary.py",
     "_results.contrasts": "tests/tl/test_lmm_test.py",

@@ -6,6 +6,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+from moderated_reference import posterior_by_hand, study
 from scipy import stats as sps
 
 import flashmm_sc as fsc
@@ -13,48 +14,17 @@ from flashmm_sc._inference import prior
 from flashmm_sc._inference.moderated import Moderated
 
 
-def study(donors: int = 8, genes: int = 300, cells: int = 30, seed: int = 0, effect: float = 0.0, batches: int = 0):
-    """Normal data with variance ratios of a gamma distribution; a treatment of half of the donors."""
-    rng = np.random.default_rng(seed)
-    donor = np.repeat(np.arange(donors), cells)
-    X = pd.DataFrame({"one": 1.0, "trt": (donor % 2).astype(float), "x": rng.normal(size=donor.size)})
-    Z = np.eye(donors)[donor]
-    ratio = rng.gamma(0.5, 0.1, genes)
-    Y = rng.normal(size=(donor.size, genes)) + Z @ (rng.normal(size=(donors, genes)) * np.sqrt(ratio))
-    Y[:, : genes // 10] += effect * X[["trt"]].to_numpy()
-    d = [donors]
-    if batches:
-        batch = rng.integers(batches, size=donor.size)
-        Z = np.hstack([Z, np.eye(batches)[batch]])
-        Y += np.eye(batches)[batch] @ (rng.normal(size=(batches, genes)) * np.sqrt(ratio[::-1]))
-        d.append(batches)
-    return Y + rng.gamma(1, 2, genes), X, Z, d
-
-
 def by_hand(fit: fsc.LMMFit, Y: np.ndarray, X: pd.DataFrame, Z: np.ndarray, gene: int, c: np.ndarray):
-    """Posterior and test of one gene with the n × n covariance at every grid point."""
-    prior = fit.moderated.prior
-    pi = prior.of(fit.moderated.covariate[[gene]])[0]
-    X, y, n, p = X.to_numpy(), Y[:, gene], *X.shape
-    d = fit.stats.d
-    log_lik, beta, se = np.zeros((3, len(pi)))
-    for k, gamma in enumerate(prior.gamma):
-        V = np.eye(n) + (Z * np.repeat(gamma, d)) @ Z.T
-        Vi = np.linalg.inv(V)
-        cov = np.linalg.inv(X.T @ Vi @ X)
-        b = cov @ X.T @ Vi @ y
-        Q = y @ Vi @ (y - X @ b)
-        log_lik[k] = -0.5 * ((n - p) * np.log(Q) + np.linalg.slogdet(V)[1] - np.linalg.slogdet(cov)[1])
-        beta[k], se[k] = c @ b, np.sqrt(Q / (n - p) * (c @ cov @ c))
-    weights = pi * np.exp(log_lik - log_lik.max())
-    weights /= weights.sum()
+    """Posterior and test of one gene."""
+    weights, beta, cov = posterior_by_hand(fit, Y, X, Z, gene)
+    beta, se, nu = beta @ c, np.sqrt(np.einsum("i,kij,j->k", c, cov, c)), len(Y) - X.shape[1]
     coef = weights @ beta
     return {
         "weights": weights,
         "coef": coef,
-        "se": np.sqrt(weights @ (se**2 + beta**2) - coef**2),
-        "two-sided": weights @ (2 * sps.t.sf(np.abs(beta / se), n - p)),
-        "greater": weights @ sps.t.sf((beta - 0.1) / se, n - p),
+        "sd": np.sqrt(weights @ (se**2 + beta**2) - coef**2),
+        "two-sided": weights @ (2 * sps.t.sf(np.abs(beta / se), nu)),
+        "greater": weights @ sps.t.sf((beta - 0.1) / se, nu),
     }
 
 
@@ -71,15 +41,48 @@ def test_against_the_definition(batches):
         np.testing.assert_allclose(two["c_coef"].iloc[gene], slow["coef"], rtol=1e-7)
         np.testing.assert_allclose(two["c_p"].iloc[gene], slow["two-sided"], rtol=1e-6)
         np.testing.assert_allclose(greater["c_p"].iloc[gene], slow["greater"], rtol=1e-6)
-    np.testing.assert_allclose(fit.se["x"].iloc[0], by_hand(fit, Y, X, Z, 0, np.array([0, 0, 1.0]))["se"], rtol=1e-6)
 
 
-def test_t_has_the_p_value_and_the_direction():
-    Y, X, Z, d = study(effect=1.0)
+@pytest.mark.parametrize("effect", [0.0, 1.0, 30.0])
+def test_columns_agree_with_each_other(effect):
+    """t = coef / se always; p is that of t on df; se is the mixture's standard deviation wherever some df permit it."""
+    Y, X, Z, d = study(genes=1000, cells=12, effect=effect)
     fit = fsc.lmmfit(Y, X, Z, d, moderate=True)
-    p = 2 * sps.t.sf(np.abs(fit.t), fit.df)
-    np.testing.assert_allclose(p, fit.p, rtol=1e-6)
-    assert (np.sign(fit.t) == np.sign(fit.coef)).all(axis=None)
+    coef, se, t, df, p = (getattr(fit, name).to_numpy() for name in ("coef", "se", "t", "df", "p"))
+    np.testing.assert_allclose(t, coef / se, rtol=1e-12)
+    alike = np.isclose(2 * sps.t.sf(np.abs(t), df), p, rtol=1e-8)
+    assert alike[p < 0.5].all()
+    assert alike.mean() > 0.97
+    assert (df <= len(Y) - X.shape[1] + 1e-6).all()
+    assert (df[p < 1e-3][:, None] < len(Y) / 2).any()
+    sd = np.array([by_hand(fit, Y, X, Z, gene, np.array([0, 1.0, 0]))["sd"] for gene in range(8)])
+    ratio = se[:8, 1] / sd
+    assert ((ratio > 0.8 - 1e-9) & (ratio < 1 + 1e-5)).all()
+    np.testing.assert_allclose(ratio[df[:8, 1] < 0.999 * df.max()], 1, atol=0.01)
+
+
+@pytest.mark.parametrize("effect", [0.0, 1.0, 30.0])
+def test_coef_and_t_se_give_all_but_the_interval_of_the_mixture(effect):
+    Y, X, Z, d = study(genes=1000, effect=effect)
+    fit = fsc.lmmfit(Y, X, Z, d, moderate=True)
+    tests = fit.inference.t_tests(np.eye(3)[:, [1]], conf_level=0.95)
+    width = 2 * sps.t.ppf(0.975, tests.df) * tests.se / (tests.ci_high - tests.ci_low)
+    clear = tests.p < 0.5
+    assert ((width[clear] > 0.8) & (width[clear] < 1.2)).all()
+    np.testing.assert_allclose(np.quantile(width[clear], [0.05, 0.95]), 1, atol=0.15)
+
+
+def test_one_sided_tests_have_the_se_and_df_of_the_two_sided_one():
+    Y, X, Z, d = study(effect=1.0)
+    inference = fsc.lmmfit(Y, X, Z, d, moderate=True).inference
+    two = inference.t_tests(np.eye(3))
+    for options in ({"alternative": "greater"}, {"alternative": "less", "effect": 0.1}, {"effect": 0.1}):
+        one = inference.t_tests(np.eye(3), **options)
+        for name in ("coef", "se", "df"):
+            np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
+        side = {"greater": sps.t.sf(one.t, one.df), "less": sps.t.cdf(one.t, one.df)}
+        p = side.get(options.get("alternative"), 2 * sps.t.sf(np.abs(one.t), one.df))
+        np.testing.assert_allclose(p, one.p, rtol=1e-6)
 
 
 def test_prior_is_the_maximum_likelihood_estimate_where_it_is_not_shrunken():
@@ -160,8 +163,8 @@ def test_what_has_no_grid_is_refused():
         fsc.lmmfit(Y, X, Z, d, moderate=True, method="ML")
     with pytest.raises(ValueError, match="at most 2"):
         fsc.lmmfit(Y, X, np.hstack([Z, Z[:, ::-1], Z]), [8, 8, 8], moderate=True)
-    with pytest.raises(ValueError, match="For F tests fit with moderate=False"):
-        fsc.lmmtest(fsc.lmmfit(Y, X, Z, d, moderate=True), joint=True)
+    with pytest.raises(ValueError, match="For ddf='residual' fit with moderate=False"):
+        fsc.lmmtest(fsc.lmmfit(Y, X, Z, d, moderate=True), joint=True, ddf="residual")
 
 
 @pytest.fixture
@@ -188,8 +191,8 @@ def test_stored_and_tested_again_after_reading_back(adata, options, suffix, tmp_
     q, n_groups = 8 * len(adata.uns["m"]["groups"]), len(adata.uns["m"]["groups"])
     assert adata.varm["m_projected"].shape == (150, p + q + 2 * n_groups)
     assert len([name for name in adata.varm if name.startswith("m_")]) == 14
-    with pytest.raises(ValueError, match="moderated"):
-        fsc.tl.lmm_anova(adata, key="m")
+    fsc.tl.lmm_test(adata, [name], key="m", key_added="joint", joint=True)
+    np.testing.assert_allclose(adata.varm["joint_pval"], adata.varm["lmm_test_pval"], rtol=1e-10)
     with pytest.raises(ValueError, match="moderated"):
         fsc.tl.lmm_test(adata, name, key="m", ddf="residual")
 
@@ -219,7 +222,10 @@ def test_p_values_that_underflow_draw_no_warnings(adata):
         Y, X, Z, d = study(genes=100, effect=1.0)
         fit = fsc.lmmfit(Y + 1e4 * X[["x"]].to_numpy(), X, Z, d, moderate=True)
     assert (fit.p["x"] == 0).any()
-    assert np.isfinite(fit.t).all(axis=None)
+    for name in ("t", "se", "df"):
+        assert np.isfinite(getattr(fit, name)).all(axis=None)
+    np.testing.assert_allclose(fit.t, fit.coef / fit.se, rtol=1e-12)
+    assert (sps.t.sf(fit.t["x"], fit.df["x"])[fit.p["x"] == 0] < 1e-300).all()
 
 
 def test_group_by_group_as_alone(adata):

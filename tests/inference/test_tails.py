@@ -7,7 +7,7 @@ import pytest
 from scipy import stats as sps
 from scipy.special import log_ndtr
 
-from flashmm_sc._inference.tails import log_upper_tail, normal_deviate, quantile, upper_tail
+from flashmm_sc._inference.tails import df_of_tail, log_upper_tail, normal_deviate, quantile, upper_tail
 
 
 def test_tails_and_quantiles_are_those_of_student():
@@ -43,3 +43,21 @@ def test_normal_deviates_have_the_tails_of_t(nu):
     assert (np.sign(z) == np.sign(t)).all()
     assert (np.diff(z) > 0).all()
     assert np.isnan(normal_deviate(np.array([np.nan, 1.0]), np.array([5.0, np.nan]))).all()
+
+
+def test_quantiles_are_finite_where_p_is_below_all_numbers():
+    nu = np.array([3.0, 5.0, 30.0, 300.0, 999.0])
+    for log_p in (-400.0, -650.0):
+        np.testing.assert_allclose(sps.t.logsf(quantile(np.full(5, log_p), nu), nu), log_p, rtol=1e-10)
+    for log_p in (-745.0, -2000.0):
+        t = quantile(np.full(7, log_p), np.array([1.5, *nu, 1000.0]))
+        assert np.isfinite(t).all()
+        assert (np.diff(t) <= 0).all()
+    np.testing.assert_allclose(quantile(np.array([-2000.0]), 999)[0], quantile(np.array([-2000.0]), 1000)[0], rtol=0.01)
+
+
+def test_df_at_which_t_has_a_tail():
+    df, t = np.meshgrid([3.0, 8.0, 60.0, 2000.0], [0.5, 3.0, 10.0])
+    log_p = sps.t.logsf(t, df)
+    np.testing.assert_allclose(quantile(log_p, df_of_tail(t, log_p, 1e5)), t, rtol=0.02)
+    assert (df_of_tail(t, log_p - 5, 100.0) == 100.0).any()

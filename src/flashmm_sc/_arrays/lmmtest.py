@@ -62,7 +62,7 @@ def lmmtest(
         For options of a wrong type.
     ValueError
         For an unknown coefficient or option, a contrast that is zero, contrasts of a joint test that depend on each
-        other, a negative `min_effect`, and F tests or degrees of freedom of a moderated fit.
+        other, a negative `min_effect`, and degrees of freedom for a moderated fit.
 
     Examples
     --------

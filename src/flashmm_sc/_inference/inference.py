@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from flashmm_sc._inference.df import Ddf, check_ddf
 from flashmm_sc._inference.f_tests import FTests, f_tests
-from flashmm_sc._inference.moderated import Moderated, moderated_intervals, moderated_tests
+from flashmm_sc._inference.moderated_f import moderated_f_tests
+from flashmm_sc._inference.moderated_t import moderated_tests
 from flashmm_sc._inference.t_tests import Alternative, TTests, t_tests, with_intervals
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from flashmm_sc._gaussian.estimate import Estimates
     from flashmm_sc._gaussian.profile import Method
     from flashmm_sc._gaussian.projection import Projection
+    from flashmm_sc._inference.moderated import Moderated
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,12 +63,15 @@ class Inference:
         """
         used = self.used_ddf(ddf)
         if self.moderated is not None:
-            tests = moderated_tests(
-                self.projection, self.moderated, L, alternative=alternative, effect=effect, n_jobs=n_jobs
+            return moderated_tests(
+                self.projection,
+                self.moderated,
+                L,
+                alternative=alternative,
+                effect=effect,
+                conf_level=conf_level,
+                n_jobs=n_jobs,
             )
-            if conf_level is None:
-                return tests
-            return moderated_intervals(self.projection, self.moderated, L, tests, conf_level, n_jobs=n_jobs)
         tests = t_tests(
             self.projection, self.estimates, L, ddf=used, alternative=alternative, effect=effect, n_jobs=n_jobs
         )
@@ -78,10 +83,12 @@ class Inference:
         Raises
         ------
         ValueError
-            For a moderated fit, and degrees of freedom that can't be had.
+            For degrees of freedom that can't be had.
         """
-        self.check_joint()
-        return f_tests(self.projection, self.estimates, hypotheses, ddf=self.used_ddf(ddf), n_jobs=n_jobs)
+        used = self.used_ddf(ddf)
+        if self.moderated is not None:
+            return moderated_f_tests(self.projection, self.moderated, hypotheses, n_jobs=n_jobs)
+        return f_tests(self.projection, self.estimates, hypotheses, ddf=used, n_jobs=n_jobs)
 
     def used_ddf(self, ddf: Ddf | None) -> Ddf:
         """Degrees of freedom of a test: those asked for, else the fit's."""
@@ -89,14 +96,6 @@ class Inference:
             return self.ddf
         check_ddf(ddf, self.method)
         if self.moderated is not None:
-            self._refuse(f"ddf={ddf!r}")
+            msg = f"The fit is moderated: its tests average over the variance ratios. For ddf={ddf!r} fit with moderate=False."
+            raise ValueError(msg)
         return ddf
-
-    def check_joint(self) -> None:
-        """Refuse F tests of a moderated fit."""
-        if self.moderated is not None:
-            self._refuse("F tests")
-
-    def _refuse(self, what: str) -> None:
-        msg = f"The fit is moderated: its t tests average over the variance ratios. For {what} fit with moderate=False."
-        raise ValueError(msg)

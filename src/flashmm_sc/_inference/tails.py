@@ -1,4 +1,4 @@
-"""Tail probabilities of Student's t by the tens of millions.
+"""Tail probabilities of Student's t, and of F, by the tens of millions.
 
 Where t² is small beside the degrees of freedom they go through the normal distribution: Hill's expansion
 (Communications of the ACM 1970, algorithm 395) maps t to a normal deviate with a relative error of the tail below 1e-11.
@@ -7,9 +7,11 @@ Where t² is small beside the degrees of freedom they go through the normal dist
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import betaln, hyp2f1, log_ndtr, ndtr, ndtri_exp, stdtr, stdtrit
+from scipy.special import betainc, betaincinv, betaln, hyp2f1, log_ndtr, ndtr, ndtri_exp, stdtr, stdtrit
 
 _MANY = 1000  # df from which the quantile is found by way of the normal one
+_FAR = -300.0  # logarithm of the tail from which on stdtrit may fail, or the tail be no number any more
+_LARGEST = 709.0  # logarithm of numbers
 
 
 def upper_tail(t: np.ndarray, df: np.ndarray | float) -> np.ndarray:
@@ -50,14 +52,63 @@ def deviate(t: np.ndarray, nu: np.ndarray | float) -> np.ndarray:
     return np.copysign(series * np.sqrt(y), t)
 
 
-def quantile(log_p: np.ndarray, nu: float) -> np.ndarray:
+def quantile(log_p: np.ndarray, nu: np.ndarray | float) -> np.ndarray:
     """The t >= 0 with P(T > t) = p, from log p <= log ½; finite as long as log p is."""
-    if nu < _MANY:
-        return -stdtrit(nu, np.exp(log_p))
+    log_p, nu = np.broadcast_arrays(np.asarray(log_p, float), nu)
+    many, far = nu >= _MANY, log_p < _FAR
+    out = np.array(-stdtrit(nu, np.exp(log_p)))
+    out[many] = _by_deviates(log_p[many], nu[many])
+    out[far & ~many] = _by_logarithms(log_p[far & ~many], nu[far & ~many])
+    return out
+
+
+def _by_deviates(log_p: np.ndarray, nu: np.ndarray) -> np.ndarray:
+    """Newton on the normal deviate, which is all but linear in the guess."""
     z = -ndtri_exp(log_p)
     t = np.sqrt(nu * np.expm1(z * z / (nu - 0.5)))
-    for _ in range(3):  # Newton on the deviate, which is all but linear in this guess
+    for _ in range(3):
         step = 1e-4 * (1 + t)
         slope = (deviate(t + step, nu) - deviate(t - step, nu)) / (2 * step)
         t = t - (deviate(t, nu) - z) / slope
     return t
+
+
+def _by_logarithms(log_p: np.ndarray, nu: np.ndarray) -> np.ndarray:
+    """Newton on log P(T > t) = log ½ I_x(ν/2, ½), x = ν / (ν + t²), by its series (DLMF 8.17.8), in u = log t."""
+    a = nu / 2
+    log_beta = betaln(a, 0.5)
+    u = 0.5 * np.log(nu) - (log_p + np.log(2 * a) + log_beta) / nu
+    for _ in range(50):
+        log_x = -np.logaddexp(0, 2 * u - np.log(nu))
+        x = np.exp(log_x)
+        tail = a * log_x + 0.5 * np.log1p(-x) - np.log(2 * a) - log_beta + np.log(hyp2f1(a + 0.5, 1, a + 1, x))
+        slope = u + (a + 0.5) * log_x - 0.5 * np.log(nu) - log_beta - tail
+        step = (tail - log_p) * np.exp(-slope)
+        u = u + step
+        if np.abs(step).max(initial=0.0) < 1e-14 * _LARGEST:
+            break
+    return np.exp(np.minimum(u, _LARGEST))
+
+
+def df_of_tail(t: np.ndarray, log_p: np.ndarray, most: np.ndarray | float) -> np.ndarray:
+    """The df between 1 and `most` at which P(T > t) is closest to p, for t >= 0 and log p <= log ½."""
+    z = -ndtri_exp(log_p)
+    low, high = np.zeros(t.shape), np.broadcast_to(np.log(most), t.shape)
+    for _ in range(20):
+        middle = (low + high) / 2
+        more = deviate(t, np.exp(middle)) <= z
+        low, high = np.where(more, middle, low), np.where(more, high, middle)
+    return np.where(deviate(t, most) <= z, most, np.exp(high))
+
+
+def f_upper_tail(F: np.ndarray, r: int, nu: int) -> np.ndarray:
+    """P(F_rν > F); with r = 1 to the last bit that of t."""
+    return 2 * upper_tail(np.sqrt(F), nu) if r == 1 else betainc(nu / 2, r / 2, nu / (nu + r * F))
+
+
+def f_quantile(p: np.ndarray, r: int, nu: int) -> np.ndarray:
+    """The F with P(F_rν > F) = p."""
+    small = np.minimum(p, 0.5)
+    far, near = betaincinv(nu / 2, r / 2, small), betaincinv(r / 2, nu / 2, np.minimum(1 - p, 0.5))
+    with np.errstate(divide="ignore"):  # p may be 0
+        return np.where(p < 0.5, nu / r * (1 / far - 1), nu / r * near / (1 - near))

@@ -60,7 +60,10 @@ def lmm_de_df(
     `t_value`, `z`, `df`, `p_value`, `adj_p_value`
         The test, and its p-value adjusted over the genes of one coefficient. `z` is the normal deviate with the same
         p-value and the sign of t. It can be compared across genes whose degrees of freedom differ, which t can't, and
-        tells genes apart whose p-values are too small for a number.
+        tells genes apart whose p-values are too small for a number. In moderated fits the p-value is an average of exact
+        ones, t_value = coef / se, and df those at which this t has the p-value (`moderate` in `flashmm_sc.tl.lmm_de`);
+        one-sided tests and those with `lfc` have the se and df of the two-sided one, and the t_value that has their
+        p-value.
     `ci_low`, `ci_high`
         Confidence interval of `coef`, after `flashmm_sc.tl.lmm_test` with `conf_level`.
     `f_value`, `df_num`
@@ -133,8 +136,8 @@ def _log2_factor(result: Result) -> float:
     base = float(result.params["log_base"])
     if math.isnan(base):
         msg = (
-            "log_fc is NaN, since the logarithm that the values are on isn't known: give log_base= (math.e, 2, ...) to "
-            "tl.lmm_de, or transform= for values that are no logarithms yet."
+            "log_fc is NaN, since the logarithm that the values are on isn't known: use log_base= (math.e, 2, ...) for values "
+            "logged elsewhere, transform= in tl.lmm_de, or sc.pp.log1p, which notes it in adata.uns['log1p']."
         )
         warn(msg)
     return math.log(base) / math.log(2)

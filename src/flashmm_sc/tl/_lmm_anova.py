@@ -42,6 +42,8 @@ def lmm_anova(
         Key of the results.
     ddf
         Denominator degrees of freedom, "satterthwaite", "kenward-roger" or "residual"; by default as in the fit.
+        They play no part in a moderated fit, whose tests average over the posterior of the variance ratios: its F is
+        the one on (df_num, n - p) df that has the averaged p-value.
     corr_method
         Correction for the number of genes, "benjamini-hochberg" or "bonferroni".
     n_jobs
@@ -61,7 +63,7 @@ def lmm_anova(
     KeyError
         When there is no fit under `key`.
     ValueError
-        For unknown options, a moderated fit, or one without fixed terms beyond the intercept.
+        For unknown options, `ddf` for a moderated fit, or a fit without fixed terms beyond the intercept.
 
     Notes
     -----
@@ -81,9 +83,7 @@ def lmm_anova(
     check_key(adata, key_added, tests=True)
     fit = Result.read_fit(adata, key)
     models = fitted_models(fit)
-    for model in models:
-        model.inference.check_joint()
-        used = model.inference.used_ddf(ddf)
+    used = {model.inference.used_ddf(ddf) for model in models}.pop()
     if not models[0].terms:
         msg = f"The formula {fit.params['fixed']!r} has no term but the intercept, so there is nothing to test."
         raise ValueError(msg)

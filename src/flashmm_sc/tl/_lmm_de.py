@@ -124,8 +124,11 @@ def lmm_de(
     moderate
         Learn from all genes how the variance ratios are distributed, and average each gene's tests over its posterior:
         calibrated with few samples, where single genes know little of their sample variance, and more powerful. `ddf`
-        then plays no part. REML with one or two random components. Groups with fewer than 100 genes or fewer than 2
-        levels beyond the fixed effects get Satterthwaite's df instead, with a warning.
+        then plays no part. p-values are averages of exact ones, and the other columns fit them: coef is the posterior
+        mean, se its standard deviation, t = coef / se, and df are those at which this t has the p-value. Most effects
+        with p > 0.05 would need more than n - p df; there df is n - p, and se a little smaller (at most 20 %, which
+        can leave some p > 0.5 unlike those of t). REML with one or two random components. Groups with fewer than 100
+        genes or fewer than 2 levels beyond the fixed effects get Satterthwaite's df instead, with a warning.
     groupby
         Column of `adata.obs`: fit one model for each of its categories, with variances of its own, in the same pass.
         Categories in which the model can't be fitted are left out with a warning.

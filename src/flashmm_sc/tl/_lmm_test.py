@@ -52,16 +52,19 @@ def lmm_test(
         Key of the results.
     ddf
         Degrees of freedom, "satterthwaite", "kenward-roger" or "residual"; by default as in the fit. They play no part
-        in a moderated fit, whose tests average over the posterior of the variance ratios.
+        in a moderated fit, whose tests average over the posterior of the variance ratios: see `moderate` of `lmm_de`
+        for what se, t and df then are.
     alternative
         "two-sided", "less" or "greater".
     lfc
         Smallest effect that counts, as an absolute log2 fold change: the null hypothesis is \|effect\| <= lfc (or
         effect <= lfc for "greater", effect >= -lfc for "less").
     joint
-        One F test of all contrasts together instead of a t test of each.
+        One F test of all contrasts together instead of a t test of each. Of a moderated fit, F is the one on n - p df
+        that has the averaged p-value.
     conf_level
-        Also store two-sided confidence intervals of this level, e.g. 0.95.
+        Also store two-sided confidence intervals of this level, e.g. 0.95. Of a moderated fit they are exact ones of
+        the average; coef ± t se comes close.
     corr_method
         Correction for the number of genes, "benjamini-hochberg" or "bonferroni".
     n_jobs

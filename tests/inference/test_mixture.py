@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats as sps
+from scipy.optimize import brentq
+
+from flashmm_sc._inference.mixture import Mixture
+
+
+def mixtures(m: int = 20, nu: float = 200.0, spread: float = 1.0, seed: int = 0) -> Mixture:
+    """Up to 12 components for each gene, their centres and scales as far apart as spread says; two combinations."""
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(1, 13, m)
+    weight = np.concatenate([rng.dirichlet(np.full(size, 0.5)) for size in sizes])
+    gene = np.repeat(np.arange(m), sizes)
+    order = rng.permutation(gene.size)
+    beta = 2 * rng.normal(size=(m, 2))[gene] + 0.3 * spread * rng.normal(size=(gene.size, 2))
+    se = np.exp(0.5 * spread * rng.normal(size=(gene.size, 2)))
+    return Mixture(m, gene[order], weight[order], beta[order], se[order], nu, nu)
+
+
+@pytest.mark.parametrize("nu", [3.0, 200.0, 1e5])
+@pytest.mark.parametrize("spread", [0.0, 1.0, 3.0])
+@pytest.mark.parametrize("level", [0.5, 0.95, 1 - 1e-9])
+def test_intervals_against_bisection(nu, spread, level):
+    some = mixtures(nu=nu, spread=spread)
+    ours = some.intervals(some.tests(), level)
+    for gene in range(some.m):
+        own = some.gene == gene
+        for j in range(2):
+            part = some.weight[own], some.beta[own, j], some.se[own, j]
+            ends = by_bisection(sps.t.cdf, *part, nu, level), by_bisection(sps.t.sf, *part, nu, level)
+            got = ours.ci_low[gene, j], ours.ci_high[gene, j]
+            np.testing.assert_allclose(got, ends, atol=2e-8 * ours.se[gene, j])
+
+
+def by_bisection(tail, w, beta, se, nu, level):
+    half = 2 * sps.t.isf((1 - level) / 4, nu) * se.max()
+    off = lambda x: w @ tail((x - beta) / se, nu) - (1 - level) / 2
+    return brentq(off, beta.min() - half, beta.max() + half, xtol=1e-13, rtol=1e-15)
+
+
+def test_a_mixture_of_one_is_its_t():
+    one = Mixture(3, np.arange(3), np.ones(3), np.array([[-1.0], [0.0], [30.0]]), np.ones((3, 1)), 7.0, 7.0)
+    ours = one.intervals(one.tests(), 0.9)
+    np.testing.assert_allclose(ours.se, 1, rtol=1e-3)
+    np.testing.assert_allclose(ours.t, one.beta / ours.se, rtol=1e-10)
+    np.testing.assert_allclose(ours.df, 7.0, rtol=0.01)
+    np.testing.assert_allclose(ours.ci_high, one.beta + sps.t.ppf(0.95, 7), rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("alternative", "effect"), [("two-sided", 0), ("two-sided", 0.5), ("greater", 0), ("less", 0.5)]
+)
+def test_p_values_by_hand(alternative, effect):
+    some = mixtures()
+    p = some.tests(alternative, effect).p
+    for gene in range(some.m):
+        own = some.gene == gene
+        beta, se = some.beta[own], some.se[own]
+        tail = {
+            "two-sided": sps.t.sf((abs(beta) - effect) / se, 200) + sps.t.sf((abs(beta) + effect) / se, 200),
+            "greater": sps.t.sf((beta - effect) / se, 200),
+            "less": sps.t.cdf((beta + effect) / se, 200),
+        }[alternative]
+        np.testing.assert_allclose(p[gene], some.weight[own] @ tail, rtol=1e-8)
