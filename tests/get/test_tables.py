@@ -149,8 +149,14 @@ def test_z_goes_on_where_p_values_are_zero(fitted, lfc):
 def test_z_of_a_moderated_fit_has_its_p_value():
     adata = fsc.datasets.simu_rnaseq(n_genes=120, n_cells=1000, n_samples=8, n_clusters=2, seed=3)
     fsc.tl.lmm_de(adata, "~ trt", "sam", transform="log1p", moderate=True)
+    both = lambda z: 2 * sps.norm.sf(np.abs(z))
+    tests = {"two-sided": both, "greater": sps.norm.sf, "less": sps.norm.cdf}
+    for alternative, tail in tests.items():
+        for lfc in (0.0, 0.1):
+            table = deviates(adata, "trt[T.B]", alternative=alternative, lfc=lfc)
+            np.testing.assert_allclose(tail(table["z"]), table["p_value"], rtol=1e-5)
     table = fsc.get.lmm_de_df(adata, "trt[T.B]")
-    np.testing.assert_allclose(2 * sps.norm.sf(table["z"].abs()), table["p_value"], rtol=1e-5)
+    np.testing.assert_allclose(both(table["z"]), table["p_value"], rtol=1e-5)
 
 
 # Scales

@@ -123,6 +123,13 @@ def test_underflow_is_at_the_top(adata: ad.AnnData) -> None:
     assert sum(counts(ax).values()) == adata.n_vars
 
 
+def test_the_best_of_genes_whose_p_values_underflow_has_the_farthest_deviate(adata: ad.AnnData) -> None:
+    """With few degrees of freedom a larger t says less."""
+    for suffix, values in {"t": [100, 800], "df": [1e6, 200], "pval": [0, 0], "pval_adj": [0, 0]}.items():
+        column(adata, suffix)[:2] = values
+    assert labels(axes(adata, labels=1)) == ["Gene1"]
+
+
 def test_genes_without_result_are_left_out(adata: ad.AnnData) -> None:
     for suffix in ("coef", "pval", "pval_adj"):
         column(adata, suffix)[:5] = np.nan

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import anndata as ad
 import numpy as np
 import pytest
@@ -28,8 +30,10 @@ def by_hand(adata, key, j):
     return prior, genes, shrink(prior, coef, s)
 
 
-def test_each_effect_is_shrunken_by_itself(fitted):
-    fsc.tl.shrink(fitted)
+def test_each_effect_is_shrunken_by_itself(fitted, caplog):
+    with caplog.at_level(logging.INFO, "flashmm_sc"):
+        fsc.tl.shrink(fitted)
+    assert "lmm_shrink, at a false" in caplog.messages[-1]
     entry = fitted.uns["lmm_shrink"]
     assert entry["coef_names"].tolist() == EFFECTS
     for i in range(2):

@@ -45,6 +45,8 @@ _TESTS = (
 _KINDS = {"lfsr": "shrinkage", "stat": "variance tests", "F": "F tests", "theta": "fit"}
 """What a result is that has an array of this name; otherwise t tests."""
 _FITS = ("theta", "theta_se", "theta_cov", "loglik", "n_iter", "ranef", "mean_coef", *MODERATED)
+_EARLIER = ("ols", "zry", "yry", "mean")
+"""What earlier versions stored for `MODERATED`; removed with the rest."""
 _MAY_BE_NONE = ("layer", "transform", "groupby", "mask_var", "size_factors", "target_sum")
 """Parameters that files of older anndata lack where they were None."""
 
@@ -175,7 +177,7 @@ def write(adata: AnnData, results: Sequence[Result], keys: Iterable[str]) -> Non
         "varm": {f"{result.key}_{name}": array for result in results for name, array in result.arrays.items()},
         "uns": {result.key: {**result.entry, "params": result.entry["params"] | stamp} for result in results},
     }
-    old = {"varm": [f"{key}_{name}" for key in keys for name in (*_TESTS, *_FITS)], "uns": keys}
+    old = {"varm": [f"{key}_{name}" for key in keys for name in (*_TESTS, *_FITS, *_EARLIER)], "uns": keys}
     before = {
         place: {name: getattr(adata, place)[name] for name in {*old[place], *new[place]} & {*getattr(adata, place)}}
         for place in new

@@ -162,8 +162,8 @@ def _gene_names(adata: AnnData, gene_symbols: str | None) -> np.ndarray:
 def _labelled(drawn: pd.DataFrame, labels: int | Sequence[str], genes: pd.Series) -> pd.DataFrame:
     """Choose the genes to label: the best, or those asked for, of which some may have no result."""
     if isinstance(labels, (int, np.integer)):
-        best = drawn[drawn["significant"]].sort_values("t_value", key=abs, ascending=False)
-        return best.sort_values("p_value", kind="stable").head(labels)
+        best = drawn[drawn["significant"]].sort_values("z", key=abs, ascending=False, kind="stable")
+        return best.head(labels)
     labels = [labels] if isinstance(labels, str) else [str(label) for label in labels]
     known, with_result = set(genes), set(drawn["gene"])
     if unknown := [label for label in labels if label not in known]:

@@ -12,6 +12,7 @@ from flashmm_sc._inference.shrinkage import Mixture, Shrunken, learn, normal_err
 from flashmm_sc._inference.shrinkage import shrink as shrunken
 from flashmm_sc._results.finding import columns_of, found
 from flashmm_sc._results.result import Result, check_key, texts, write
+from flashmm_sc._results.summary import log_summary
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,7 +96,9 @@ def shrink(
         msg = f"key_added={key_added!r} is the key of the tests, which the shrunken effects would overwrite; give another."
         raise ValueError(msg)
     priors, posteriors = zip(*_fits(result, columns), strict=True)
-    write(adata, [_result(key_added, result, columns, list(priors), list(posteriors))], [key_added])
+    shrunk = _result(key_added, result, columns, list(priors), list(posteriors))
+    write(adata, [shrunk], [key_added])
+    log_summary([shrunk])
 
 
 def _columns(result: Result, coefs: str | Sequence[str] | None) -> list[int]:
