@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -254,7 +253,6 @@ def lmm_de(
         "max_iter": max_iter,
         "n_obs": len(study.obs),
         "log_base": base,
-        "version": version("flashmm-sc"),
     }
     results = [fit_result(key_added, parts, fits, study, params=params, ranef=ranef)]
     results[0].entry["notes"] = np.array(notes, dtype=object)
