@@ -76,14 +76,10 @@ def expected(obs):
 
 def described(formula, obs):
     design = fixed_design(formula, obs)
+    hypotheses = type3.hypotheses(design, obs)
     assert len(set(design.names)) == len(design.names)
-    assert list(design.terms) == ["Intercept"] * ("Intercept" in design.terms) + list(type3.hypotheses(design, obs))
-    return (
-        rows(design, obs),
-        list(design.terms.values()),
-        list(design.levels.values()),
-        list(type3.hypotheses(design, obs).values()),
-    )
+    assert list(design.terms) == ["Intercept"] * ("Intercept" in design.terms) + list(hypotheses)
+    return rows(design, obs), list(design.terms.values()), list(design.levels.values()), list(hypotheses.values())
 
 
 def check(formula, obs, names, expected):
