@@ -190,7 +190,7 @@ def write_joint(table: pd.DataFrame, png: Path, md: Path) -> None:
                     label=label,
                 )
             ax.axhline(level, color="k", lw=0.8)
-            ax.set(ylim=(0, 2.5 * level))
+            ax.set(ylim=(0, (2.5 if level > 0.001 else 6) * level))
             if level == LEVELS[0]:
                 ax.set_title(test)
             if level == LEVELS[-1]:
