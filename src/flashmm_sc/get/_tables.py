@@ -50,7 +50,7 @@ def lmm_de_df(
         The estimate as log2: coef / ln 2 for natural logs. A difference of mean log-expression, not the log of a ratio
         of means. NaN, with a warning, where the base of the logarithm isn't known; no fold change for a covariate.
     `t_value`, `df`, `p_value`, `adj_p_value`
-        The test, and its p-value adjusted over the genes of one coefficient. In moderated fits the p-value is an average
+        The test, and its p-value adjusted over the genes of one coefficient (or as `corr_scope` says). In moderated fits the p-value is an average
         of exact ones, t_value = coef / se, and df those at which this t has the p-value (`moderate` in
         `flashmm_sc.tl.lmm_de`); one-sided tests and those with `lfc` have the se and df of the two-sided one, and the
         t_value that has their p-value.

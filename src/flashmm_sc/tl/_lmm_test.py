@@ -110,6 +110,11 @@ def lmm_test(
     >>> fsc.tl.lmm_test(adata, {"difference": "cls[1]:trt[T.B] - cls[2]:trt[T.B]"}, alternative="greater")
     >>> adata.varm["lmm_test_pval"].shape
     (50, 1)
+
+    The same across separate fits of the cell types:
+
+    >>> fsc.tl.lmm_de(adata, "~ trt", "sam", transform="log1p", groupby="cls")
+    >>> fsc.tl.lmm_test(adata, {"difference": "`1|trt[T.B]` - `2|trt[T.B]`"})
     """
     one_of("alternative", alternative, Alternative)
     one_of("corr_method", corr_method, Correction)
