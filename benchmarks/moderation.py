@@ -6,6 +6,7 @@ thinned), and simulations. Writes results/moderation.csv and .png here and docs/
     python benchmarks/moderation.py [--splits 8] [--repeats 2] [--data ../shared/data] [--work FOLDER]
     python benchmarks/moderation.py --report      table and figure from the csv there is
     python benchmarks/moderation.py --probe       what the choices within moderation change
+    python benchmarks/moderation.py --joint       F tests, and contrasts across cell types (results/moderation_joint.*)
 
 edgeR, limma and lmerTest need Rscript, PyDESeq2 the package pydeseq2; each is left out where it is not installed. What
 is done lies in the work folder, from which an interrupted run goes on.
@@ -25,6 +26,7 @@ import numpy as np
 import pandas as pd
 from _calibration_data import Task
 from _moderation_data import NULL, SHIFTED, THINNED, DataSet, data_sets, real, simulations
+from _moderation_joint import run_joint, write_joint
 from _moderation_methods import HAS_DESEQ, deseq, mixed_models, run_r, t_test, write_for_r
 from _moderation_probe import probe, read
 from _moderation_report import differences, targets, write_figure, write_table
@@ -53,7 +55,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder of the results; the docs are then left alone")
     parser.add_argument("--report", action="store_true", help="table and figure from the csv there is")
     parser.add_argument("--probe", nargs="*", metavar="NAME", help="probe the choices made within moderation")
+    parser.add_argument("--joint", action="store_true", help="F tests, and contrasts across cell types")
     options = parser.parse_args()
+    if options.joint:
+        joint(options)
+        return
     if options.probe is not None:
         with threadpool_limits(1):
             probe(options.data, options.probe, options.out or RESULTS)
@@ -72,6 +78,17 @@ def main() -> None:
     write_figure(table, out / "moderation.png")
     write_table(table, (out if options.out else DOCS) / "_moderation_table.md")
     print(targets(table, gains))
+
+
+def joint(options: argparse.Namespace) -> None:
+    """F tests and contrasts across cell types: csv, figure and table."""
+    out = options.out or RESULTS
+    out.mkdir(parents=True, exist_ok=True)
+    if not options.report:
+        found = run_joint(options.data, options.work / "joint", options.splits, options.jobs)
+        found.to_csv(out / "moderation_joint.csv", index=False, float_format="%.5g")
+    table = read(out / "moderation_joint.csv")
+    write_joint(table, out / "moderation_joint.png", (out if options.out else DOCS) / "_moderation_joint_table.md")
 
 
 def run(options: argparse.Namespace) -> None:

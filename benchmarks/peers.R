@@ -6,24 +6,32 @@
 # sample: trt 0 or 1, depth), means.csv (mean normalised values) and counts.csv (sums of counts), genes x samples without
 # names; cells.csv (a row a cell: sam, trt, genes). Writes peers.csv, a column of p-values a method, and lmer.csv.
 
-needed <- c("edgeR", "limma")
-missing <- needed[!vapply(needed, requireNamespace, logical(1), quietly = TRUE)]
-if (length(missing)) {
-  message("Not installed: ", paste(missing, collapse = ", "))
+if (!requireNamespace("limma", quietly = TRUE)) {
+  message("Not installed: limma")
   quit(status = 3)
 }
-suppressPackageStartupMessages({library(limma); library(edgeR)})
+suppressPackageStartupMessages(library(limma))
+has_edgeR <- requireNamespace("edgeR", quietly = TRUE)
+if (has_edgeR) suppressPackageStartupMessages(library(edgeR)) else message("edgeR is not installed: no tests of counts.")
 
 read <- function(...) as.matrix(read.csv(file.path(...), header = FALSE))
 p_of <- function(fit) fit$p.value[, ncol(fit$p.value)]
 
+# the moderated F test of all columns but the intercept, where there is a design.csv (a row a sample)
+analyse_joint <- function(folder) {
+  fit <- lmFit(read(folder, "means.csv"), read(folder, "design.csv"))
+  out <- list("limma-trend, means" = eBayes(fit[, -1], trend = TRUE)$F.p.value)
+  write.csv(as.data.frame(out, check.names = FALSE), file.path(folder, "peers.csv"), row.names = FALSE)
+}
+
 analyse <- function(folder) {
+  if (file.exists(file.path(folder, "design.csv"))) return(analyse_joint(folder))
   samples <- read.csv(file.path(folder, "samples.csv"))
   design <- model.matrix(~ trt, samples)
   out <- list()
   # samples' mean normalised values, with a prior variance by mean
   out[["limma-trend, means"]] <- p_of(eBayes(lmFit(read(folder, "means.csv"), design), trend = TRUE))
-  if (file.exists(file.path(folder, "counts.csv"))) {
+  if (has_edgeR && file.exists(file.path(folder, "counts.csv"))) {
     y <- DGEList(read(folder, "counts.csv"), lib.size = samples$depth)
     y <- calcNormFactors(y)
     logcpm <- cpm(y, log = TRUE, prior.count = 3)

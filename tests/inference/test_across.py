@@ -64,10 +64,11 @@ def test_one_group_is_its_own_test(moderate):
         np.testing.assert_allclose(getattr(alone, name), values, rtol=1e-9)
 
 
-def test_unmoderated_by_welch_and_satterthwaite():
+@pytest.mark.parametrize("ddf", [None, "kenward-roger", "residual"])
+def test_unmoderated_by_welch_and_satterthwaite(ddf):
     one, other, _ = inferences(moderate=False)
-    ours = across_tests([(one, C), (other, -C)], alternative="less", effect=0.1, conf_level=0.9)
-    a, b = (inference.t_tests(C[:, None]) for inference in (one, other))
+    ours = across_tests([(one, C), (other, -C)], alternative="less", effect=0.1, conf_level=0.9, ddf=ddf)
+    a, b = (inference.t_tests(C[:, None], ddf=ddf) for inference in (one, other))
     se = np.hypot(a.se, b.se)
     df = se**4 / (a.se**4 / a.df + b.se**4 / b.df)
     np.testing.assert_allclose(ours.df, df)

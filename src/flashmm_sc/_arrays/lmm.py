@@ -56,8 +56,10 @@ class LMMFit:
     method, nonnegative, ddf
         As given to `lmm`.
     moderated
-        The prior of the variance ratios and its posteriors, None without `moderate`. `coef` to `p` are then averages
-        over the posterior, theta stays the unshrunken estimate.
+        The prior of the variance ratios and its posteriors, None without `moderate`. `coef` and `p` are then averages
+        over the posterior, `se` is its standard deviation, t = coef / se, and `df` those at which this t has the p (at
+        most n - p; where more were needed, mostly p > 0.05, `se` is a little smaller). theta stays the unshrunken
+        estimate.
     stats
         The summary statistics.
     projection

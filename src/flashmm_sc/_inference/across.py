@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flashmm_sc._base.threads import for_gene_blocks
-from flashmm_sc._inference.mixture import Mixture
+from flashmm_sc._inference.mixture import Mixture, mixture_tests
 from flashmm_sc._inference.moderated import NEGLIGIBLE, grid_points
 from flashmm_sc._inference.moderated_t import mixture_of
-from flashmm_sc._inference.t_tests import Alternative, Intervals, TTests, t_and_p, with_intervals
+from flashmm_sc._inference.t_tests import Alternative, TTests, t_and_p, with_intervals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -50,24 +49,18 @@ def across_tests(
         summed = TTests(coef, se, t, df, p)
         return summed if conf_level is None else with_intervals(summed, conf_level)
     sources = [_mixtures(inference, c, n_jobs) for inference, c in parts]
-    fitted = reduce(np.intersect1d, [genes for genes, _, _ in sources])
-    m = len(parts[0][0].estimates.coef)
-    kind, names = (TTests, 5) if conf_level is None else (Intervals, 7)
-    out = kind(*(np.full((m, 1), np.nan) for _ in range(names)))
-
-    def work(part: slice) -> None:
-        index = fitted[part]
-        mixture = reduce(added, [of(index) for _, of, _ in sources])
-        tests = mixture.tests(alternative, effect)
-        if conf_level is not None:
-            tests = mixture.intervals(tests, conf_level)
-        for name, values in vars(tests).items():
-            getattr(out, name)[index] = values
-
     sizes = sorted(size for _, _, size in sources)
     pairs = np.prod(sizes[-2:]) if len(sizes) < 3 else 2 * _ENOUGH * sizes[-1]
-    for_gene_blocks(work, len(fitted), int(100 * pairs), n_jobs)
-    return out
+    return mixture_tests(
+        lambda genes: reduce(added, [of(genes) for _, of, _ in sources]),
+        reduce(np.intersect1d, [fitted for fitted, _, _ in sources]),
+        (len(parts[0][0].estimates.coef), 1),
+        int(100 * pairs),
+        alternative=alternative,
+        effect=effect,
+        conf_level=conf_level,
+        n_jobs=n_jobs,
+    )
 
 
 def welch(se: np.ndarray, df: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

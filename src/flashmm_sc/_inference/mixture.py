@@ -16,13 +16,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.sparse as sp
 from scipy.special import gammaln, ndtri, stdtrit
 
+from flashmm_sc._base.threads import for_gene_blocks
 from flashmm_sc._inference.t_tests import Alternative, Intervals, TTests
 from flashmm_sc._inference.tails import df_of_tail, quantile, upper_tail
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _LEAST = 0.8
 _TINY = np.nextafter(0, 1)
@@ -132,6 +137,33 @@ class Mixture:
                 break
             rest, part = rest[again], part.of(again)
         return x
+
+
+def mixture_tests(
+    mixtures: Callable[[np.ndarray], Mixture],
+    genes: np.ndarray,
+    shape: tuple[int, int],
+    gene_bytes: int,
+    *,
+    alternative: Alternative,
+    effect: float,
+    conf_level: float | None,
+    n_jobs: int | None,
+) -> TTests:
+    """Tests of some genes (positions) from a function that makes the mixtures of any of them; NaN for the others."""
+    kind, names = (TTests, 5) if conf_level is None else (Intervals, 7)
+    out = kind(*(np.full(shape, np.nan) for _ in range(names)))
+
+    def work(part: slice) -> None:
+        mixture = mixtures(genes[part])
+        tests = mixture.tests(alternative, effect)
+        if conf_level is not None:
+            tests = mixture.intervals(tests, conf_level)
+        for name, values in vars(tests).items():
+            getattr(out, name)[genes[part]] = values
+
+    for_gene_blocks(work, len(genes), gene_bytes, n_jobs)
+    return out
 
 
 def _density(t: np.ndarray, nu: np.ndarray | float) -> np.ndarray:

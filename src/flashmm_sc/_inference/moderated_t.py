@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flashmm_sc._base.threads import for_gene_blocks
-from flashmm_sc._inference.mixture import Mixture
+from flashmm_sc._inference.mixture import Mixture, mixture_tests
 from flashmm_sc._inference.moderated import NEGLIGIBLE, Point, grid_points
-from flashmm_sc._inference.t_tests import Alternative, Intervals, TTests
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +18,7 @@ if TYPE_CHECKING:
     from flashmm_sc._gaussian.genes import Genes
     from flashmm_sc._gaussian.projection import Projection
     from flashmm_sc._inference.moderated import Moderated
+    from flashmm_sc._inference.t_tests import Alternative, TTests
 
 
 def moderated_tests(
@@ -35,21 +34,17 @@ def moderated_tests(
     """Test the combinations c'β for the columns c of L (p × r) in every gene; options as in `t_tests`."""
     m, r, nu = len(moderated.weights), L.shape[1], projection.n - projection.p
     points, fitted = grid_points(projection, moderated, L), moderated.fitted
-    kind, names = (TTests, 5) if conf_level is None else (Intervals, 7)
-    out = kind(*(np.full((m, r), np.nan) for _ in range(names)))
-
-    def work(part: slice) -> None:
-        index = fitted[part]
-        mixture = mixture_of(points, moderated.genes[index], moderated.weights[index], nu)
-        tests = mixture.tests(alternative, effect)
-        if conf_level is not None:
-            tests = mixture.intervals(tests, conf_level)
-        for name, values in vars(tests).items():
-            getattr(out, name)[index] = values
-
     per_gene = np.count_nonzero(moderated.weights[fitted] > NEGLIGIBLE) // max(len(fitted), 1) + 1
-    for_gene_blocks(work, len(fitted), projection.S.gene_bytes(4 * r) + 64 * per_gene * r, n_jobs)
-    return out
+    return mixture_tests(
+        lambda genes: mixture_of(points, moderated.genes[genes], moderated.weights[genes], nu),
+        fitted,
+        (m, r),
+        projection.S.gene_bytes(4 * r) + 64 * per_gene * r,
+        alternative=alternative,
+        effect=effect,
+        conf_level=conf_level,
+        n_jobs=n_jobs,
+    )
 
 
 def mixture_of(points: Sequence[Point], genes: Genes, weights: np.ndarray, nu: int) -> Mixture:

@@ -58,7 +58,7 @@ def lmm_de_df(
         (least squares, each cell counts the same). NaN where a contrast is no difference of two means, as for
         interactions and slopes; infinite where one of the means is zero.
     `t_value`, `z`, `df`, `p_value`, `adj_p_value`
-        The test, and its p-value adjusted over the genes of one coefficient. `z` is the normal deviate with the same
+        The test, and its p-value adjusted over the genes of one coefficient (or as `corr_scope` said). `z` is the normal deviate with the same
         p-value and the sign of t. It can be compared across genes whose degrees of freedom differ, which t can't, and
         tells genes apart whose p-values are too small for a number. In moderated fits the p-value is an average of exact
         ones, t_value = coef / se, and df those at which this t has the p-value (`moderate` in `flashmm_sc.tl.lmm_de`);

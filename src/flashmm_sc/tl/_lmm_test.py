@@ -115,6 +115,10 @@ def lmm_test(
     >>> fsc.tl.lmm_test(adata, [fsc.contrasts.each("trt"), "Intercept + trt[T.B]"], alternative="greater")
     >>> adata.varm["lmm_test_pval"].shape
     (50, 4)
+
+    Across the separate fits of the cell types:
+
+    >>> fsc.tl.lmm_test(adata, {"difference": "`1|trt[T.B]` - `2|trt[T.B]`"})
     """
     one_of("alternative", alternative, Alternative)
     one_of("corr_method", corr_method, Correction)
