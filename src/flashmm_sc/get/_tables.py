@@ -58,12 +58,12 @@ def lmm_de_df(
         (least squares, each cell counts the same). NaN where a contrast is no difference of two means, as for
         interactions and slopes; infinite where one of the means is zero.
     `t_value`, `z`, `df`, `p_value`, `adj_p_value`
-        The test, and its p-value adjusted over the genes of one coefficient (or as `corr_scope` said). `z` is the normal deviate with the same
-        p-value and the sign of t. It can be compared across genes whose degrees of freedom differ, which t can't, and
-        tells genes apart whose p-values are too small for a number. In moderated fits the p-value is an average of exact
-        ones, t_value = coef / se, and df those at which this t has the p-value (`moderate` in `flashmm_sc.tl.lmm_de`);
-        one-sided tests and those with `lfc` have the se and df of the two-sided one, and the t_value that has their
-        p-value.
+        The test, and its p-value adjusted over the genes of one coefficient (or as `corr_scope` said). `z` is the normal
+        deviate with the same p-value and the sign of t. It can be compared across genes whose degrees of freedom differ,
+        which t can't, and tells genes apart whose p-values are too small for a number. In moderated fits the p-value is
+        an average of exact ones, t_value = coef / se, and df those at which this t has the p-value (`moderate` in
+        `flashmm_sc.tl.lmm_de`); one-sided tests and those with `lfc` have the se and df of the two-sided one, and the
+        t_value that has their p-value.
     `ci_low`, `ci_high`
         Confidence interval of `coef`, after `flashmm_sc.tl.lmm_test` with `conf_level`.
     `f_value`, `df_num`
