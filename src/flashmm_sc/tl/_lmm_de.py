@@ -230,7 +230,8 @@ def lmm_de(
             in_groups(contrasts, [(one.group, one.design.fixed.names, one.reference) for one in models], tell=False)
         base = base_of(scales := study.scales, transform, log_base)
         study = with_sizes(study, values, n_jobs)
-        call = Call.of(study.obs, models[0].design, len(study.kept), groupby=groupby, moderate=moderate, ddf=ddf)
+        cells = study.obs[needed(study.obs, "")].iloc[rows.cells]
+        call = Call.of(cells, models[0].design, len(study.kept), groupby=groupby, moderate=moderate, ddf=ddf)
         notes = before_fit(call, scales, values)
         tally = tally_of(models, rows, expressed=moderate or least.of_genes, linear=values.sized)
         sums = study.sums(rows, transform=transform, tally=tally, n_jobs=n_jobs, show_progress=show_progress)
