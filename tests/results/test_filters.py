@@ -94,6 +94,22 @@ def test_a_group_without_a_gene(adata):
 
 
 @pytest.mark.parametrize(
+    "contrasts", [{"both": "`B|trt[T.B]` - `NK|trt[T.B]`", "each": "trt[T.B]"}, {"none": "trt[T.C]"}]
+)
+def test_contrasts_that_need_a_group_without_a_gene(adata, contrasts):
+    """The fit is not lost, as only the pass tells that the group is left out."""
+    adata.X[(adata.obs["cls"] == "NK").to_numpy()] *= 0.001
+    adata.obs.loc[(adata.obs["cls"] == "NK") & (adata.obs["sam"] == "s2"), "trt"] = "C"
+    with (
+        pytest.warns(fsc.FlashmmWarning, match="'NK': no gene passes"),
+        pytest.warns(fsc.FlashmmWarning, match="contrasts= are not tested, since a group was left out: .*unknown coef"),
+    ):
+        fsc.tl.lmm_de(adata, "~ trt", "sam", groupby="cls", transform="log1p", min_counts=20, contrasts=contrasts)
+    assert adata.uns["lmm_de"]["groups"].tolist() == ["B"]
+    assert "lmm_de_contrasts" not in adata.uns
+
+
+@pytest.mark.parametrize(
     ("options", "kind", "words"),
     [
         ({"min_cells": 2.5}, TypeError, "min_cells=2.5 must be a whole number"),
