@@ -41,6 +41,17 @@ def test_genes_that_few_cells_of_a_group_express(adata, where, tmp_path):
     assert set(fsc.get.lmm_de_df(adata)["status"]) >= {"masked", "filtered"}
 
 
+def test_a_share_that_is_just_the_least_is_enough():
+    """0.07 * 100 is more than 7 in floating-point numbers."""
+    rng = np.random.default_rng(0)
+    counts = rng.poisson(1, (100, 3)).astype(float)
+    counts[:, 0] = np.arange(100) < 7
+    adata = ad.AnnData(counts)
+    adata.obs["sam"], adata.obs["x"] = (np.arange(100) % 5).astype(str), rng.normal(size=100)
+    fsc.tl.lmm_de(adata, "~ x", "sam", transform="log1p", min_fraction=0.07)
+    assert adata.varm["lmm_de_status"][0, 0] != FILTERED
+
+
 def test_what_is_left_is_as_without_the_others(adata):
     share, _ = expressed(adata, "B")
     only = adata[adata.obs["cls"] == "B"].copy()
