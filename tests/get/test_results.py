@@ -57,3 +57,18 @@ def test_nothing_gives_an_empty_table_and_old_results_have_no_time(adata):
     fsc.tl.lmm_de(adata, "~ trt", "sam", transform="log1p")
     del adata.uns["lmm_de"]["params"]["time"]
     assert fsc.get.results(adata)["when"].tolist() == [""]
+
+
+def test_contrasts_across_groups_are_no_groups(results):
+    names = ["`B|trt[T.B]` - `NK|trt[T.B]`", "`B|Intercept` - `NK|Intercept`"]
+    for several in (names[:1], names):
+        fsc.tl.lmm_test(results, several, key_added="across")
+        assert fsc.get.results(results).set_index("key").loc["across", ["groups", "columns"]].tolist() == [
+            1,
+            len(several),
+        ]
+        assert "group" not in fsc.get.lmm_de_df(results, key="across")
+        assert "group" not in fsc.get.summary(results, key="across")
+    fsc.tl.lmm_test(results, [*names, "trt[T.B]"], key_added="across")
+    assert fsc.get.results(results).set_index("key").loc["across", ["groups", "columns"]].tolist() == [2, 4]
+    assert fsc.get.lmm_de_df(results, key="across")["group"].unique().tolist() == ["B", "NK", ""]

@@ -147,8 +147,13 @@ class Result:
 
     @property
     def groups(self) -> list[str]:
-        """Groups of cells; one without a name where there is no grouping."""
+        """Groups of cells; one without a name where there is no grouping, and for each contrast across groups."""
         return self.names("groups")
+
+    @property
+    def n_groups(self) -> int:
+        """Number of groups that have a name, 0 without grouping."""
+        return sum(map(bool, self.groups))
 
     @property
     def status_columns(self) -> list[int]:
