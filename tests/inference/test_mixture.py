@@ -6,6 +6,7 @@ from scipy import stats as sps
 from scipy.optimize import brentq
 
 from flashmm_sc._inference.mixture import Mixture
+from flashmm_sc._inference.tails import log_upper_tail
 
 
 def mixtures(m: int = 20, nu: float = 200.0, spread: float = 1.0, seed: int = 0) -> Mixture:
@@ -65,3 +66,19 @@ def test_p_values_by_hand(alternative, effect):
             "less": sps.t.cdf((beta + effect) / se, 200),
         }[alternative]
         np.testing.assert_allclose(p[gene], some.weight[own] @ tail, rtol=1e-8)
+
+
+@pytest.mark.parametrize(("alternative", "effect"), [("two-sided", 0), ("two-sided", 0.5), ("greater", 0.5)])
+def test_p_values_too_small_for_a_number_still_tell_genes_apart(alternative, effect):
+    nu, beta = 6000.0, np.array([60.0, 60.5, 90.0, 91.0, 300.0, 300.9])[:, None]
+    weight, se = np.tile([0.25, 0.75], 3), np.ones((6, 1))
+    tests = Mixture(3, np.repeat(np.arange(3), 2), weight, beta, se, nu, nu).tests(alternative, effect)
+    assert (tests.p == 0).all()
+    nearest = log_upper_tail(beta[::2] - effect, nu) + np.log(0.25)  # beside it the other counts for nothing
+    doubled = np.log(2) * (alternative == "two-sided")
+    np.testing.assert_allclose(
+        log_upper_tail(tests.t, tests.df) + doubled, nearest + doubled * (effect == 0), rtol=1e-6
+    )
+    alone = Mixture(6, np.arange(6), np.ones(6), beta, se, nu, nu).tests()
+    np.testing.assert_allclose(alone.df, nu, rtol=1e-3)
+    np.testing.assert_allclose(alone.t, beta, rtol=1e-6)

@@ -125,6 +125,21 @@ def test_nothing_to_say_of_good_models(study, fixed, random, groupby):
     assert not said(study, fixed, random, groupby=groupby, moderate=True, **LOGGED)
 
 
+def test_what_varies_between_groups_or_in_those_left_out_is_no_matter(study):
+    """Each donor's cells of a type are of one batch; nothing is asked of the cells of a group without a model."""
+    study = study.copy()
+    donor = pd.factorize(study.obs["sam"])[0]
+    study.obs["batch"] = np.where((donor + (study.obs["cls"] == "1")) % 2 == 0, "p", "q")
+    assert not said(study, "~ batch", "sam", groupby="cls", moderate=True, **LOGGED)
+    study.obs["arm"] = study.obs["trt"].astype(object).where(study.obs["cls"] == "1", "A")
+    assert not said(study, "~ arm", "sam", groupby="cls", moderate=True, **LOGGED)
+    for name in ("arm", "sam"):
+        gaps = study.copy()
+        gaps.obs[name] = gaps.obs[name].astype(object).where((gaps.obs["cls"] == "1") | (donor > 0))
+        assert not said(gaps, "~ arm", "sam", groupby="cls", moderate=True, **LOGGED)
+        assert gaps.uns["lmm_de"]["groups"].tolist() == ["1"]
+
+
 def test_few_donors(study):
     [note] = said(study, "~ trt", "sam", groupby="cls", **LOGGED)
     assert "There are 8 levels of a random term: with fewer than 12" in note

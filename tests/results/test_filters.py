@@ -41,6 +41,17 @@ def test_genes_that_few_cells_of_a_group_express(adata, where, tmp_path):
     assert set(fsc.get.lmm_de_df(adata)["status"]) >= {"masked", "filtered"}
 
 
+def test_a_share_that_is_just_the_least_is_enough():
+    """0.07 * 100 is more than 7 in floating-point numbers."""
+    rng = np.random.default_rng(0)
+    counts = rng.poisson(1, (100, 3)).astype(float)
+    counts[:, 0] = np.arange(100) < 7
+    adata = ad.AnnData(counts)
+    adata.obs["sam"], adata.obs["x"] = (np.arange(100) % 5).astype(str), rng.normal(size=100)
+    fsc.tl.lmm_de(adata, "~ x", "sam", transform="log1p", min_fraction=0.07)
+    assert adata.varm["lmm_de_status"][0, 0] != FILTERED
+
+
 def test_what_is_left_is_as_without_the_others(adata):
     share, _ = expressed(adata, "B")
     only = adata[adata.obs["cls"] == "B"].copy()
@@ -91,6 +102,22 @@ def test_a_group_without_a_gene(adata):
     with pytest.raises(ValueError, match=r"No gene has min_fraction=0.0 and min_counts=1000000.0"):
         fsc.tl.lmm_de(adata, "~ trt", "sam", groupby="cls", transform="log1p", min_counts=1e6)
     assert_unchanged(adata, before)
+
+
+@pytest.mark.parametrize(
+    "contrasts", [{"both": "`B|trt[T.B]` - `NK|trt[T.B]`", "each": "trt[T.B]"}, {"none": "trt[T.C]"}]
+)
+def test_contrasts_that_need_a_group_without_a_gene(adata, contrasts):
+    """The fit is not lost, as only the pass tells that the group is left out."""
+    adata.X[(adata.obs["cls"] == "NK").to_numpy()] *= 0.001
+    adata.obs.loc[(adata.obs["cls"] == "NK") & (adata.obs["sam"] == "s2"), "trt"] = "C"
+    with (
+        pytest.warns(fsc.FlashmmWarning, match="'NK': no gene passes"),
+        pytest.warns(fsc.FlashmmWarning, match="contrasts= are not tested, since a group was left out: .*unknown coef"),
+    ):
+        fsc.tl.lmm_de(adata, "~ trt", "sam", groupby="cls", transform="log1p", min_counts=20, contrasts=contrasts)
+    assert adata.uns["lmm_de"]["groups"].tolist() == ["B"]
+    assert "lmm_de_contrasts" not in adata.uns
 
 
 @pytest.mark.parametrize(

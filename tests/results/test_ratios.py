@@ -105,6 +105,13 @@ def test_is_not_compressed_as_log_fc_is():
     assert table["log_fc"].mean() < 0.5
 
 
+def test_there_is_none_where_the_formula_has_no_value_at_the_means(adata):
+    adata.obs["x"] = np.tile([-2.0, -1.0, 1.0, 2.0], adata.n_obs // 4)
+    fsc.tl.lmm_de(adata, "~ trt + I(1 / x)", "sam", **SIZED)
+    assert np.isfinite(adata.varm["lmm_de_pval"]).all()
+    assert np.isnan(column(adata, "trt[T.B]")).all()
+
+
 def test_there_is_none_without_size_factors(adata, tmp_path):
     fsc.tl.lmm_de(adata, "~ trt", "sam", transform="log1p")
     assert "log2_ratio" not in fsc.get.lmm_de_df(adata)

@@ -191,6 +191,9 @@ def test_sites_agree_on_a_target(adata):
     np.testing.assert_allclose((parts[0] + parts[1]).XY, whole.XY, rtol=1e-12)
     with pytest.raises(ValueError, match="origin"):
         parts[0] + fsc.summarize(adata[70:], design, **options, target_sum=200)
+    for other in ({"size_factors": np.full(90, 3.0), "target_sum": 100}, {"target_sum": 100.00001}):
+        with pytest.raises(ValueError, match="origin"):
+            parts[0] + fsc.summarize(adata[70:], design, **options | other)
     one = fsc.lmm(whole, nonnegative=True, ddf="satterthwaite")
     other = fitted(adata, **options, target_sum=100)
     np.testing.assert_allclose(one.coef, other.varm["lmm_de_coef"], rtol=1e-9, atol=1e-12)

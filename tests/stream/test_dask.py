@@ -83,6 +83,20 @@ def test_values_over_size_factors_and_their_tally(counts, design, kind, grid):
     assert other.WC.any()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_tasks_with_nothing_to_tally(counts, design, kind, monkeypatch):
+    """The first cells belong to no model, and the first columns are left out."""
+    monkeypatch.setattr(over_dask, "_TASK_BYTES", 1)
+    W, group = design
+    rows, gene = grouped_rows(W, np.where(np.arange(160) < 60, -1, group)), np.r_[np.full(6, -1), np.arange(6)]
+    one, other = (
+        accumulate([CellMatrix(values, gene)], rows, tally=Tally(True), show_progress=False)
+        for values in (lazy(counts, kind, "both"), counts)
+    )
+    np.testing.assert_array_equal(one.seen, other.seen)
+    np.testing.assert_array_equal(one.counts, other.counts)
+
+
 @pytest.mark.parametrize("grid", GRIDS)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("task_bytes", [1, 2**26], ids=["a chunk a task", "all in a task"])

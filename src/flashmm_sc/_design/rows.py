@@ -88,6 +88,11 @@ class Rows:
         """Cells × columns."""
         return self.n, self.encoder.width
 
+    @property
+    def cells(self) -> np.ndarray:
+        """Cells that belong to a model, ascending."""
+        return np.sort(np.concatenate([cells for cells, _ in self.parts]))
+
     def piece(self, start: int, stop: int) -> Piece:
         """What is known of the cells from `start` to `stop`."""
         parts = []

@@ -24,13 +24,14 @@ from scipy.special import gammaln, ndtri, stdtrit
 
 from flashmm_sc._base.threads import for_gene_blocks
 from flashmm_sc._inference.t_tests import Alternative, Intervals, TTests
-from flashmm_sc._inference.tails import df_of_tail, quantile, upper_tail
+from flashmm_sc._inference.tails import df_of_tail, log_upper_tail, quantile, upper_tail
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _LEAST = 0.8
 _TINY = np.nextafter(0, 1)
+_FAR = 1e-290  # p-values below which their logarithms are summed
 _NEAR = 2e-5  # the last step of Newton, in se; what is left is of the order of its square
 _JUMP = 4.0  # the longest, in se
 _MOST_STEPS = 100
@@ -86,11 +87,11 @@ class Mixture:
         mean = self._sums @ apart
         coef = centre + mean
         se = np.sqrt(self._sums @ (self.se**2 + apart**2) - mean**2)
-        p = self._p("two-sided", 0.0)
-        t, se, df = _summed_up(p, coef, se, self.most)
+        p, log_p = self._p("two-sided", 0.0)
+        t, se, df = _summed_up(log_p, coef, se, self.most)
         if alternative != "two-sided" or effect != 0:
-            p = self._p(alternative, effect)
-            t = _t_of(p, coef, df, alternative)
+            p, log_p = self._p(alternative, effect)
+            t = _t_of(p, log_p, coef, df, alternative)
         return TTests(coef, se, t, df, p)
 
     def intervals(self, tests: TTests, level: float) -> Intervals:
@@ -99,17 +100,30 @@ class Mixture:
         low, high = (sign * self._end(sign, (1 - level) / 2, sign * tests.coef, half, tests.se) for sign in (-1, 1))
         return Intervals(**vars(tests), ci_low=low, ci_high=high)
 
-    def _p(self, alternative: Alternative, effect: float) -> np.ndarray:
-        """The p-values, averaged over those of the components."""
+    def log_p(self, alternative: Alternative, effect: float) -> np.ndarray:
+        """Logarithms of the p-values, finite also where these are too small for a number."""
+        tails = self._tails(alternative, effect)
+        each = np.logaddexp.reduce([np.log(count) + log_upper_tail(t, self.nu) for t, count in tails])
+        most = np.full((self.m, each.shape[1]), -np.inf)
+        np.maximum.at(most, self.gene, each)
+        return np.minimum(most + np.log(self._sums @ np.exp(each - most[self.gene])), 0)
+
+    def _p(self, alternative: Alternative, effect: float) -> tuple[np.ndarray, np.ndarray]:
+        """The p-values, averaged over those of the components, and their logarithms."""
+        tails = self._tails(alternative, effect)
+        p = self._sums @ np.sum([count * upper_tail(t, self.nu) for t, count in tails], axis=0)
+        log_p = np.log(np.clip(p, _TINY, 1))
+        if len(far := np.flatnonzero((p < _FAR).any(axis=1))):
+            log_p[far] = self.of(far).log_p(alternative, effect)
+        return np.minimum(p, 1.0), log_p
+
+    def _tails(self, alternative: Alternative, effect: float) -> list[tuple[np.ndarray, int]]:
+        """The t-values beyond which the p-value of each component lies, and how many times."""
         if alternative != "two-sided":
             side = self.beta if alternative == "greater" else -self.beta
-            p = upper_tail((side - effect) / self.se, self.nu)
-        elif effect == 0:
-            p = 2 * upper_tail(np.abs(self.beta) / self.se, self.nu)
-        else:
-            size = np.abs(self.beta)
-            p = upper_tail((size - effect) / self.se, self.nu) + upper_tail((size + effect) / self.se, self.nu)
-        return np.minimum(self._sums @ p, 1.0)
+            return [((side - effect) / self.se, 1)]
+        size = np.abs(self.beta)
+        return [(size / self.se, 2)] if effect == 0 else [((size - sign * effect) / self.se, 1) for sign in (1, -1)]
 
     def _end(self, sign: int, tail: float, middle: np.ndarray, half: np.ndarray, scale: np.ndarray) -> np.ndarray:
         """The x that a tail lies beyond, in the mixture mirrored for sign -1: Newton on its normal deviate, bracketed.
@@ -172,20 +186,19 @@ def _density(t: np.ndarray, nu: np.ndarray | float) -> np.ndarray:
     return np.exp(log_constant - (nu + 1) / 2 * np.log1p(t * t / nu))
 
 
-def _summed_up(p: np.ndarray, coef: np.ndarray, se: np.ndarray, most: float) -> tuple[np.ndarray, ...]:
+def _summed_up(log_p: np.ndarray, coef: np.ndarray, se: np.ndarray, most: float) -> tuple[np.ndarray, ...]:
     """t, se and df for the two-sided p, mean and standard deviation."""
-    log_p = np.log(np.maximum(p, _TINY)) - np.log(2)
-    df = df_of_tail(np.abs(coef) / se, log_p, most)
-    t = np.copysign(quantile(log_p, df), coef)
+    log_half = log_p - np.log(2)
+    df = df_of_tail(np.abs(coef) / se, log_half, most)
+    t = np.copysign(quantile(log_half, df), coef)
     with np.errstate(divide="ignore", invalid="ignore"):  # t may be 0
         se = np.clip(np.where(coef == 0, se, coef / t), _LEAST * se, se / _LEAST)
     return coef / se, se, df
 
 
-def _t_of(p: np.ndarray, coef: np.ndarray, df: np.ndarray, alternative: Alternative) -> np.ndarray:
+def _t_of(p: np.ndarray, log_p: np.ndarray, coef: np.ndarray, df: np.ndarray, alternative: Alternative) -> np.ndarray:
     """The t that has this p-value and direction."""
-    half = p / 2 if alternative == "two-sided" else np.minimum(p, 1 - p)
-    t = quantile(np.log(np.maximum(half, _TINY)), df)
     if alternative == "two-sided":
-        return np.copysign(t, coef)
+        return np.copysign(quantile(log_p - np.log(2), df), coef)
+    t = quantile(np.where(p < 0.5, log_p, np.log(np.maximum(1 - p, _TINY))), df)
     return np.where((p < 0.5) == (alternative == "greater"), t, -t)

@@ -17,7 +17,7 @@ from flashmm_sc._base.errors import AdviceWarning, listed, warn
 from flashmm_sc._design.random_terms import RandomTerm
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from flashmm_sc._design.cell_design import CellDesign
     from flashmm_sc._design.fixed import FixedDesign
@@ -36,7 +36,7 @@ _RARE, _MANY = 0.05, 0.2
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """What advice goes by: the cells and the model, and the options of the call."""
+    """What advice goes by: the cells of the models, the design of one, and the options of the call."""
 
     obs: pd.DataFrame
     design: FixedDesign
@@ -54,37 +54,54 @@ class Call:
     @cached_property
     def n_levels(self) -> dict[str, int]:
         """Levels of each random term, by its name."""
-        return {term.name: _distinct(self._levels[term.name]) for term in self.terms}
-
-    @cached_property
-    def n_pairs(self) -> dict[tuple[str, str], int]:
-        """Pairs there are of a level of a random term and a value of a fixed column, by their names."""
-        found = {}
-        for name in self.design.columns:
-            codes = pd.factorize(self.obs[name])[0].astype(np.int64)
-            for term, levels in self._levels.items():
-                found[term, name] = _distinct(levels * (codes.max(initial=0) + 1) + codes)
-        return found
-
-    @cached_property
-    def _levels(self) -> dict[str, np.ndarray]:
-        group = lambda term: self.obs.groupby(list(term.groups), observed=True, sort=False).ngroup().to_numpy()
-        return {term.name: group(term) for term in self.terms}
+        return {name: _distinct(levels) for name, levels in self._levels.items()}
 
     def varies_within(self, name: str, term: RandomTerm) -> bool:
-        """Whether a fixed column varies within the levels of a random term."""
-        return self.n_pairs[term.name, name] > self.n_levels[term.name]
+        """Whether a fixed column varies within the levels of a random term, among cells of one model."""
+        return (term.name, name) in self._varying
 
     def of_cells(self, name: str) -> bool:
         """Whether a fixed column holds numbers that hardly any two cells of a level share, as the library size does."""
         dtype = self.obs[name].dtype
         number = pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype)
-        return number and self.n_pairs[self.terms[0].name, name] * _CELLS_A_VALUE > len(self.obs)
+        return number and self._n_values[name] * _CELLS_A_VALUE > len(self.obs)
+
+    @cached_property
+    def _varying(self) -> set[tuple[str, str]]:
+        """Names of the random terms and of the fixed columns that vary within their levels."""
+        each = {term.name: self._numbered([*term.groups, self.groupby]) for term in self.terms if self.groupby}
+        found = set()
+        for term, levels in (each or self._levels).items():
+            n = _distinct(levels)
+            found |= {(term, name) for name, codes in self._codes.items() if _pairs(levels, codes) > n}
+        return found
+
+    @cached_property
+    def _n_values(self) -> dict[str, int]:
+        """Pairs there are of a level of the first random term and a value of each fixed column."""
+        levels = self._levels[self.terms[0].name]
+        return {name: _pairs(levels, codes) for name, codes in self._codes.items()}
+
+    @cached_property
+    def _codes(self) -> dict[str, np.ndarray]:
+        return {name: pd.factorize(self.obs[name])[0].astype(np.int64) for name in self.design.columns}
+
+    @cached_property
+    def _levels(self) -> dict[str, np.ndarray]:
+        return {term.name: self._numbered(term.groups) for term in self.terms}
+
+    def _numbered(self, columns: Iterable[str | None]) -> np.ndarray:
+        return self.obs.groupby(list(dict.fromkeys(columns)), observed=True, sort=False).ngroup().to_numpy()
 
     @property
     def intercepts(self) -> list[RandomTerm]:
         """Terms that are no slopes."""
         return [term for term in self.terms if term.slope is None]
+
+
+def _pairs(levels: np.ndarray, codes: np.ndarray) -> int:
+    """How many different pairs there are."""
+    return _distinct(levels * (codes.max(initial=0) + 1) + codes)
 
 
 def _distinct(codes: np.ndarray) -> int:

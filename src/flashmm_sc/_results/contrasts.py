@@ -66,6 +66,19 @@ def contrasts_result(
     return tests_result(key_added, tested, params)
 
 
+def contrasts_of_fit(
+    fit: Result, key_added: str, contrasts: Contrasts | Question, *, left_out: bool, **how: Any
+) -> list[Result]:
+    """The result of contrasts that were checked before the fit; none, with a warning, if groups left out since had them."""
+    try:
+        return [contrasts_result(fit, key_added, contrasts, **how)]
+    except ValueError as error:
+        if not left_out:
+            raise
+        warn(f"contrasts= are not tested, since a group was left out: {error} Test others with fsc.tl.lmm_test.")
+        return []
+
+
 def _tested(model: FittedModel, L: pd.DataFrame, joint: bool, options: dict[str, Any]) -> GroupTests:
     matrix, names = L.to_numpy(), list(L.columns)
     tests: TTests | FTests

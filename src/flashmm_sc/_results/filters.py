@@ -48,5 +48,5 @@ class Filter:
         """Positions of the genes to fit in the model whose rows these are of the sums."""
         if not self.of_genes:
             return np.arange(sums.yy.shape[1])
-        enough = sums.seen[index] >= self.min_fraction * model.n
+        enough = sums.seen[index] / model.n >= self.min_fraction
         return np.flatnonzero(enough & (sums.counts[index] >= self.min_counts))

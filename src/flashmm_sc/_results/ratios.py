@@ -21,7 +21,7 @@ def log2_ratios(reference: str, means: np.ndarray, L: np.ndarray) -> np.ndarray:
     """log2 of the ratio of means for each contrast, the columns of L (p × r): genes × r.
 
     `means` are coefficients, genes × p, `reference` is the text of the grid. NaN for contrasts that are no difference of
-    two means, and where a mean is negative; infinite where one of the two is zero.
+    two means that the grid has, and where a mean is negative; infinite where one of the two is zero.
     """
     out = np.full((len(means), L.shape[1]), np.nan)
     for j, pair in enumerate(_pairs(reference, L)):
@@ -47,7 +47,10 @@ def _pairs(reference: str, L: np.ndarray) -> list[tuple[np.ndarray, np.ndarray] 
         if all(found) or np.prod([len(levels) for levels in grid.factors.values()], dtype=float) > _MOST:
             break
         points = zip(*product(*(grid.factors[name] for name in kept)), strict=True)
-        rows = grid.rows(dict(zip(kept, map(list, points), strict=True)))
+        try:
+            rows = grid.rows(dict(zip(kept, map(list, points), strict=True)))
+        except ValueError:  # the formula has no value there, as 1 / x at a mean of zero
+            break
         tree = cKDTree(rows)
         for j in range(L.shape[1]):
             found[j] = found[j] or _pair(rows, tree, L[:, j])

@@ -25,7 +25,7 @@ def summarised(result: Result, alpha: float = ALPHA) -> pd.DataFrame:
     columns = np.flatnonzero(result.findings)
     place = [result.status_columns[j] for j in columns]
     table = {"contrast": [result.names("column_names")[j] for j in columns]}
-    if result.groups != [""]:
+    if result.n_groups:
         table = {"group": [result.names("column_groups")[j] for j in columns]} | table
     frame = pd.DataFrame(table, columns=list(table))
     if result.what == "fit":

@@ -51,21 +51,27 @@ class Values:
     @property
     def words(self) -> str:
         """Words that differ for values whose sums can't be added up."""
-        divided = f" of values over {self.column or 'total'} / {self.target_sum:g}" if self.sized else ""
+        divided = f" of values over {self._sizes} / {self.target_sum:.17g}" if self.sized else ""
         return f"{self.transform or 'values as they are'}{divided}"
 
     @property
     def params(self) -> dict[str, Any]:
         """As they are stored with results."""
-        mask, sizes = self.mask_var, self.size_factors
+        mask = self.mask_var
         return {
             "layer": self.layer,
             "use_raw": self.use_raw,
             "mask_var": mask if mask is None or isinstance(mask, str) else np.asarray(mask),
             "transform": self.transform,
-            "size_factors": sizes if sizes is None or isinstance(sizes, str) else "given",
+            "size_factors": self._sizes,
             "target_sum": self.target_sum,
         }
+
+    @property
+    def _sizes(self) -> str | None:
+        """The size factors in a word."""
+        sizes = self.size_factors
+        return sizes if sizes is None or isinstance(sizes, str) else "given"
 
     def _check_sizes(self) -> None:
         """Refuse options of size factors that don't go together."""

@@ -169,7 +169,8 @@ def _partial(
 def _added(several: list[PartialSums]) -> PartialSums:
     axes = tuple(np.unique(np.concatenate(each)) for each in zip(*(one.axes for one in several), strict=True))
     columns, models, genes, linear = axes
-    sums = Sums.zeros(len(columns), len(models), len(genes), Tally(bool(several[0].sums.seen.size), linear))
+    expressed = any(one.sums.seen.size for one in several)  # those of no model or no gene have none
+    sums = Sums.zeros(len(columns), len(models), len(genes), Tally(expressed, linear))
     for one in several:
         one.add_to(sums, axes)
     return PartialSums(columns, models, genes, linear, sums, 0.0)

@@ -102,7 +102,7 @@ def fitted(
     ]
     m, g, n = len(rows), len(models), len(points)
     table: dict[str, Any] = {"variable": np.repeat(adata.var_names.to_numpy()[rows], g * n)}
-    if result.groups != [""]:
+    if result.n_groups:
         table["group"] = np.tile(np.repeat(np.array([model.group for model in models], dtype=object), n), m)
     taken = {*table, *_VALUES.values()}
     for name, values in points.iloc[np.tile(np.arange(n), m * g)].items():

@@ -33,7 +33,7 @@ def results(adata: AnnData) -> pd.DataFrame:
     `formula`
         Fixed and random effects of a fit, else what was tested or shrunken.
     `groups`
-        Number of groups of cells with a model of their own (`groupby`), 1 without.
+        Number of groups of cells with a model of their own (`groupby`), 1 without and for contrasts across groups alone.
     `columns`
         Number of coefficients or contrasts, over all groups.
     `when`, `version`
@@ -56,11 +56,12 @@ def results(adata: AnnData) -> pd.DataFrame:
             "what": result.what,
             "of": ", ".join(result.of),
             "formula": result.formula,
-            "groups": len(result.groups),
+            "groups": max(1, result.n_groups),
             "columns": len(result.names("coef_names")),
             "when": str(result.params.get("time", "")),
             "version": str(result.params.get("version", "")),
         }
         for result in Result.all(adata)
     ]
+    rows.sort(key=lambda row: str(row["when"]))  # files sort by key
     return pd.DataFrame(rows, columns=["key", "what", "of", "formula", "groups", "columns", "when", "version"])

@@ -100,7 +100,7 @@ def lmm_de_df(
     columns = columns_of(result, coefs, groups)
     repeat = lambda values: np.repeat(np.array([values[j] for j in columns], dtype=object), adata.n_vars)
     table = {"variable": np.tile(adata.var_names.to_numpy(), len(columns)), "contrast": repeat(names)}
-    if result.groups != [""]:
+    if result.n_groups:
         table["group"] = repeat(in_group)
     for suffix, name in _COLUMNS.items():
         if suffix in result.arrays:

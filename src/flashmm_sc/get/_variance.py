@@ -186,7 +186,7 @@ def _tidy(
         columns = columns[columns["group"].isin(wanted)]
     if keep is not None:
         columns = columns[columns["component"].isin(keep)]
-    labelled = columns if result.groups != [""] else columns.drop(columns="group")
+    labelled = columns if result.n_groups else columns.drop(columns="group")
     table = {"variable": np.tile(adata.var_names.to_numpy(), len(columns))}
     table |= {name: np.repeat(labelled[name].to_numpy(), adata.n_vars) for name in labelled.columns}
     taken = {name: array[:, columns.index].T.reshape(-1) for name, array in values.items()}

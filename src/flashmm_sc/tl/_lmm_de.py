@@ -15,7 +15,7 @@ from flashmm_sc._inference.adjustment import Correction, Scope
 from flashmm_sc._inference.df import Ddf, check_ddf
 from flashmm_sc._inference.moderated import check_moderate
 from flashmm_sc._results.advice import Call, after_pass, before_fit
-from flashmm_sc._results.contrasts import contrasts_result, in_groups
+from flashmm_sc._results.contrasts import contrasts_of_fit, in_groups
 from flashmm_sc._results.filters import Filter
 from flashmm_sc._results.fits import fit_result
 from flashmm_sc._results.models import build_models
@@ -230,7 +230,8 @@ def lmm_de(
             in_groups(contrasts, [(one.group, one.design.fixed.names, one.reference) for one in models], tell=False)
         base = base_of(scales := study.scales, transform, log_base)
         study = with_sizes(study, values, n_jobs)
-        call = Call.of(study.obs, models[0].design, len(study.kept), groupby=groupby, moderate=moderate, ddf=ddf)
+        cells = study.obs[needed(study.obs, "")].iloc[rows.cells]
+        call = Call.of(cells, models[0].design, len(study.kept), groupby=groupby, moderate=moderate, ddf=ddf)
         notes = before_fit(call, scales, values)
         tally = tally_of(models, rows, expressed=moderate or least.of_genes, linear=values.sized)
         sums = study.sums(rows, transform=transform, tally=tally, n_jobs=n_jobs, show_progress=show_progress)
@@ -257,11 +258,8 @@ def lmm_de(
     results = [fit_result(key_added, parts, fits, study, params=params, ranef=ranef)]
     results[0].entry["notes"] = np.array(notes, dtype=object)
     if contrasts is not None:
-        results.append(
-            contrasts_result(
-                results[0], contrasts_key, contrasts, corr_method=corr_method, corr_scope=corr_scope, n_jobs=n_jobs
-            )
-        )
+        how = {"corr_method": corr_method, "corr_scope": corr_scope, "n_jobs": n_jobs}
+        results += contrasts_of_fit(results[0], contrasts_key, contrasts, left_out=len(parts) < len(models), **how)
     target = study.target.copy() if copy else study.target
     write(target, results, [key_added, contrasts_key])
     log_summary(results)
