@@ -135,7 +135,8 @@ class Each(_OfLevels):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if np.ndim(self.ref):
+        ref: Any = self.ref
+        if np.ndim(ref):
             msg = f"{self}: ref= is one level, with which all others are compared."
             raise TypeError(msg)
 
