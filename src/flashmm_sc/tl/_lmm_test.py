@@ -73,7 +73,8 @@ def lmm_test(
     corr_method
         Correction for the number of genes, "benjamini-hochberg" or "bonferroni".
     corr_scope
-        Adjust p-values over the genes of each contrast and group by itself ("column"), or over those of all together ("all").
+        Adjust p-values over the genes of each contrast and group by itself ("column"), or over those of all together
+        ("all"), intercepts and means of levels apart from effects.
     n_jobs
         Threads; by default all cores.
 
