@@ -112,7 +112,7 @@ def test_effects_of_donors(onek1k):
     assert_fitted_genes_have_numbers(table)
     assert 10 < table["df"].median() <= 37
     assert (table["p_value"] < 0.05).mean() < 0.08
-    with pytest.warns(FlashmmWarning, match="'sex', 'age' varies between the levels of 'indiv' only"):
+    with pytest.warns(FlashmmWarning, match="'sex', 'age' vary between the levels of 'indiv' only"):
         fsc.tl.lmm_de(onek1k, "~ sex + age", "indiv", groupby="cell_type", ddf="residual", key_added="naive")
     naive = fsc.get.lmm_de_df(onek1k, ["sex[T.2]", "age"], key="naive")
     assert (naive["df"].dropna() > 600).all()

@@ -163,3 +163,24 @@ def test_get(fitted, option, value, words):
     with pytest.raises((TypeError, KeyError)) as caught:
         fsc.get.lmm_de_df(fitted, **{option: value})
     assert_named(caught, words)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda adata: fsc.tl.lmm_test(adata, "trt[T.B]"),
+        fsc.tl.lmm_anova,
+        fsc.tl.lmm_variance_test,
+        fsc.tl.shrink,
+        lambda adata: fsc.tl.forget(adata, "lmm_de"),
+        fsc.get.lmm_de_df,
+        fsc.get.variance_df,
+        fsc.get.results,
+        fsc.get.summary,
+        lambda adata: fsc.get.fitted(adata, None, {}),
+        lambda adata: fsc.pl.volcano(adata, "trt[T.B]"),
+    ],
+)
+def test_what_a_call_returned_is_no_anndata(call):
+    with pytest.raises(TypeError, match=r"adata must be an AnnData, not NoneType\. Functions of fsc\.tl return None"):
+        call(None)

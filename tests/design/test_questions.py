@@ -12,6 +12,7 @@ from scipy.interpolate import BSpline
 from flashmm_sc._design.fixed import fixed_design
 from flashmm_sc._design.questions import Each, Means, Pairwise, Slope
 from flashmm_sc._design.reference_grid import ReferenceGrid
+from flashmm_sc.contrasts import each, slope
 
 
 def answers(question, formula, obs):
@@ -48,6 +49,12 @@ def test_the_reference_is_that_of_the_design_or_as_told(obs):
     np.testing.assert_array_equal(found.T, [[0, -1, 0], [0, -1, 1]])
     obs["day"] = obs["day"].astype(int)
     assert list(answers(Each("day", ref=5), "~ C(day)", obs)) == ["1 vs 5", "12 vs 5"]
+
+
+def test_numbers_of_numpy_are_numbers(obs):
+    assert list(answers(Each("day", ref=obs["day"].max()), "~ C(day)", obs)) == ["1 vs 12", "5 vs 12"]
+    found = answers(Slope("depth", per=np.float32(0.5)), "~ depth", obs)
+    np.testing.assert_allclose(found["depth per 0.5"], [0, 0.5], atol=1e-9)
 
 
 def test_by_several_and_by_values_of_a_covariate(obs):
@@ -94,6 +101,11 @@ def test_slopes_are_derivatives(obs, place):
         (Pairwise("trt", (), {"trt": "A"}), "~ trt", "at= can't hold 'trt', whose levels are compared."),
         (Slope("trt"), "~ trt", "slope('trt'): 'trt' is a factor, with levels 'A', 'B'; ask for each or pairwise."),
         (Slope("day"), "~ C(day)", "'day' is a factor"),
+        (
+            Each("a score"),
+            "~ `a score`",
+            "slope('a score'), or make it a factor in the formula, C(`a score`), and fit again",
+        ),
         (Slope("depth", (), {"depth": [300, 400]}), "~ depth", "give a single one in at="),
         (Slope("depth", (), {"depth": 1e9}), "~ depth", "1000000000.0 is outside of what 'depth' is"),
         (Slope("one"), "~ 0 + one", "the same in all cells"),
@@ -101,7 +113,7 @@ def test_slopes_are_derivatives(obs, place):
 )
 def test_what_a_model_can_not_answer(obs, question, formula, message):
     with pytest.raises(ValueError, match=re.escape(message)):
-        answers(question, formula, obs.assign(one=3.0))
+        answers(question, formula, obs.assign(one=3.0, **{"a score": obs["depth"]}))
 
 
 @pytest.mark.parametrize(
@@ -112,10 +124,15 @@ def test_what_a_model_can_not_answer(obs, question, formula, message):
         (lambda: Each(3), TypeError, "name a column of obs"),
         (lambda: Each("trt", ("cls", 3)), TypeError, "name a column of obs"),
         (lambda: Each("trt", at=["depth"]), TypeError, "must be a dictionary"),
-        (lambda: Slope("depth", per=0), ValueError, "per=0 must be 0 or more, but not 0"),
+        (lambda: Slope("depth", per=0), ValueError, r"per=0 must be above 0\. "),
         (lambda: Slope("depth", per=-10), ValueError, "per=-10 must be"),
         (lambda: Slope("depth", per=np.nan), ValueError, "per=nan must be"),
         (lambda: Slope("depth", per="10"), TypeError, "must be a number"),
+        (lambda: Slope("depth", per=np.inf), ValueError, r"per=inf must be finite, above 0\."),
+        (lambda: Each("trt", ref=["A", "B"]), TypeError, r"^each\('trt', ref=\['A', 'B'\]\): ref= is one level"),
+        (lambda: Each("trt", ref=[]), TypeError, "ref= is one level"),
+        (lambda: each("trt", at=[]), TypeError, r"at=\[\] must be a dictionary"),
+        (lambda: slope("depth", at=0), TypeError, "at=0 must be a dictionary"),
     ],
 )
 def test_what_can_not_be_asked_at_all(make, error, message):

@@ -122,7 +122,10 @@ def test_terms_that_depend_on_other_cells_have_no_value_at_a_point(obs):
 def test_grids_too_large_to_average_over(obs, monkeypatch):
     monkeypatch.setattr(reference_grid, "MOST", 5)
     _, grid = grid_of("~ C(day)*trt + cls", obs)
-    with pytest.raises(ValueError, match=r"takes 6 rows, more than 5; .* at=\{'day': '1'\}"):
+    with pytest.raises(
+        ValueError,
+        match=r"takes 6 rows, more than 5. Ask at fewer points, .* in at= or in the grid, as in \{'day': '1'\}",
+    ):
         grid.rows({"cls": ["B"]}, {"trt": ["A", "B"]})
     assert grid.rows({"cls": ["B"]}, {"day": ["5"]}).shape == (1, 7)
 

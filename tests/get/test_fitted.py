@@ -85,6 +85,9 @@ def test_groups(data):
     only = fsc.get.fitted(data, ["gene1", "gene2"], {"day": 5, "trt": ["A", "B"]}, groups="NK")
     pd.testing.assert_frame_equal(only.drop(columns="group"), expected)
     pd.testing.assert_frame_equal(found[found["group"] == "NK"].reset_index(drop=True), only)
+    none = fsc.get.fitted(data, ["gene1", "gene2"], {"day": 5}, groups=[])
+    assert list(none) == ["variable", "group", "day", *VALUES]
+    assert not len(none)
 
 
 def test_a_column_of_obs_called_like_one_of_the_table(data):
@@ -138,6 +141,15 @@ def test_files(curves, tmp_path, ending):
         ("gene1", {"day": [5, np.nan]}, {}, ValueError, "grid: nan is outside"),
         ("gene1", {"day": []}, {}, ValueError, "grid has no points"),
         ("gene1", pd.DataFrame([[1, 2]], columns=["day", "day"]), {}, ValueError, "columns of the same name"),
+        (
+            "gene1",
+            {"trt": {"A", "B"}},
+            {},
+            TypeError,
+            "grid: what 'trt' is to be must be one value, or several in a list",
+        ),
+        ("gene1", {"trt": {"A": 1}}, {}, TypeError, "not dict {'A': 1}."),
+        ("gene1", {"day": [[1, 2]]}, {}, TypeError, "not list [[1, 2]]."),
         ("gene1", ["day"], {}, TypeError, "grid must be a DataFrame or a dictionary"),
         ("gene1", {}, {"conf_level": 95}, ValueError, "conf_level=95 must be from 0 to 1"),
         ("gene1", {}, {"key": "other"}, KeyError, "holds no result"),
@@ -154,7 +166,7 @@ def test_what_can_not_be_asked(curves, asked, grid, options, error, message):
 def test_a_range_is_that_of_the_group(data):
     data.obs.loc[data.obs["cls"] == "NK", "day"] /= 2
     fsc.tl.lmm_de(data, "~ day", "sam", groupby="cls", transform="log1p")
-    with pytest.raises(ValueError, match="grid, for group 'NK',: 7 is outside"):
+    with pytest.raises(ValueError, match="grid, in group 'NK': 7 is outside"):
         fsc.get.fitted(data, "gene1", {"day": [2, 7]})
     assert len(fsc.get.fitted(data, "gene1", {"day": [2, 7]}, groups="B")) == 2
 

@@ -184,3 +184,14 @@ def test_adjusted_over_all_groups_together(fitted):
     p = adata.varm["lmm_test_pval"]
     np.testing.assert_allclose(adata.varm["lmm_test_pval_adj"], sps.false_discovery_control(p.ravel()).reshape(p.shape))
     assert adata.uns["lmm_test"]["params"]["corr_scope"] == "all"
+
+
+def test_effects_are_adjusted_apart_from_intercepts(fitted):
+    adata = fitted.copy()
+    fsc.tl.lmm_de(adata, "~ trt", "sam", transform="log1p", groupby="cls", corr_scope="all")
+    table = fsc.get.lmm_de_df(adata, key="lmm_de")
+    for _, part in table.groupby(table["contrast"] == "Intercept"):
+        np.testing.assert_allclose(part["adj_p_value"], sps.false_discovery_control(part["p_value"]))
+    fsc.tl.lmm_test(adata, fsc.contrasts.each("trt"), corr_scope="all")
+    effects = table.loc[table["contrast"] == "trt[T.B]", "adj_p_value"]
+    np.testing.assert_allclose(adata.varm["lmm_test_pval_adj"].T.ravel(), effects)

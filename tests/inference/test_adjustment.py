@@ -29,14 +29,3 @@ def test_all_columns_together():
     adjusted = adjust(p, "benjamini-hochberg", "all")
     np.testing.assert_allclose(adjusted[np.isfinite(p)], expected, rtol=1e-13)
     assert np.isnan(adjusted[4:7, 1]).all()
-
-
-def test_columns_that_belong_together():
-    """Intercepts, which differ from zero in every gene, would make the others look rarer than they are."""
-    p = np.random.default_rng(0).random((50, 4)) ** 3
-    p[:, 1] = 1e-20
-    together = np.array([True, False, True, True])
-    adjusted = adjust(p, "benjamini-hochberg", "all", together)
-    np.testing.assert_array_equal(adjusted[:, together], adjust(p[:, together], "benjamini-hochberg", "all"))
-    np.testing.assert_array_equal(adjusted[:, [1]], adjust(p[:, [1]], "benjamini-hochberg"))
-    np.testing.assert_array_equal(adjust(p, "bonferroni", "column", together), adjust(p, "bonferroni"))

@@ -56,6 +56,13 @@ def test_a_treatment_within_donors_needs_a_term_for_samples(paired):
     assert right < 0.12
 
 
+def test_several_vary(paired):
+    data = paired.copy()
+    data.obs["phase"] = np.resize(["G1", "S", "G2"], data.n_obs)
+    note = said(data, "~ condition + phase", "patient_id", **LOGGED, moderate=True)[0]
+    assert note.startswith("'condition', 'phase' vary within the levels of 'patient_id'")
+
+
 @pytest.mark.parametrize(
     ("fixed", "random"),
     [

@@ -170,7 +170,7 @@ def test_levels_that_no_file_can_hold_are_refused_before_the_pass_and_only_if_as
             "100 is outside of what 'day' is in the cells of the model",
         ),
         (lambda: pairwise("trt", at={"cls": "T"}), ValueError, "'cls' has no level 'T'"),
-        (lambda: slope("day", per=0), ValueError, "per=0 must be 0 or more, but not 0"),
+        (lambda: slope("day", per=0), ValueError, r"per=0 must be above 0\. "),
         (lambda: slope("day", per=-1), ValueError, "per=-1 must be"),
         (lambda: slope("cls"), ValueError, "'cls' is a factor, with levels 'B', 'NK'"),
         (lambda: [each("trt"), "trd"], ValueError, "unknown coefficient 'trd'"),

@@ -108,7 +108,7 @@ def test_scaled_values(adata):
 @pytest.mark.parametrize(
     ("base", "kind", "words"),
     [
-        (1, ValueError, "log_base=1 must be 0 or more, but not 0 or 1"),
+        (1, ValueError, "log_base=1 must be above 0, but not 1"),
         (0, ValueError, "log_base=0 must be"),
         (-2, ValueError, "log_base=-2 must be"),
         (math.nan, ValueError, "log_base=nan must be"),

@@ -128,6 +128,7 @@ BAD = {
     "negative": (lambda f: -f, ValueError, "160 of 160 are not"),
     "too few": (lambda f: f[:9], ValueError, r"one number a cell \(160\), not 9"),
     "words": (lambda f: ["a"] * 160, ValueError, "should hold numbers, not"),
+    "complex numbers": (lambda f: f + 1j, ValueError, "should hold numbers, not complex128"),
     "booleans": (lambda f: f > 0, ValueError, "should hold numbers, not bool"),
     "a matrix": (lambda f: np.ones((160, 2)), ValueError, "'total', a column of obs, or one number a cell"),
     "a column that isn't there": (lambda f: "depht", KeyError, "Did you mean 'depth'"),

@@ -56,9 +56,12 @@ def check_number(
         msg = f"{argument}={value!r} must be a number. {hint}".rstrip()
         raise TypeError(msg)
     if not (math.isfinite(value) and low <= float(value) <= high) or value in without:
-        between = f"{low:g} or more" if math.isinf(high) else f"from {low:g} to {high:g}"
-        between += f", but not {' or '.join(f'{bound:g}' for bound in without)}" if without else ""
-        msg = f"{argument}={value!r} must be {between}. {hint}".rstrip()
+        above = math.isinf(high) and low in without
+        between = f"above {low:g}" if above else f"{low:g} or more" if math.isinf(high) else f"from {low:g} to {high:g}"
+        bounds = [f"{bound:g}" for bound in without if not (above and bound == low)]
+        between += f", but not {' or '.join(bounds)}" if bounds else ""
+        finite = "finite, " if math.isinf(high) and not math.isfinite(value) else ""
+        msg = f"{argument}={value!r} must be {finite}{between}. {hint}".rstrip()
         raise ValueError(msg)
 
 

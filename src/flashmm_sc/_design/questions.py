@@ -12,6 +12,7 @@ import numpy as np
 
 from flashmm_sc._base.errors import listed
 from flashmm_sc._base.options import check_number
+from flashmm_sc._design.random_terms import quoted
 from flashmm_sc._design.reference_grid import shown
 
 if TYPE_CHECKING:
@@ -56,11 +57,9 @@ class Question(ABC):
             raise ValueError(msg)
 
     def __str__(self) -> str:
-        options = {"by": self.by[0] if len(self.by) == 1 else list(self.by), "at": dict(self.at)} | self._options()
-        given = [
-            repr(self.of),
-            *(f"{name}={value!r}" for name, value in options.items() if value not in (None, [], {})),
-        ]
+        options: dict[str, Any] = {"by": self.by[0] if len(self.by) == 1 else list(self.by) or None}
+        options |= {"at": dict(self.at) or None} | self._options()
+        given = [repr(self.of), *(f"{name}={value!r}" for name, value in options.items() if value is not None)]
         return f"{type(self).__name__.lower()}({', '.join(given)})"
 
     def answers(self, grid: ReferenceGrid) -> list[Answer]:
@@ -117,7 +116,7 @@ class _OfLevels(Question):
         if self.of in grid.covariates:
             msg = (
                 f"{self}: {self.of!r} is a covariate, without levels. Ask for its slope, fsc.contrasts.slope({self.of!r}), or "
-                f"make it a factor in the formula, C({self.of}), and fit again."
+                f"make it a factor in the formula, C({quoted(self.of)}), and fit again."
             )
             raise ValueError(msg)
         if self.of in self.at:
@@ -133,6 +132,13 @@ class Each(_OfLevels):
     """Every other level against the reference."""
 
     ref: str | float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        ref: Any = self.ref
+        if np.ndim(ref):
+            msg = f"{self}: ref= is one level, with which all others are compared."
+            raise TypeError(msg)
 
     def _options(self) -> dict[str, Any]:
         return {"ref": self.ref}

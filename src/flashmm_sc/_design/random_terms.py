@@ -36,14 +36,15 @@ class RandomTerm:
     @property
     def spelled(self) -> str:
         """The term as it is written."""
-        return f"(0 + {_quoted(self.slope)}|{self._grouping})" if self.slope else self._grouping
+        return f"(0 + {quoted(self.slope)}|{self._grouping})" if self.slope else self._grouping
 
     @property
     def _grouping(self) -> str:
-        return ":".join(map(_quoted, self.groups))
+        return ":".join(map(quoted, self.groups))
 
 
-def _quoted(name: str) -> str:
+def quoted(name: str) -> str:
+    """A name as a formula takes it: in backticks if it is no plain word."""
     return name if name.isidentifier() else f"`{name}`"
 
 

@@ -164,8 +164,8 @@ class ReferenceGrid:
         if n * m > MOST:
             many = sorted(held, key=lambda name: -len(held[name]))
             msg = (
-                f"Averaging over all combinations of levels takes {n * m:,} rows, more than {MOST:,}; hold factors that "
-                f"matter little at a level, such as at={{{many[0]!r}: {held[many[0]][0]!r}}}."
+                f"Averaging over all combinations of levels takes {n * m:,} rows, more than {MOST:,}. Ask at fewer points, "
+                f"or hold factors that matter little at one level, in at= or in the grid, as in {{{many[0]!r}: {held[many[0]][0]!r}}}."
             )
             raise ValueError(msg)
         others = zip(*product(*held.values()), strict=True)

@@ -11,21 +11,15 @@ Correction: TypeAlias = Literal["benjamini-hochberg", "bonferroni"]
 Scope: TypeAlias = Literal["column", "all"]
 
 
-def adjust(
-    p: np.ndarray, corr_method: Correction, corr_scope: Scope = "column", together: np.ndarray | None = None
-) -> np.ndarray:
-    """Adjust the p-values for the number of genes tested: of each column, or of all that belong `together`; NaN stays NaN."""
+def adjust(p: np.ndarray, corr_method: Correction, corr_scope: Scope = "column") -> np.ndarray:
+    """Adjust the p-values for the number of genes tested, each column by itself or all together; NaN stays NaN."""
+    if corr_scope == "all":
+        return adjust(p.reshape(-1, 1), corr_method).reshape(p.shape)
     adjusted = np.full_like(p, np.nan)
-    joint = np.full(p.shape[1], corr_scope == "all")
-    if together is not None:
-        joint &= together
-    for columns in (np.flatnonzero(joint), *np.flatnonzero(~joint)[:, None]):
-        tested = np.isfinite(p[:, columns])
-        found = p[:, columns][tested]
-        part = np.full(tested.shape, np.nan)
+    for j in range(p.shape[1]):
+        tested = np.isfinite(p[:, j])
         if corr_method == "bonferroni":
-            part[tested] = np.minimum(found * len(found), 1.0)
-        elif len(found):
-            part[tested] = false_discovery_control(found, method="bh")
-        adjusted[:, columns] = part
+            adjusted[tested, j] = np.minimum(p[tested, j] * tested.sum(), 1.0)
+        elif tested.any():
+            adjusted[tested, j] = false_discovery_control(p[tested, j], method="bh")
     return adjusted

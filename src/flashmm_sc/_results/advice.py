@@ -186,11 +186,15 @@ def _sample_term(call: Call) -> Iterator[str]:
         random = [*(other.spelled for other in call.terms), RandomTerm("", (*term.groups, *varying)).spelled]
         what, donors = listed(varying), ":".join(term.groups)
         yield (
-            f"{what} varies within the levels of {donors!r}: each has several samples, whose cells are alike, and no random "
+            f"{what} {_vary(varying)} within the levels of {donors!r}: each has several samples, whose cells are alike, and no random "
             f"term says so. Effects of {what} are then tested as if cells were samples, and p-values come out far too small. "
             f"Use random={random!r}."
         )
         return
+
+
+def _vary(names: Sequence[str]) -> str:
+    return "varies" if len(names) == 1 else "vary"
 
 
 def _holds(call: Call, term: RandomTerm, name: str) -> bool:
@@ -242,7 +246,7 @@ def _degrees(call: Call) -> Iterator[str]:
             between = [name for name in names if not call.varies_within(name, term)]
             if between:
                 yield (
-                    f"{listed(between)} varies between the levels of {':'.join(term.groups)!r} only, but ddf='residual' counts "
+                    f"{listed(between)} {_vary(between)} between the levels of {':'.join(term.groups)!r} only, but ddf='residual' counts "
                     "cells as if they were independent: p-values come out too small. Use ddf='satterthwaite'."
                 )
                 return

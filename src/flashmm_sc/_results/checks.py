@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from anndata import AnnData
 
 from flashmm_sc._base.errors import did_you_mean, listed
 from flashmm_sc._design.columns import repeated
+from flashmm_sc._results.result import uns_of
+
+if TYPE_CHECKING:
+    from anndata import AnnData
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,9 +39,7 @@ class Expression:
 
 def check_anndata(adata: AnnData, *, copy: bool) -> None:
     """Refuse what results can't be written to."""
-    if not isinstance(adata, AnnData):
-        msg = f"adata must be an AnnData, not {type(adata).__name__}."
-        raise TypeError(msg)
+    uns_of(adata)
     if 0 in adata.shape:
         msg = f"adata has {adata.n_obs} cells and {adata.n_vars} genes: there is nothing to fit."
         raise ValueError(msg)

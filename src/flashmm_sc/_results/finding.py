@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flashmm_sc._base.errors import did_you_mean, listed
-from flashmm_sc._results.result import Result
+from flashmm_sc._results.result import Result, uns_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -52,7 +52,7 @@ def found(adata: AnnData, key: str | None, coefs: str | Sequence[str] | None = N
 
 def found_fit(adata: AnnData, key: str | None) -> Result:
     """The fit under a key; without a key, under `FIRST`, or the only one."""
-    if key is None and FIRST not in adata.uns:
+    if key is None and FIRST not in uns_of(adata):
         fits = [result.key for result in Result.all(adata) if result.what == "fit"]
         if len(fits) > 1:
             msg = f"There are several fits; choose key= among {listed(fits)}."

@@ -96,13 +96,19 @@ class GroupTests:
 
 
 def tests_result(key: str, groups: Sequence[GroupTests], params: dict[str, Any]) -> Result:
-    """The tests of all groups as a result; p-values are adjusted as the parameters say."""
+    """The tests of all groups as a result; p-values are adjusted as the parameters say.
+
+    Findings are adjusted apart from the rest: together with intercepts, of which hardly any null hypothesis is true, every
+    p-value below about half of the level would pass.
+    """
     arrays = {
         _SUFFIX.get(field.name, field.name): np.concatenate([getattr(one.tests, field.name) for one in groups], axis=1)
         for field in fields(groups[0].tests)
     }
     findings = np.concatenate([one.findings for one in groups])
-    arrays["pval_adj"] = adjust(arrays["pval"], params["corr_method"], params["corr_scope"], findings)
+    arrays["pval_adj"] = np.empty_like(arrays["pval"])
+    for those in (findings, ~findings):
+        arrays["pval_adj"][:, those] = adjust(arrays["pval"][:, those], params["corr_method"], params["corr_scope"])
     arrays["status"] = np.column_stack([one.status for one in groups])
     if any(one.ratio is not None for one in groups):
         none = np.full((len(arrays["status"]), 1), np.nan)

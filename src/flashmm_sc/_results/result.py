@@ -13,13 +13,12 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from anndata import AnnData
 
 from flashmm_sc._base.errors import did_you_mean, listed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from anndata import AnnData
+    from collections.abc import Iterable, MutableMapping, Sequence
 
 logger = logging.getLogger("flashmm_sc")
 
@@ -77,10 +76,13 @@ class Result:
         ------
         KeyError
             Where there is none; names the results there are.
+        TypeError
+            For something else than an AnnData.
         """
-        found = adata.uns.get(key)
+        uns = uns_of(adata)
+        found = uns.get(key) if isinstance(key, str) else None
         if not isinstance(found, dict) or "coef_names" not in found:
-            keys = [name for name, value in adata.uns.items() if _is_result(value)]
+            keys = [name for name, value in uns.items() if _is_result(value)]
             hint = did_you_mean(key, keys) if keys else "Run fsc.tl.lmm_de first."
             msg = f"adata.uns[{key!r}] holds no result of fsc.tl.lmm_de or fsc.tl.lmm_test. {hint}"
             raise KeyError(msg)
@@ -91,7 +93,7 @@ class Result:
     @classmethod
     def all(cls, adata: AnnData) -> list[Result]:
         """All results, in the order in which they lie in uns."""
-        return [cls.read(adata, key) for key, value in adata.uns.items() if _is_result(value)]
+        return [cls.read(adata, key) for key, value in uns_of(adata).items() if _is_result(value)]
 
     @classmethod
     def read_fit(cls, adata: AnnData, key: str) -> Result:
@@ -214,12 +216,26 @@ def _replace(adata: AnnData, place: str, new: dict[str, Any], old: Iterable[str]
             getattr(adata, place).pop(name, None)
 
 
+def uns_of(adata: AnnData) -> MutableMapping[str, Any]:
+    """What lies in `adata.uns`, where results are entered; refuses something else than an AnnData."""
+    if not isinstance(adata, AnnData):
+        hint = (
+            " Functions of fsc.tl return None: they write into the AnnData that they are given."
+            if adata is None
+            else ""
+        )
+        msg = f"adata must be an AnnData, not {type(adata).__name__}.{hint}"
+        raise TypeError(msg)
+    return adata.uns
+
+
 def check_key(adata: AnnData, key: str, *, tests: bool = False) -> None:
     """Refuse a key that anndata can't write, that is not ours to overwrite, or, for tests, under which a fit lies."""
+    uns = uns_of(adata)
     if not isinstance(key, str) or key in ("", ".", "..") or "/" in key or "\0" in key:
         msg = f"key_added={key!r} can't name results in a file; give a text without '/'."
         raise ValueError(msg)
-    found = adata.uns.get(key)
+    found = uns.get(key)
     if found is not None and not _is_result(found):
         msg = f"adata.uns[{key!r}] holds something else, which key_added={key!r} would overwrite; give another key."
         raise ValueError(msg)

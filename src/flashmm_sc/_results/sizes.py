@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_bool_dtype, is_complex_dtype, is_numeric_dtype
 
 from flashmm_sc._base.errors import listed, named
 from flashmm_sc._design.columns import complete_column
@@ -38,7 +39,8 @@ def _known(study: Study, size_factors: SizeFactors) -> np.ndarray | None:
     if len(values) != len(study.obs):
         msg = f"{words} should hold one number a cell ({len(study.obs)}), not {len(values)}."
         raise ValueError(msg)
-    if not pd.api.types.is_numeric_dtype(values.dtype) or pd.api.types.is_bool_dtype(values.dtype):
+    dtype = values.dtype
+    if not is_numeric_dtype(dtype) or is_bool_dtype(dtype) or is_complex_dtype(dtype):
         msg = f"{words} should hold numbers, not {values.dtype}."
         raise ValueError(msg)
     numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)

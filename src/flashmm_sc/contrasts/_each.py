@@ -53,4 +53,4 @@ def each(
     >>> adata.uns["lmm_test"]["coef_names"].tolist()
     ['B vs A', 'B vs A, cls=1', 'B vs A, cls=2']
     """
-    return Each(factor, names(by), at or {}, ref)
+    return Each(factor, names(by), {} if at is None else at, ref)

@@ -51,4 +51,4 @@ def means(
     >>> adata.uns["lmm_test"]["coef_names"].tolist()
     ['A, cls=1', 'B, cls=1', 'A, cls=2', 'B, cls=2']
     """
-    return Means(factor, names(by), at or {})
+    return Means(factor, names(by), {} if at is None else at)

@@ -51,4 +51,4 @@ def pairwise(
     >>> adata.uns["lmm_test"]["coef_names"].tolist()
     ['2 vs 1', '3 vs 1', '3 vs 2']
     """
-    return Pairwise(factor, names(by), at or {})
+    return Pairwise(factor, names(by), {} if at is None else at)

@@ -55,4 +55,4 @@ def slope(
     >>> adata.uns["lmm_test"]["coef_names"].tolist()
     ['libsize per 10, cls=1', 'libsize per 10, cls=2']
     """
-    return Slope(covariate, names(by), at or {}, per)
+    return Slope(covariate, names(by), {} if at is None else at, per)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_list_like
 
 from flashmm_sc._base.options import check_level
 from flashmm_sc._design.reference_grid import ReferenceGrid
@@ -108,7 +109,8 @@ def fitted(
     for name, values in points.iloc[np.tile(np.arange(n), m * g)].items():
         table[f"{name}_grid" if name in taken else str(name)] = values.array
     for field, name in _VALUES.items():
-        table[name] = np.stack([getattr(one, field) for one in tests], axis=1).reshape(-1)
+        found = [getattr(one, field) for one in tests] or [np.empty((m, 0))]
+        table[name] = np.concatenate(found, axis=1).reshape(-1)
     return pd.DataFrame(table)
 
 
@@ -117,8 +119,7 @@ def _points(grid: pd.DataFrame | Mapping[str, Any]) -> pd.DataFrame:
     if isinstance(grid, pd.DataFrame):
         points = grid.reset_index(drop=True)
     elif isinstance(grid, Mapping):
-        one = lambda values: isinstance(values, str) or np.ndim(values) == 0
-        crossed = [[values] if one(values) else list(values) for values in grid.values()]
+        crossed = [_several(name, values) for name, values in grid.items()]
         points = (
             pd.MultiIndex.from_product(crossed, names=list(grid)).to_frame(index=False) if grid else pd.DataFrame([()])
         )
@@ -131,9 +132,19 @@ def _points(grid: pd.DataFrame | Mapping[str, Any]) -> pd.DataFrame:
     return points.set_axis(points.columns.map(str), axis=1)
 
 
+def _several(name: object, values: Any) -> list[Any]:
+    """The values of a column, one or several."""
+    several = is_list_like(values, allow_sets=False) and not isinstance(values, Mapping)
+    found = list(values) if several else [values]
+    if any(map(is_list_like, found)):
+        msg = f"grid: what {name!r} is to be must be one value, or several in a list, not {type(values).__name__} {values!r}."
+        raise TypeError(msg)
+    return found
+
+
 def _weights(reference: str, points: pd.DataFrame, group: str) -> np.ndarray:
     """Weights of the p coefficients in each point, p × points."""
     grid = ReferenceGrid.read(reference)
-    where = f"grid, for group {group!r}," if group else "grid"
+    where = f"grid, in group {group!r}" if group else "grid"
     found = {str(name): grid.values(str(name), values.tolist(), where) for name, values in points.items()}
     return grid.rows(found).T

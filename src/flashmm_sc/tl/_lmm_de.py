@@ -139,7 +139,8 @@ def lmm_de(
         Correction of the p-values of each coefficient for the number of genes: "benjamini-hochberg" or "bonferroni".
     corr_scope
         Adjust p-values over the genes of each coefficient and group by itself ("column"), or over those of all together
-        ("all"), but for intercepts and means of levels, which differ from zero in every gene.
+        ("all"); `contrasts` too. Intercepts and means of levels, which differ from zero in every gene that is expressed,
+        are adjusted apart from effects.
     ranef
         Also store the predicted random effects (BLUPs).
     key_added

@@ -74,7 +74,7 @@ def lmm_test(
         Correction for the number of genes, "benjamini-hochberg" or "bonferroni".
     corr_scope
         Adjust p-values over the genes of each contrast and group by itself ("column"), or over those of all together
-        ("all"), as in `lmm_de`.
+        ("all"), intercepts and means of levels apart from effects.
     n_jobs
         Threads; by default all cores.
 
