@@ -124,6 +124,14 @@ def test_one_model_for_all_cell_types(study, fixed, better):
     assert not said(study, better[7:].partition("'")[0], "sam", groupby="cls", moderate=True, **LOGGED)
 
 
+def test_computed_factors_and_names_that_need_quotes(study):
+    odd = study.copy()
+    odd.obs = odd.obs.rename(columns={"cls": "cell type", "trt": "the drug"})
+    [note] = said(odd, "~ 0 + C(`cell type`) + C(`cell type`):`the drug`", "sam", **LOGGED)
+    assert "fixed='~ `the drug`', groupby='cell type', moderate=True" in note
+    assert not said(odd, "~ `the drug`", "sam", groupby="cell type", moderate=True, **LOGGED)
+
+
 @pytest.mark.parametrize(
     ("fixed", "random", "groupby"),
     [("~ trt", "sam", None), ("~ trt + cls", ["sam", "sam:cls"], None), ("~ trt", "sam", "cls")],

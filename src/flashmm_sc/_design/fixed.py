@@ -82,6 +82,12 @@ class FixedDesign:
         """What `rows` needs of all cells of obs."""
         return self.encoding.table(self.used(obs))
 
+    def without(self, factor: str) -> str:
+        """The formula without a factor, and with an intercept, as it is written."""
+        quoted = lambda name: f"`{name}`" if name in self.columns and not name.isidentifier() else name
+        terms = [[quoted(f.expr) for f in term.factors if f.expr != factor] for term in self.formula if term.degree]
+        return f"~ {' + '.join(dict.fromkeys(':'.join(term) for term in terms if term))}"
+
     def over_cells(self, obs: pd.DataFrame) -> list[str]:
         """Factors whose value in a cell depends on other cells of obs."""
         computed = [factor for factor in self.encoding.factors if factor.code is not None]

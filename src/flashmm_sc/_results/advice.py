@@ -176,9 +176,9 @@ def _scale(call: Call | None, scales: Sequence[Scale], values: Values) -> Iterat
 
 def _sample_term(call: Call) -> Iterator[str]:
     """On a treatment of samples of one donor, whose samples have no random term."""
-    joint = _joint_factor(call)
+    joint = (_joint_factor(call) or ("", ""))[1]
     for term in call.intercepts:
-        names = [name for name in call.design.columns if name not in term.groups and name != joint]
+        names = [name for name in call.design.columns if name not in (*term.groups, joint)]
         varying = [name for name in names if call.varies_within(name, term) and not call.of_cells(name)]
         varying = [name for name in varying if not any(_holds(call, other, name) for other in call.terms)]
         if not varying:
@@ -202,31 +202,36 @@ def _holds(call: Call, term: RandomTerm, name: str) -> bool:
     return term.slope == name if term.slope else not call.varies_within(name, term)
 
 
-def _joint_factor(call: Call) -> str | None:
-    """The one factor that all interactions share, if no other factor has a term of its own (as in `~ 0 + a + a:b`)."""
+def _joint_factor(call: Call) -> tuple[str, str] | None:
+    """The one factor that all interactions share, and its column, if no other factor has a term (as in `~ 0 + a + a:b`)."""
     if call.groupby is not None:
         return None
+    columns = {f.expr: f.needs[0] for f in call.design.encoding.factors if f.ordered is not None and len(f.needs) == 1}
     terms = [{factor.expr for factor in term.factors} for term in call.design.formula]
     crossed = [term for term in terms if len(term) > 1]
     alone = {name for term in terms if len(term) == 1 for name in term if name in call.design.levels}
     shared = set.intersection(*crossed) & alone if crossed else set()
-    return shared.pop() if len(shared) == 1 and len(alone) == 1 else None
+    found = shared & columns.keys() if len(shared) == len(alone) == 1 else set()
+    return next(((name, columns[name]) for name in found), None)
 
 
 def _joint_model(call: Call) -> Iterator[str]:
     """On one model for all cell types."""
-    name = _joint_factor(call)
-    if name is None:
+    joint = _joint_factor(call)
+    if joint is None:
         return
-    terms = [[f.expr for f in term.factors if f.expr != name] for term in call.design.formula if term.degree]
+    factor, column = joint
+    terms = [
+        [_spelled(f, call) for f in term.factors if f.expr != factor] for term in call.design.formula if term.degree
+    ]
     kept = dict.fromkeys(":".join(term) for term in terms if term)
     fixed = f"~ {' + '.join(kept)}"
     moderate = " Moderated p-values come out much too small then." if call.moderate else ""
     more = ", moderate=True" if _few(call) or call.moderate else ""
     yield (
-        f"The model pools one variance over the levels of {name!r}, which differ in real data: p-values come out too small "
+        f"The model pools one variance over the levels of {column!r}, which differ in real data: p-values come out too small "
         f"for genes that vary most in the level tested.{moderate} One model for each level estimates the same effects with "
-        f"variances of its own: fixed={fixed!r}, groupby={name!r}{more}."
+        f"variances of its own: fixed={fixed!r}, groupby={column!r}{more}."
     )
 
 
