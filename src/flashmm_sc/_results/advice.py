@@ -221,11 +221,7 @@ def _joint_model(call: Call) -> Iterator[str]:
     if joint is None:
         return
     factor, column = joint
-    terms = [
-        [_spelled(f, call) for f in term.factors if f.expr != factor] for term in call.design.formula if term.degree
-    ]
-    kept = dict.fromkeys(":".join(term) for term in terms if term)
-    fixed = f"~ {' + '.join(kept)}"
+    fixed = call.design.without(factor)
     moderate = " Moderated p-values come out much too small then." if call.moderate else ""
     more = ", moderate=True" if _few(call) or call.moderate else ""
     yield (
