@@ -177,7 +177,7 @@ def write(adata: AnnData, results: Sequence[Result], keys: Iterable[str]) -> Non
     Parameters of the results note time and version; what is replaced is told at info level.
     """
     keys, old_results = list(keys), {result.key: result for result in Result.all(adata)}
-    stamp = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "version": version("flashmm-sc")}
+    stamp = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "version": version("flashmm-sc")}
     new: dict[str, dict[str, Any]] = {
         "varm": {f"{result.key}_{name}": array for result in results for name, array in result.arrays.items()},
         "uns": {result.key: {**result.entry, "params": result.entry["params"] | stamp} for result in results},

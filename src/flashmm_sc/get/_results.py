@@ -63,4 +63,5 @@ def results(adata: AnnData) -> pd.DataFrame:
         }
         for result in Result.all(adata)
     ]
+    rows.sort(key=lambda row: str(row["when"]))  # files sort by key
     return pd.DataFrame(rows, columns=["key", "what", "of", "formula", "groups", "columns", "when", "version"])
