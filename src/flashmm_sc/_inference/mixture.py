@@ -26,7 +26,7 @@ from flashmm_sc._inference.tails import df_of_tail, log_upper_tail, quantile, up
 
 _LEAST = 0.8
 _TINY = np.nextafter(0, 1)
-_FAR = 1e-290  # p-values below which their logarithms are summed
+_SMALL = 1e-290  # p-values below which their logarithms are summed
 _NEAR = 2e-5  # the last step of Newton, in se; what is left is of the order of its square
 _JUMP = 4.0  # the longest, in se
 _MOST_STEPS = 100
@@ -108,7 +108,7 @@ class Mixture:
         tails = self._tails(alternative, effect)
         p = self._sums @ np.sum([count * upper_tail(t, self.nu) for t, count in tails], axis=0)
         log_p = np.log(np.clip(p, _TINY, 1))
-        if len(far := np.flatnonzero((p < _FAR).any(axis=1))):
+        if len(far := np.flatnonzero((p < _SMALL).any(axis=1))):
             log_p[far] = self.of(far).log_p(alternative, effect)
         return np.minimum(p, 1.0), log_p
 
