@@ -233,7 +233,7 @@ def lmm_de(
         if contrasts is not None:
             in_groups(contrasts, [(one.group, one.design.fixed.names, one.reference) for one in models], tell=False)
         base = base_of(scales := study.scales, transform, log_base)
-        study = with_sizes(study, values, n_jobs)
+        study = with_sizes(study, values, rows, n_jobs)
         cells = study.obs[needed(study.obs, "")].iloc[rows.cells]
         call = Call.of(cells, models[0].design, len(study.kept), groupby=groupby, moderate=moderate, ddf=ddf)
         notes = before_fit(call, scales, values)
