@@ -49,7 +49,7 @@ class Mixture:
     nu
         Its df, one for all or N × r.
     most
-        The largest df that a test can have.
+        The largest df that a test can have, one for all or m × 1.
     """
 
     m: int
@@ -58,7 +58,7 @@ class Mixture:
     beta: np.ndarray
     se: np.ndarray
     nu: np.ndarray | float
-    most: float
+    most: np.ndarray | float
 
     @cached_property
     def _sums(self) -> sp.csc_array:
@@ -71,8 +71,9 @@ class Mixture:
         place = np.full(self.m, -1)
         place[genes] = np.arange(len(genes))
         at = place[self.gene] >= 0
-        nu = self.nu if np.ndim(self.nu) == 0 else self.nu[at]  # type: ignore[index]
-        return Mixture(len(genes), place[self.gene[at]], self.weight[at], self.beta[at], self.se[at], nu, self.most)
+        cut = lambda values, where: values if np.ndim(values) == 0 else values[where]
+        nu, most = cut(self.nu, at), cut(self.most, genes)
+        return Mixture(len(genes), place[self.gene[at]], self.weight[at], self.beta[at], self.se[at], nu, most)
 
     def tests(self, alternative: Alternative = "two-sided", effect: float = 0.0) -> TTests:
         """Tests of all genes; options as in `t_tests`."""
@@ -154,7 +155,7 @@ def _density(t: np.ndarray, nu: np.ndarray | float) -> np.ndarray:
     return np.exp(log_constant - (nu + 1) / 2 * np.log1p(t * t / nu))
 
 
-def _summed_up(log_p: np.ndarray, coef: np.ndarray, se: np.ndarray, most: float) -> tuple[np.ndarray, ...]:
+def _summed_up(log_p: np.ndarray, coef: np.ndarray, se: np.ndarray, most: np.ndarray | float) -> tuple[np.ndarray, ...]:
     """t, se and df for the two-sided p, mean and standard deviation."""
     log_half = log_p - np.log(2)
     df = df_of_tail(np.abs(coef) / se, log_half, most)
