@@ -8,7 +8,7 @@ import reference_data
 from scipy import stats as sps
 from scipy.integrate import quad
 
-from flashmm_sc._inference.shrinkage import NULL_WEIGHT, Mixture, learn, normal_errors, shrink
+from flashmm_sc._inference.shrinkage import NULL_WEIGHT, NormalMixture, learn, normal_errors, shrink
 
 ASH = reference_data.ash()
 
@@ -48,7 +48,7 @@ def test_weights_are_the_best_there_are(study):
     rng = np.random.default_rng(1)
     for k in range(len(best.sd)):
         for other in (np.eye(len(best.sd))[k], rng.dirichlet(np.ones(len(best.sd)))):
-            near = Mixture(best.sd, 0.999 * best.weights + 0.001 * other)
+            near = NormalMixture(best.sd, 0.999 * best.weights + 0.001 * other)
             assert penalised(near, coef, s) <= penalised(best, coef, s) + 1e-7
 
 
@@ -79,7 +79,7 @@ def test_the_optimum_is_reached_however_hard_it_is(case, m):
 
 
 def test_posteriors_by_quadrature():
-    prior = Mixture(np.array([0.0, 0.3, 2.0]), np.array([0.5, 0.3, 0.2]))
+    prior = NormalMixture(np.array([0.0, 0.3, 2.0]), np.array([0.5, 0.3, 0.2]))
     coef, s = np.array([0.0, 0.4, -3.0, 9.0]), np.array([0.5, 0.2, 1.0, 1.5])
     ours = shrink(prior, coef, s)
     for j in range(4):

@@ -113,6 +113,14 @@ def test_each_group_is_asked_for_the_levels_and_the_means_it_has(data):
         fsc.tl.lmm_test(data, each("trt", by="cls"))
 
 
+def test_a_group_with_a_single_answer_calls_it_as_the_others_do(data):
+    data.obs["dose"] = data.obs["dose"].where((data.obs["cls"] == "B") | (data.obs["dose"] != "high"), "low")
+    questions = {"dose": each("dose"), "trt": each("trt")}
+    fsc.tl.lmm_de(data, "~ dose + trt", "sam", groupby="cls", transform="log1p", contrasts=questions)
+    expected = ["B|dose: mid vs low", "B|dose: high vs low", "B|trt", "NK|dose: mid vs low", "NK|trt"]
+    assert names(data, "lmm_de_contrasts") == expected
+
+
 @pytest.mark.parametrize("ending", ["h5ad", "zarr"])
 def test_files_are_asked_as_memory_is(data, tmp_path, ending):
     data.obs["dose"] = data.obs["dose"].cat.rename_categories({"high": "β/[high], CD4+"})

@@ -160,11 +160,13 @@ def test_a_group_left_out_does_not_touch_the_others(adata):
     assert set(fsc.get.lmm_de_df(adata)["group"]) == {"NK"}
 
 
-def test_unusable_values_of_cells_left_out_are_not_looked_at(adata):
+@pytest.mark.parametrize("value", [np.nan, np.inf, -1e6])
+@pytest.mark.parametrize("options", [{}, {"size_factors": "total"}, {"size_factors": "total", "target_sum": 100}])
+def test_unusable_values_of_cells_left_out_are_not_looked_at(adata, options, value):
     adata.obs["three"] = np.where(np.arange(160) < 2, "unclear", adata.obs["cls"])
-    adata.X[0, 3] = np.nan
+    adata.X[0, 3] = value
     with pytest.warns(FlashmmWarning, match="'unclear'"):
-        run(adata, "~ trt", groupby="three")
+        run(adata, "~ trt", groupby="three", **options)
     assert np.isfinite(adata.varm["lmm_de_coef"]).all()
 
 
@@ -292,6 +294,8 @@ def test_a_second_run_leaves_nothing_stale(adata):
         del fresh.varm[key]
     fresh.uns = {}
     run(fresh, "~ 1", "sam + batch")
+    for one in (adata, fresh):
+        del one.uns["lmm_de"]["params"]["time"]
     assert_unchanged(adata, fresh)
 
 

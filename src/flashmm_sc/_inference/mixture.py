@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _LEAST = 0.8
 _TINY = np.nextafter(0, 1)
-_FAR = 1e-290  # p-values below which their logarithms are summed
+_SMALL = 1e-290  # p-values below which their logarithms are summed
 _NEAR = 2e-5  # the last step of Newton, in se; what is left is of the order of its square
 _JUMP = 4.0  # the longest, in se
 _MOST_STEPS = 100
@@ -54,7 +54,7 @@ class Mixture:
     nu
         Its df, one for all or N × r.
     most
-        The largest df that a test can have.
+        The largest df that a test can have, one for all or m × 1.
     """
 
     m: int
@@ -63,7 +63,7 @@ class Mixture:
     beta: np.ndarray
     se: np.ndarray
     nu: np.ndarray | float
-    most: float
+    most: np.ndarray | float
 
     @cached_property
     def _sums(self) -> sp.csc_array:
@@ -76,8 +76,9 @@ class Mixture:
         place = np.full(self.m, -1)
         place[genes] = np.arange(len(genes))
         at = place[self.gene] >= 0
-        nu = self.nu if np.ndim(self.nu) == 0 else self.nu[at]  # type: ignore[index]
-        return Mixture(len(genes), place[self.gene[at]], self.weight[at], self.beta[at], self.se[at], nu, self.most)
+        cut = lambda values, where: values if np.ndim(values) == 0 else values[where]
+        nu, most = cut(self.nu, at), cut(self.most, genes)
+        return Mixture(len(genes), place[self.gene[at]], self.weight[at], self.beta[at], self.se[at], nu, most)
 
     def tests(self, alternative: Alternative = "two-sided", effect: float = 0.0) -> TTests:
         """Tests of all genes; options as in `t_tests`."""
@@ -113,7 +114,7 @@ class Mixture:
         tails = self._tails(alternative, effect)
         p = self._sums @ np.sum([count * upper_tail(t, self.nu) for t, count in tails], axis=0)
         log_p = np.log(np.clip(p, _TINY, 1))
-        if len(far := np.flatnonzero((p < _FAR).any(axis=1))):
+        if len(far := np.flatnonzero((p < _SMALL).any(axis=1))):
             log_p[far] = self.of(far).log_p(alternative, effect)
         return np.minimum(p, 1.0), log_p
 
@@ -186,7 +187,7 @@ def _density(t: np.ndarray, nu: np.ndarray | float) -> np.ndarray:
     return np.exp(log_constant - (nu + 1) / 2 * np.log1p(t * t / nu))
 
 
-def _summed_up(log_p: np.ndarray, coef: np.ndarray, se: np.ndarray, most: float) -> tuple[np.ndarray, ...]:
+def _summed_up(log_p: np.ndarray, coef: np.ndarray, se: np.ndarray, most: np.ndarray | float) -> tuple[np.ndarray, ...]:
     """t, se and df for the two-sided p, mean and standard deviation."""
     log_half = log_p - np.log(2)
     df = df_of_tail(np.abs(coef) / se, log_half, most)

@@ -27,7 +27,7 @@ _LOST = 1e-9 - 1
 
 
 @dataclass(frozen=True, eq=False)
-class Mixture:
+class NormalMixture:
     """Weights π of normals around zero with standard deviations σ, ascending from 0."""
 
     sd: np.ndarray
@@ -65,13 +65,13 @@ def normal_errors(coef: np.ndarray, se: np.ndarray, t: np.ndarray, df: np.ndarra
         return np.where(np.abs(t) < 1e-6, se * at_zero, np.abs(coef / normal_deviate(t, df)))
 
 
-def learn(coef: np.ndarray, s: np.ndarray) -> Mixture:
+def learn(coef: np.ndarray, s: np.ndarray) -> NormalMixture:
     """The mixture of largest penalised likelihood."""
     sd = _grid(coef, s)
-    return Mixture(sd, _weights(_log_likelihoods(sd, coef, s)))
+    return NormalMixture(sd, _weights(_log_likelihoods(sd, coef, s)))
 
 
-def shrink(prior: Mixture, coef: np.ndarray, s: np.ndarray) -> Shrunken:
+def shrink(prior: NormalMixture, coef: np.ndarray, s: np.ndarray) -> Shrunken:
     """Posteriors of effects under a prior."""
     used = prior.weights > 0
     sd, weights = prior.sd[used], prior.weights[used]

@@ -15,7 +15,7 @@ from flashmm_sc._inference.f_tests import check_independent
 from flashmm_sc._results.across import across_groups, split
 from flashmm_sc._results.fits import fitted_models
 from flashmm_sc._results.group_tests import FittedModel, GroupTests, tests_result
-from flashmm_sc._results.questions import answered
+from flashmm_sc._results.questions import answered, labels_of_several
 from flashmm_sc._results.ratios import log2_ratios
 
 if TYPE_CHECKING:
@@ -103,11 +103,12 @@ def in_groups(
     within, across = split(contrasts, groups)
     if across and not within:
         return [None] * len(groups)
+    several = labels_of_several(within, [reference for _, _, reference in groups])
     matrices: list[pd.DataFrame | None] = []
     reasons: dict[str, ValueError] = {}
     for group, names, reference in groups:
         try:
-            matrices.append(contrast_matrix(answered(within, reference), names))
+            matrices.append(contrast_matrix(answered(within, reference, several), names))
         except ValueError as error:
             matrices.append(None)
             reasons[group] = error

@@ -16,6 +16,7 @@ from flashmm_sc._stream.accumulate import totals
 from flashmm_sc._stream.blocks import row_major
 
 if TYPE_CHECKING:
+    from flashmm_sc._design.rows import Rows
     from flashmm_sc._results.study import Study
     from flashmm_sc._results.values import SizeFactors, Values
     from flashmm_sc._stream.sums import CellMatrix
@@ -65,10 +66,10 @@ def _numbers(size_factors: Any) -> pd.Series:
         raise ValueError(msg) from error
 
 
-def with_sizes(study: Study, values: Values, n_jobs: int | None) -> Study:
+def with_sizes(study: Study, values: Values, rows: Rows, n_jobs: int | None) -> Study:
     """The study with values divided by their cells' size factors, if there are to be any.
 
-    Totals take a pass of their own, but where each matrix gives whole cells, as CSR does, and there is a target.
+    Totals of cells that have no design rows may be anything. They take a pass of their own, but where each matrix gives whole cells, as CSR does, and there is a target.
 
     Raises
     ------
@@ -87,12 +88,14 @@ def with_sizes(study: Study, values: Values, n_jobs: int | None) -> Study:
         with named(part.name):
             each.append(totals(part.X, n_jobs))
     found = np.concatenate(each)
-    if (bad := np.flatnonzero(~((found >= 0) & np.isfinite(found)))).size:
+    cells = rows.cells
+    if (bad := cells[~((found[cells] >= 0) & np.isfinite(found[cells]))]).size:
         msg = (
             f"The values at {study.describe(int(bad[0]), -1)} add up to {found[bad[0]]:g}, by which they can't be divided; "
             "replace or remove values that are NaN, infinite or negative first."
         )
         raise ValueError(msg)
+    found[~((found > 0) & np.isfinite(found))] = 0
     if not found.any():
         msg = "The matrix holds no counts: all totals are zero."
         raise ValueError(msg)

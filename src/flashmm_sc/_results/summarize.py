@@ -92,7 +92,7 @@ def summarize(
         rows = cells.all_rows(study.obs)
         cross = CrossProducts.of(rows.gram(), len(design.names))
         advice_on_values(study.scales, values)
-        study = with_sizes(study, values, n_jobs)
+        study = with_sizes(study, values, rows, n_jobs)
         sums = study.sums(rows, transform=transform, n_jobs=n_jobs, show_progress=show_progress)
     names = cells.labels | {"gene_names": study.genes, "origin": design.origin(values.words)}
     return SummaryStats.of(cross, sums.WY, sums.yy[0], rows.n, **names)

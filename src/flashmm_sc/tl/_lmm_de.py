@@ -173,8 +173,12 @@ def lmm_de(
     `adata.varm['lmm_de_theta_shrunk' | '_projected']` : float64
         With `moderate=True`: posterior means of the variance components, genes × variance components; and the projected
         data from which later tests recompute the posteriors, for each group p coefficients, q random effects and 2 more.
+    `adata.varm['lmm_de_log2_ratio' | '_mean_coef']` : float64, genes × coefficients
+        With `size_factors`: log2 ratios of fitted mean counts (see `flashmm_sc.get.lmm_de_df`), and the least-squares
+        coefficients of counts over size factors that they and those of later tests come from.
     `adata.uns['lmm_de']` : dict
-        Parameters, names, and of each group the factor levels and X'X, Z'X, Z'Z, so that tests need no second pass.
+        Parameters, names, the advice given (`notes`), and of each group the factor levels and X'X, Z'X, Z'Z, so that tests
+        need no second pass.
 
     With `groupby` the groups lie side by side, named ``"B cells|trt[T.stim]"``.
 
@@ -230,7 +234,7 @@ def lmm_de(
         if contrasts is not None:
             in_groups(contrasts, [(one.group, one.design.fixed.names, one.reference) for one in models], tell=False)
         base = base_of(scales := study.scales, transform, log_base)
-        study = with_sizes(study, values, n_jobs)
+        study = with_sizes(study, values, rows, n_jobs)
         cells = study.obs[needed(study.obs, "")].iloc[rows.cells]
         call = Call.of(cells, models[0].design, len(study.kept), groupby=groupby, moderate=moderate, ddf=ddf)
         notes = before_fit(call, scales, values)

@@ -86,6 +86,8 @@ def lmm_test(
         Names in `adata.uns['lmm_test']['coef_names']`; estimates on the scale of the fitted values.
     `adata.varm['lmm_test_ci_low' | '_ci_high']` : float64, genes × contrasts
         With `conf_level`.
+    `adata.varm['lmm_test_log2_ratio']` : float64, genes × contrasts
+        Of fits with `size_factors`: log2 ratios of fitted mean counts; NaN where a contrast is no difference of two means.
     `adata.varm['lmm_test_F' | '_df_num' | '_df' | '_pval' | '_pval_adj']` : float64, genes × 1
         Instead of these, with `joint`.
     `adata.varm['lmm_test_status']` : int8, genes × groups
@@ -98,8 +100,9 @@ def lmm_test(
     TypeError
         For options of a wrong type.
     ValueError
-        For a contrast that names an unknown coefficient or is zero, a question that the model can't answer, linearly dependent contrasts of a joint test, a
-        negative `lfc` or one for values of which the logarithm isn't known, and unknown options.
+        For a contrast that names an unknown coefficient or is zero, a question that the model can't answer, linearly
+        dependent contrasts of a joint test, a negative `lfc` or one for values of which the logarithm isn't known, and
+        unknown options.
 
     Notes
     -----

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flashmm_sc._base.errors import listed
-from flashmm_sc._inference.shrinkage import Mixture, Shrunken, learn, normal_errors
+from flashmm_sc._inference.shrinkage import NormalMixture, Shrunken, learn, normal_errors
 from flashmm_sc._inference.shrinkage import shrink as shrunken
 from flashmm_sc._results.finding import columns_of, found
 from flashmm_sc._results.result import Result, check_key, texts, write
@@ -118,7 +118,7 @@ def _columns(result: Result, coefs: str | Sequence[str] | None) -> list[int]:
     return columns
 
 
-def _fits(result: Result, columns: list[int]) -> list[tuple[Mixture, Shrunken]]:
+def _fits(result: Result, columns: list[int]) -> list[tuple[NormalMixture, Shrunken]]:
     """Prior and posteriors of each column, NaN for genes without a result."""
     coef, *tests = (result[name][:, columns] for name in ("coef", "se", "t", "df"))
     s = normal_errors(coef, *tests)
@@ -142,7 +142,9 @@ def _fits(result: Result, columns: list[int]) -> list[tuple[Mixture, Shrunken]]:
     return fits
 
 
-def _result(key: str, tests: Result, columns: list[int], priors: list[Mixture], posteriors: list[Shrunken]) -> Result:
+def _result(
+    key: str, tests: Result, columns: list[int], priors: list[NormalMixture], posteriors: list[Shrunken]
+) -> Result:
     arrays = {
         field.name: np.column_stack([getattr(found, field.name) for found in posteriors]) for field in fields(Shrunken)
     }
