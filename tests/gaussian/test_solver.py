@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import anndata as ad
 import dense_reference as dense
 import numpy as np
+import pandas as pd
 import pytest
 
 import flashmm_sc as fsc
@@ -277,3 +279,22 @@ def test_better_of_two_optima(sizes):
     grid = np.geomspace(1e-3, 1e3, 200) / np.diag(Z.T @ Z).mean()
     best = f.values(genes, grid[:, None]).min(axis=1)
     assert (here <= best + 1e-6).all()
+
+
+def test_variances_that_are_zero_but_for_rounding_are_zero_in_every_order_of_cells():
+    """In small sparse groups the likelihood often has slope zero at zero, where rounding decides which side it leaves."""
+    rng = np.random.default_rng(0)
+    donor, size = (
+        rng.choice(list("abcdefgh"), 31, p=[0.3, 0.2, 0.2, 0.1, 0.05, 0.05, 0.05, 0.05]),
+        rng.uniform(0.5, 2, 31),
+    )
+    obs = pd.DataFrame({"donor": donor, "trt": np.where(np.arange(31) < 6, "B", "A"), "size": size})
+    adata = ad.AnnData(rng.poisson(0.2, (31, 1000)).astype(float), obs.set_axis([f"c{i}" for i in range(31)]))
+    call = {"fixed": "~ trt", "random": ["donor", "donor:trt"], "transform": "log1p", "size_factors": "size"}
+    other = adata[rng.permutation(31)].copy()
+    for one in (adata, other):
+        fsc.tl.lmm_de(one, **call)
+    theta = adata.varm["lmm_de_theta"]
+    assert not ((theta[:, :2] > 0) & (theta[:, :2] < 1e-12)).any()
+    np.testing.assert_array_equal(adata.varm["lmm_de_status"], other.varm["lmm_de_status"])
+    np.testing.assert_allclose(adata.varm["lmm_de_pval"], other.varm["lmm_de_pval"], rtol=1e-6)

@@ -82,14 +82,12 @@ def test_groups_of_few_cells(adata):
     rare = adata.obs["cls"].astype(str).to_numpy()
     rare[:9] = "rare"
     adata.obs["cls"] = rare
-    with pytest.warns(fsc.FlashmmWarning, match=r"'rare': it has 9 cells, fewer than min_cells=10"):
+    with pytest.warns(fsc.FlashmmWarning, match=r"'rare': 9 cells, fewer than min_cells=10"):
         fsc.tl.lmm_de(adata, "~ score", "batch", groupby="cls", transform="log1p")
     assert adata.uns["lmm_de"]["groups"].tolist() == ["B", "NK"]
     fsc.tl.lmm_de(adata, "~ score", "batch", groupby="cls", transform="log1p", min_cells=9)
     assert adata.uns["lmm_de"]["groups"].tolist() == ["B", "NK", "rare"]
-    with pytest.raises(
-        ValueError, match=r"in no group of groupby='cls'.\n'B': it has \d+ cells, fewer than min_cells=500"
-    ):
+    with pytest.raises(ValueError, match=r"in no group of groupby='cls'.\n'B': \d+ cells, fewer than min_cells=500"):
         fsc.tl.lmm_de(adata, "~ score", "batch", groupby="cls", transform="log1p", min_cells=500)
 
 

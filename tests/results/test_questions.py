@@ -153,7 +153,10 @@ def test_levels_that_no_file_can_hold_are_refused_before_the_pass_and_only_if_as
     data.obs["age"] = pd.cut(data.obs["day"], 3)
     fsc.tl.lmm_de(data, "~ age", "sam", transform="log1p")
     before = data.copy()
-    with pytest.raises(ValueError, match=r"neither texts nor numbers. Make them so, as with .astype\(str\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"neither texts nor numbers. Make them so, as with .astype\(str\), or with .cat.rename_categories\(str\), which",
+    ):
         fsc.tl.lmm_de(data, "~ age", "sam", transform="log1p", contrasts=each("age"))
     assert_unchanged(data, before)
 

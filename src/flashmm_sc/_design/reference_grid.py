@@ -103,7 +103,8 @@ class ReferenceGrid:
         if not text:
             msg = (
                 "The fit holds no design that could be asked: it was made by an older version, or the levels of a factor "
-                "are neither texts nor numbers. Make them so, as with .astype(str), and fit again."
+                "are neither texts nor numbers. Make them so, as with .astype(str), or with "
+                ".cat.rename_categories(str), which keeps their order, and fit again."
             )
             raise ValueError(msg)
         found = json.loads(text)

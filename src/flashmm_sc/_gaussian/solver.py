@@ -15,10 +15,13 @@ import numpy as np
 from flashmm_sc._gaussian.profile import ROUNDING, Objective
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from flashmm_sc._gaussian.genes import Genes
     from flashmm_sc._gaussian.point import Point
 
 _POLISH = 1e-9  # below this Newton decrement one more full step is exact to rounding
+_ZERO = 1e-6  # ratios closer to zero than this many of their standard errors are zero
 _SADDLE = 1e-4  # decrement below which negative curvature is followed instead of the gradient
 
 
@@ -49,7 +52,18 @@ def optimise(
     """
     descend = partial(_descend, objective, nonnegative=nonnegative, max_iter=max_iter, tol=tol)
     if start is not None:
-        return descend(genes, objective(genes, start))
+        best = descend(genes, objective(genes, start))
+    else:
+        best = _lowest(objective, genes, descend, nonnegative)
+    if nonnegative:
+        _settle(objective, genes, best)
+    return best
+
+
+def _lowest(
+    objective: Objective, genes: Genes, descend: Callable[[Genes, Point], Optimum], nonnegative: bool
+) -> Optimum:
+    """The lowest of the optima in the wells of each gene."""
     f = objective.shared_values(genes)
     best = descend(genes, objective.start(genes, f, nonnegative))
     index, gamma = objective.wells(f, best.point.f)
@@ -61,6 +75,20 @@ def optimise(
         first = good[np.unique(index[good], return_index=True)[1]]
         best.put(index[first], other[first])
     return best
+
+
+def _settle(objective: Objective, genes: Genes, best: Optimum) -> None:
+    """Put ratios at zero that only rounding keeps from it, as where the gradient at zero is zero itself."""
+    gamma, unit = best.point.gamma, _unit(best.point)
+    almost = (gamma > 0) & (gamma * unit < _ZERO) & best.converged[:, None]
+    index = np.flatnonzero(almost.any(axis=1))
+    if index.size:
+        best.point.put(index, objective(genes[index], np.where(almost, 0.0, gamma)[index]))
+
+
+def _unit(point: Point) -> np.ndarray:
+    """Inverse standard errors of the ratios, m × K, each by itself."""
+    return np.sqrt(np.maximum(np.einsum("ijj->ij", point.expected), 1e-300))
 
 
 def _descend(
@@ -103,8 +131,8 @@ def _step(point: Point, nonnegative: bool, escape: np.ndarray) -> tuple[np.ndarr
     way there. A step of length 1 in the metric |T_kl|² can't leave the domain (|Σ Δ_k T_kk| bounds the relative change
     of V), so steps are kept to it.
     """
-    unit = np.sqrt(np.maximum(np.einsum("ijj->ij", point.expected), 1e-300))
-    held = (point.gamma * unit < 1e-6) & (point.grad > 0) if nonnegative else np.zeros(unit.shape, bool)
+    unit = _unit(point)
+    held = (point.gamma * unit < _ZERO) & (point.grad > 0) if nonnegative else np.zeros(unit.shape, bool)
     identity = np.eye(unit.shape[1])
     free = ~held[:, :, None] & ~held[:, None, :]
     scaled = lambda H: np.where(free, np.nan_to_num(H / (unit[:, :, None] * unit[:, None, :])), identity)
@@ -117,7 +145,7 @@ def _step(point: Point, nonnegative: bool, escape: np.ndarray) -> tuple[np.ndarr
     newton = (lowest > 0.02) | ((lowest > 1e-8) & short)
     downwards = -np.copysign(1.0, slope[:, :1]) * vector[:, :, 0]
     if nonnegative:
-        outwards = lambda direction: ((direction < -1e-3) & (point.gamma * unit < 1e-6)).any(axis=1)
+        outwards = lambda direction: ((direction < -1e-3) & (point.gamma * unit < _ZERO)).any(axis=1)
         downwards[outwards(downwards)] *= -1
         escape = escape & ~outwards(downwards)
     if not newton.all():

@@ -108,25 +108,26 @@ def build_models(
     if twice := repeated(map(str, factor.categories)):
         msg = f"Different categories of {where} read the same: {listed(twice)}. Rename or merge them."
         raise ValueError(msg)
-    models, parts, reasons = [], [], {}
+    models, parts = [], []
+    left_out: dict[str, list[str]] = {}  # names of groups by reason
     for code, name in enumerate(factor.categories):
         cells = np.flatnonzero(factor.codes == code)
         try:
             if len(cells) < min_cells:
-                reasons[str(name)] = f"it has {len(cells)} cells, fewer than min_cells={min_cells}."
+                left_out.setdefault(f"{len(cells)} cells, fewer than min_cells={min_cells}.", []).append(str(name))
                 continue
             model, rows = Model.of(str(name), obs.iloc[cells], fixed, random, sparse=sparse)
         except ValueError as error:
-            reasons[str(name)] = str(error)
+            left_out.setdefault(str(error), []).append(str(name))
             continue
         models.append(model)
         parts.append((cells, rows.parts[0][1]))
-    details = "\n".join(f"{name!r}: {reason}" for name, reason in reasons.items())
+    details = "\n".join(f"{listed(names, len(names))}: {reason}" for reason, names in left_out.items())
     if not models:
         msg = f"The model can be fitted in no group of {where}.\n{details}"
         raise ValueError(msg)
-    if reasons:
-        msg = f"{len(reasons)} of {len(factor.categories)} groups of {where} are left out:\n{details}"
+    if left_out:
+        msg = f"{len(factor.categories) - len(models)} of {len(factor.categories)} groups of {where} are left out:\n{details}"
         warn(msg)
     starts = np.cumsum([0, *(model.cross.width for model in models)]).tolist()
     encode = [model.design.rows for model in models]
