@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import warnings
 
 import anndata as ad
 import numpy as np
@@ -304,3 +305,22 @@ def test_findings_of_groups(named):
     adata = fitted(named, "by type", contrasts={"mean": "Intercept"})
     assert findings(adata, "lmm_de") == [False, True] * 4
     assert findings(adata, "lmm_de_contrasts") == [False] * 4
+
+
+def test_what_was_made_from_a_fit_that_is_replaced_is_named(adata):
+    run = lambda fixed, **options: fsc.tl.lmm_de(
+        adata, fixed, "sam", transform="log1p", size_factors="total", **options
+    )
+    run("~ trt", contrasts={"half": "trt[T.B] / 2"})
+    fsc.tl.lmm_test(adata, {"x": "trt[T.B]"})
+    fsc.tl.shrink(adata, "x", key="lmm_test")
+    with pytest.warns(fsc.AdviceWarning, match="'lmm_test' was made from the result that lay under 'lmm_de'") as caught:
+        run("~ 1", contrasts="Intercept / 2")
+    assert len(caught) == 1  # its own contrasts are replaced as well
+    with pytest.warns(fsc.AdviceWarning, match="'lmm_shrink' was made from the result that lay under 'lmm_test'"):
+        fsc.tl.lmm_test(adata, {"x": "Intercept"})
+    fsc.tl.forget(adata, "lmm_test")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run("~ 1", key_added="other")
+        run("~ trt")

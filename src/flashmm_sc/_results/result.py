@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from anndata import AnnData
 
-from flashmm_sc._base.errors import did_you_mean, listed
+from flashmm_sc._base.errors import AdviceWarning, did_you_mean, listed, warn
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, MutableMapping, Sequence
@@ -176,9 +176,18 @@ class Result:
 def write(adata: AnnData, results: Sequence[Result], keys: Iterable[str]) -> None:
     """Put results in the place of all that lies under these keys; if that fails, Ctrl-C included, adata is as it was.
 
-    Parameters of the results note time and version; what is replaced is told at info level.
+    Parameters of the results note time and version; what is replaced is told at info level, and what was made from it
+    in a warning.
     """
     keys, old_results = list(keys), {result.key: result for result in Result.all(adata)}
+    for one in old_results.values():
+        replaced = [key for key in one.of if key in keys and key in old_results]
+        if replaced and one.key not in keys:
+            msg = (
+                f"{one.key!r} was made from the result that lay under {replaced[0]!r} and is replaced now: it stays as it is. "
+                "Make it anew, or remove it with fsc.tl.forget."
+            )
+            warn(msg, AdviceWarning)
     stamp = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "version": version("flashmm-sc")}
     new: dict[str, dict[str, Any]] = {
         "varm": {f"{result.key}_{name}": array for result in results for name, array in result.arrays.items()},
