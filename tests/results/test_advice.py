@@ -219,6 +219,19 @@ def test_genes_that_hardly_any_cell_expresses():
     assert not said(adata, "~ trt", "sam", groupby="cls", moderate=True, min_fraction=0.05, **LOGGED)
 
 
+def test_groups_too_small_for_their_model(paired):
+    rng = np.random.default_rng(1)
+    small = paired[rng.choice(600, 26, replace=False)].copy()
+    small.obs["type"] = np.where(np.arange(26) < 13, "a", "b")
+    random = ["patient_id", "patient_id:condition"]
+    small.X = small.X * (rng.random(small.shape) < 0.2)
+    note = said(small, "~ condition", random, groupby="type", **LOGGED)[-1]
+    lost = (fsc.get.lmm_de_df(small)["status"] == "not converged").groupby(fsc.get.lmm_de_df(small)["group"]).mean()
+    assert note.startswith(f"{lost.max():.0%} of the genes have no result in the 13 cells of '{lost.idxmax()}'")
+    assert "min_cells=14" in note
+    assert not any("no result" in note for note in said(paired, "~ condition", random, **LOGGED))
+
+
 def test_notes_survive_files(study, tmp_path):
     study = study.copy()
     for name, options in {"notes": {}, "none": {"moderate": True}}.items():

@@ -1,7 +1,7 @@
 """Advice: what a user should hear of a call that does what it says, but would mislead; with the better call written out.
 
 All of it is here. What is said before the fit follows from the design and the first values, `before_fit`; what only the
-sums tell comes `after_pass`.
+sums tell comes `after_pass`, and what only the fits do `after_fit`.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ _FEW_GENES = 100
 """Genes below which there is nothing to learn for moderation."""
 _CELLS_A_VALUE = 10
 """Cells that share a level and a value, on average, from which a number is a property of samples and not of cells."""
+_SMALL, _LOST = 500, 0.05
+"""Cells below which a group may be too small for its model, and share of genes without an optimum from which it is."""
 _RARE, _MANY = 0.05, 0.2
 """Share of cells that express a gene, and share of genes below it, from which these sway the prior."""
 
@@ -129,6 +131,25 @@ def after_pass(shares: dict[str, np.ndarray]) -> list[str]:
         [
             f"{share:.0%} of the genes are expressed in fewer than {_RARE:.0%} of the cells{of}{others}. They share in the prior "
             f"that moderated tests learn, and in the correction for multiple testing: leave them out with min_fraction={_RARE}."
+        ]
+    )
+
+
+def after_fit(groups: dict[str, tuple[int, pd.Series]]) -> list[str]:
+    """Advice on groups too small for their model: of each its cells, and the status of the genes fitted in it."""
+    lost = {group: float((status == "not converged").mean()) for group, (n, status) in groups.items() if n < _SMALL}
+    many = [group for group, share in lost.items() if share > _LOST]
+    if not many:
+        return []
+    worst = max(many, key=lambda group: lost[group])
+    where = f"the {groups[worst][0]} cells of {worst!r}" if worst else f"these {groups[worst][0]} cells"
+    others = f" (and more than {_LOST:.0%} in {len(many) - 1} other groups)" if len(many) > 1 else ""
+    largest = max(groups[group][0] for group in many)
+    better = f"leave such groups out with min_cells={largest + 1}, or " if worst else ""
+    return _told(
+        [
+            f"{lost[worst]:.0%} of the genes have no result in {where}{others}, which are too few for this many variances and "
+            f"effects: {better}leave out genes that hardly any of them express, with min_fraction=."
         ]
     )
 

@@ -14,7 +14,7 @@ from flashmm_sc._gaussian.estimate import Options
 from flashmm_sc._inference.adjustment import Correction, Scope
 from flashmm_sc._inference.df import Ddf, check_ddf
 from flashmm_sc._inference.moderated import check_moderate
-from flashmm_sc._results.advice import Call, after_pass, before_fit
+from flashmm_sc._results.advice import Call, after_fit, after_pass, before_fit
 from flashmm_sc._results.contrasts import contrasts_of_fit, in_groups
 from flashmm_sc._results.filters import Filter
 from flashmm_sc._results.fits import fit_result
@@ -244,6 +244,7 @@ def lmm_de(
     if moderate:
         notes += after_pass({part.model.group: part.expressed for part in parts})
     fits = [fit(one.stats, one.model.projection, options, ddf, moderate, n_jobs, one.model.group) for one in parts]
+    notes += after_fit({one.model.group: (one.model.n, its.status) for one, its in zip(parts, fits, strict=True)})
     params = {
         "fixed": fixed,
         "random": np.array(models[0].design.random.names, dtype=object),
