@@ -99,6 +99,21 @@ def test_components_taken_together_change_little(monkeypatch):
     assert error[full > 1e-9].max() < 0.01
 
 
+def test_merging_a_gene_does_not_depend_on_the_others():
+    rng = np.random.default_rng(0)
+    gene = np.repeat([0, 1], [1000, 3])
+    weight = np.concatenate([np.full(1000, 1e-3), np.full(3, 1 / 3)])
+    beta, se = rng.normal(0, 0.2, (1003, 1)), rng.lognormal(0, 0.2, (1003, 1))
+    both = across.merged(Mixture(2, gene, weight, beta, se, 9.0, 9.0))
+    alone = across.merged(Mixture(1, gene[:1000], weight[:1000], beta[:1000], se[:1000], 9.0, 9.0))
+    assert len(alone.gene) < 1000
+    for name in ("weight", "beta", "se"):
+        np.testing.assert_array_equal(getattr(both, name)[both.gene == 0], getattr(alone, name))
+        np.testing.assert_array_equal(
+            getattr(both, name)[both.gene == 1], {"weight": weight, "beta": beta, "se": se}[name][1000:]
+        )
+
+
 def test_merging_keeps_mean_and_variance():
     rng = np.random.default_rng(0)
     gene = np.repeat([0, 1], 2000)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from flashmm_sc._inference.inference import Inference
 
 _STEP = 0.1  # width of the cells, in log variance and in se, whose components become two
-_ENOUGH = 200  # components of a gene, on average, up to which they are left alone
+_ENOUGH = 200  # components of a gene up to which they are left alone
 
 
 def across_tests(
@@ -112,34 +112,44 @@ def added(one: Mixture, other: Mixture) -> Mixture:
 
 
 def merged(mixture: Mixture) -> Mixture:
-    """Components of a gene with nearly the same centre and variance v as two, where there are many.
+    """Components with nearly the same centre and variance as two, in genes that have many."""
+    many = (np.bincount(mixture.gene, minlength=mixture.m) > _ENOUGH)[mixture.gene]
+    if not many.any():
+        return mixture
+    nu = np.broadcast_to(mixture.nu, mixture.se.shape)
+    parts = mixture.gene, mixture.weight, mixture.beta, mixture.se, nu
+    kept, taken = ([part[those] for part in parts] for those in (~many, many))
+    gene, weight, beta, se, nu = map(np.concatenate, zip(kept, _as_two(*taken), strict=True))
+    return Mixture(mixture.m, gene, weight, beta, se, nu, mixture.most)
+
+
+def _as_two(
+    gene: np.ndarray, weight: np.ndarray, beta: np.ndarray, se: np.ndarray, nu: np.ndarray
+) -> tuple[np.ndarray, ...]:
+    """Components of a gene with nearly the same centre and variance v as two.
 
     The two have the mean and the spread of v, their centres lie on the regression of centres on v, and what the centres
     spread about it goes into their variance.
     """
-    if len(mixture.gene) <= _ENOUGH * mixture.m:
-        return mixture
-    v, beta = mixture.se[:, 0] ** 2, mixture.beta[:, 0]
+    v, beta = se[:, 0] ** 2, beta[:, 0]
     level = np.floor(np.log(v) / _STEP)
     rows, columns = (
         np.unique(x, return_inverse=True)[1] for x in (level, np.floor(beta / np.exp(level * _STEP / 2) / _STEP))
     )
-    key = (mixture.gene * (rows.max() + 1) + rows) * (columns.max() + 1) + columns
+    key = (gene * (rows.max() + 1) + rows) * (columns.max() + 1) + columns
     _, first, cell = np.unique(key, return_index=True, return_inverse=True)
-    weight = np.bincount(cell, mixture.weight)
-    mean = lambda x: np.bincount(cell, mixture.weight * x) / weight
-    centre, variance, nu = mean(beta), mean(v), 1 / mean(1 / np.broadcast_to(mixture.nu, mixture.se.shape)[:, 0])
+    total = np.bincount(cell, weight)
+    mean = lambda x: np.bincount(cell, weight * x) / total
+    centre, variance = mean(beta), mean(v)
     apart, off = v - variance[cell], beta - centre[cell]
     spread, joint = np.sqrt(mean(apart**2)), mean(apart * off)
     slope = np.divide(joint, spread**2, out=np.zeros_like(joint), where=spread > 1e-6 * variance)
     left = np.maximum(mean(off**2) - slope * joint, 0)
     two = lambda x, step: np.concatenate([x - step, x + step])[:, None]
-    return Mixture(
-        mixture.m,
-        np.tile(mixture.gene[first], 2),
-        np.tile(weight / 2, 2),
+    return (
+        np.tile(gene[first], 2),
+        np.tile(total / 2, 2),
         two(centre, slope * spread),
         np.sqrt(two(variance + left, spread)),
-        two(nu, 0),
-        mixture.most,
+        two(1 / mean(1 / nu[:, 0]), 0),
     )

@@ -58,7 +58,7 @@ def contrasts_result(
     if not joint:
         options |= {"alternative": alternative, "effect": effect, "conf_level": conf_level}
     groups = [(model.group, model.coef_names, model.reference) for model in models]
-    matrices, (_, across) = in_groups(contrasts, groups), split(contrasts, groups)
+    matrices, across = in_groups(contrasts, groups)
     tested = [_tested(model, L, joint, options) for model, L in zip(models, matrices, strict=True) if L is not None]
     tested += across_groups(across, models, options, joint)
     params = {"key": fit.key, "ddf": used, "alternative": alternative, "lfc": lfc, "joint": joint}
@@ -95,14 +95,14 @@ def _tested(model: FittedModel, L: pd.DataFrame, joint: bool, options: dict[str,
 
 def in_groups(
     contrasts: Contrasts | Question, groups: Sequence[tuple[str, list[str], str]], *, tell: bool = True
-) -> list[pd.DataFrame | None]:
-    """The contrast matrix of every group (name, coefficients, reference grid); None, with a warning, where one fails.
+) -> tuple[list[pd.DataFrame | None], dict[str, str]]:
+    """The contrast matrix of every group (name, coefficients, reference grid), and expressions across groups by name.
 
-    Contrasts across groups are checked and left out.
+    Where a matrix can't be had there is None, with a warning.
     """
     within, across = split(contrasts, groups)
     if across and not within:
-        return [None] * len(groups)
+        return [None] * len(groups), across
     several = labels_of_several(within, [reference for _, _, reference in groups])
     matrices: list[pd.DataFrame | None] = []
     reasons: dict[str, ValueError] = {}
@@ -116,7 +116,7 @@ def in_groups(
         raise next(iter(reasons.values()))
     for group, reason in reasons.items() if tell else ():
         warn(f"Group {group!r} is not tested: {reason}")
-    return matrices
+    return matrices, across
 
 
 def effect_of(lfc: float, base: float) -> float:
