@@ -69,7 +69,7 @@ def test_adjusted_for_other_terms(adata, normalised):
         score=adata.obs["score"], trt=adata.obs["trt"] == "B"
     )
     X = np.column_stack([np.ones(160), X.to_numpy(float)])
-    beta = np.linalg.lstsq(X, normalised)[0]
+    beta = np.linalg.lstsq(X, normalised, rcond=None)[0]
     points = np.array([[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [1, 0, 1, 0, 0]], float)
     points[:, 3] = adata.obs["score"].mean()
     below = (points @ beta).mean(axis=0)
