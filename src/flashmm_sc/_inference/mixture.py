@@ -24,14 +24,13 @@ from scipy.special import gammaln, ndtri, stdtrit
 
 from flashmm_sc._base.threads import for_gene_blocks
 from flashmm_sc._inference.t_tests import Alternative, Intervals, TTests
-from flashmm_sc._inference.tails import df_of_tail, log_upper_tail, quantile, upper_tail
+from flashmm_sc._inference.tails import SMALL, df_of_tail, log_upper_tail, quantile, upper_tail
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _LEAST = 0.8
 _TINY = np.nextafter(0, 1)
-_SMALL = 1e-290  # p-values below which their logarithms are summed
 _NEAR = 2e-5  # the last step of Newton, in se; what is left is of the order of its square
 _JUMP = 4.0  # the longest, in se
 _MOST_STEPS = 100
@@ -114,7 +113,7 @@ class Mixture:
         tails = self._tails(alternative, effect)
         p = self._sums @ np.sum([count * upper_tail(t, self.nu) for t, count in tails], axis=0)
         log_p = np.log(np.clip(p, _TINY, 1))
-        if len(far := np.flatnonzero((p < _SMALL).any(axis=1))):
+        if len(far := np.flatnonzero((p < SMALL).any(axis=1))):
             log_p[far] = self.of(far).log_p(alternative, effect)
         return np.minimum(p, 1.0), log_p
 

@@ -9,9 +9,13 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import betainc, betaincinv, betaln, hyp2f1, log_ndtr, ndtr, ndtri_exp, stdtr, stdtrit
 
+SMALL = 1e-290
+"""Probabilities below which logarithms take their place."""
 _MANY = 1000  # df from which the quantile is found by way of the normal one
 _FAR = -300.0  # logarithm of the tail from which on stdtrit may fail, or the tail be no number any more
 _LARGEST = 709.0  # logarithm of numbers
+_ROUNDING = 1e-12  # of logarithms of tails
+_HALVINGS = 32  # of the interval of log df, to some 1e-9
 
 
 def upper_tail(t: np.ndarray, df: np.ndarray | float) -> np.ndarray:
@@ -31,11 +35,15 @@ def log_upper_tail(t: np.ndarray, df: np.ndarray | float) -> np.ndarray:
         out = np.log(upper_tail(t, df), out=np.empty(t.shape))
     normal = (df >= 50) & (t * t < df / 5)
     out[normal] = log_ndtr(-deviate(t[normal], df[normal]))
-    far = ~normal & (out < -600)  # half the incomplete beta function I_x(a, 1/2), by its series
-    a, x = df[far] / 2, 1 / (1 + t[far] ** 2 / df[far])
-    series = np.log(hyp2f1(a + 0.5, 1.0, a + 1, x)) - np.log(2 * a) - betaln(a, 0.5)
-    out[far] = a * np.log(x) + 0.5 * np.log1p(-x) + series
+    far = ~normal & (out < -600)
+    out[far] = _by_series(-np.log1p(t[far] ** 2 / df[far]), df[far] / 2)
     return out
+
+
+def _by_series(log_x: np.ndarray, a: np.ndarray) -> np.ndarray:
+    """log ½ I_x(a, ½), which is log P(T > t) with x = ν / (ν + t²) and a = ν/2, by its series (DLMF 8.17.8)."""
+    x = np.exp(log_x)
+    return a * log_x + 0.5 * np.log1p(-x) + np.log(hyp2f1(a + 0.5, 1.0, a + 1, x)) - np.log(2 * a) - betaln(a, 0.5)
 
 
 def normal_deviate(t: np.ndarray, df: np.ndarray | float) -> np.ndarray:
@@ -74,14 +82,13 @@ def _by_deviates(log_p: np.ndarray, nu: np.ndarray) -> np.ndarray:
 
 
 def _by_logarithms(log_p: np.ndarray, nu: np.ndarray) -> np.ndarray:
-    """Newton on log P(T > t) = log ½ I_x(ν/2, ½), x = ν / (ν + t²), by its series (DLMF 8.17.8), in u = log t."""
+    """Newton on log P(T > t) in u = log t."""
     a = nu / 2
     log_beta = betaln(a, 0.5)
     u = 0.5 * np.log(nu) - (log_p + np.log(2 * a) + log_beta) / nu
     for _ in range(50):
         log_x = -np.logaddexp(0, 2 * u - np.log(nu))
-        x = np.exp(log_x)
-        tail = a * log_x + 0.5 * np.log1p(-x) - np.log(2 * a) - log_beta + np.log(hyp2f1(a + 0.5, 1, a + 1, x))
+        tail = _by_series(log_x, a)
         slope = u + (a + 0.5) * log_x - 0.5 * np.log(nu) - log_beta - tail
         step = (tail - log_p) * np.exp(-slope)
         u = u + step
@@ -92,13 +99,16 @@ def _by_logarithms(log_p: np.ndarray, nu: np.ndarray) -> np.ndarray:
 
 def df_of_tail(t: np.ndarray, log_p: np.ndarray, most: np.ndarray | float) -> np.ndarray:
     """The df between 1 and `most` at which P(T > t) is closest to p, for t >= 0 and log p <= log ½."""
-    z = -ndtri_exp(log_p)
-    low, high = np.zeros(t.shape), np.broadcast_to(np.log(most), t.shape)
-    for _ in range(20):
+    df = np.array(np.broadcast_to(np.asarray(most, float), t.shape))
+    heavier = log_upper_tail(t, df) < log_p - _ROUNDING * (1 + np.abs(log_p))
+    t, log_p = t[heavier], log_p[heavier]
+    low, high = np.zeros(t.shape), np.log(df[heavier])
+    for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        more = deviate(t, np.exp(middle)) <= z
+        more = log_upper_tail(t, np.exp(middle)) >= log_p
         low, high = np.where(more, middle, low), np.where(more, high, middle)
-    return np.where(deviate(t, most) <= z, most, np.exp(high))
+    df[heavier] = np.exp(high)
+    return df
 
 
 def f_upper_tail(F: np.ndarray, r: int, nu: int) -> np.ndarray:

@@ -7,14 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import ndtri_exp
 
-from flashmm_sc._inference.tails import log_upper_tail, normal_deviate
+from flashmm_sc._inference.tails import SMALL, log_upper_tail, normal_deviate
 from flashmm_sc._results.contrasts import effect_of
 
 if TYPE_CHECKING:
     from flashmm_sc._results.result import Result
-
-_TINY = 1e-290
-"""p-values below which logarithms of t's tails take their place."""
 
 
 def deviates(result: Result) -> np.ndarray:
@@ -25,6 +22,6 @@ def deviates(result: Result) -> np.ndarray:
         return normal_deviate(t, df)
     with np.errstate(divide="ignore", invalid="ignore"):  # p may be 0; then |effect| > bound has two far tails
         log_p, farther = np.log(result["pval"]), np.abs(t) + 2 * effect / result["se"]
-    far = result["pval"] < _TINY
+    far = result["pval"] < SMALL
     log_p[far] = np.logaddexp(log_upper_tail(np.abs(t[far]), df[far]), log_upper_tail(farther[far], df[far]))
     return np.copysign(-ndtri_exp(log_p - np.log(2)), result["coef"])
