@@ -47,7 +47,7 @@ def fitted(
         Columns of obs and their values: a DataFrame of one row a point, or a dictionary from columns to values, of which
         all combinations are taken. Numbers are to be within the range of the cells.
     key
-        Key of the fit.
+        Key of the fit, by default ``"lmm_de"`` or that of the only fit.
     conf_level
         Level of the intervals, for each point by itself.
     groups
