@@ -11,7 +11,7 @@ import pytest
 import flashmm_sc as fsc
 
 HOME = Path(fsc.__file__).parent
-ROOMS = ["_base", "_design", "_stream", "_stats", "_gaussian", "_inference", "_arrays", "_results"]
+ROOMS = ["_base", "_design", "_stream", "_stats", "_gaussian", "_counts", "_inference", "_arrays", "_results"]
 FACES = ["contrasts", "tl", "get", "pl", "datasets", "cli"]
 """Faces know each other only from left to right."""
 MODULES = {".".join(path.relative_to(HOME).with_suffix("").parts): path for path in HOME.rglob("*.py")}
