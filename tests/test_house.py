@@ -105,6 +105,7 @@ UNTESTED = {
     "_design.formula_hints": "what R has: test_fixed.py",
     "_stream.kernel": "all sums: test_accumulate.py",
     "_stream.sums": "all sums: test_accumulate.py",
+    "_stats.strata": "sums of strata: tests/results/test_strata.py",
     "_stats.cross": "sums are those of the definitions: test_summary.py",
     "_stats.totals": "sums that centre designs: tests/arrays/test_varexp.py",
     "_gaussian.covariance": "a protocol; both implementations are tested",
