@@ -44,7 +44,16 @@ class Samples:
 
     @classmethod
     def of(cls, strata: Strata, genes: np.ndarray, *, normalize: bool) -> Samples:
-        """From sums over the cells of each sample, of some genes; size factors are taken over their mean."""
+        """From sums over the cells of each sample, of some genes; size factors are taken over their mean.
+
+        Raises
+        ------
+        ValueError
+            For sums that weren't weighted by size factors.
+        """
+        if strata.size is None or strata.size_sq is None or strata.size_sum is None:
+            msg = "The strata were summed without size factors; aggregate the cells with size_factors='total'."
+            raise ValueError(msg)
         unit = strata.size.sum() / strata.n.sum()
         S, Q = strata.size / unit, strata.size_sq / unit**2
         T, U, V = strata.sums[:, genes], strata.size_sum[:, genes] / unit, strata.squares[:, genes]

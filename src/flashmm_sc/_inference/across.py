@@ -66,7 +66,8 @@ def welch(se: np.ndarray, df: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Standard error and df of sums of independent estimates, along the first axis."""
     variance = se**2
     total = variance.sum(axis=0)
-    return np.sqrt(total), total**2 / (variance**2 / df).sum(axis=0)
+    with np.errstate(divide="ignore"):  # df may be infinite
+        return np.sqrt(total), total**2 / (variance**2 / df).sum(axis=0)
 
 
 def added(one: Mixture, other: Mixture) -> Mixture:

@@ -93,9 +93,11 @@ class CountInference:
         return Pairs(gene, self.prior.gamma[point, 0], self.beta[gene, point]), weight
 
     @property
-    def tau2(self) -> np.ndarray:
-        """Posterior mean of τ² of each fitted gene."""
-        return self.weights @ self.prior.gamma[:, 0]
+    def tau2(self) -> tuple[np.ndarray, np.ndarray]:
+        """Posterior mean and standard deviation of τ² of each fitted gene."""
+        points = self.prior.gamma[:, 0]
+        mean = self.weights @ points
+        return mean, np.sqrt(np.maximum(self.weights @ points**2 - mean**2, 0.0))
 
     def used_ddf(self, ddf: Ddf | None) -> str:
         """There are no df to choose.

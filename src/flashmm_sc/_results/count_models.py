@@ -37,8 +37,10 @@ class CountModel:
         Positions of its cells.
     codes
         Sample of each of them.
+    sample
+        What tells samples apart, as it is written.
     samples
-        Names of the samples.
+        Their names.
     obs
         Columns of the formula, one row a sample.
     design
@@ -54,6 +56,7 @@ class CountModel:
     group: str
     cells: np.ndarray
     codes: np.ndarray
+    sample: str
     samples: list[str]
     obs: pd.DataFrame
     design: FixedDesign
@@ -114,7 +117,7 @@ def _build(group: str, obs: pd.DataFrame, fixed: str, sample: RandomTerm) -> Cou
     check_full_rank(design, X.T @ X, samples)
     reference = ReferenceGrid.of(design, samples, table, group).text()
     terms = type3.hypotheses(design, samples)
-    return CountModel(group, np.arange(len(obs)), codes, names, samples, design, X, terms, reference)
+    return CountModel(group, np.arange(len(obs)), codes, sample.name, names, samples, design, X, terms, reference)
 
 
 def _check_constant(
@@ -140,3 +143,12 @@ def _check_constant(
             f"as in sample={finer!r}, or fit cells with fsc.tl.lmm_de."
         )
         raise ValueError(msg)
+
+
+def numbered(models: Sequence[CountModel], n: int) -> tuple[np.ndarray, int]:
+    """Number of the sample of each of n cells, those of one model after another, -1 where there is none; and how many."""
+    codes, start = np.full(n, -1), 0
+    for model in models:
+        codes[model.cells] = start + model.codes
+        start += len(model.samples)
+    return codes, start
