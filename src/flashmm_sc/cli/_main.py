@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, cast, get_args
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from anndata import AnnData
 
@@ -25,9 +25,10 @@ DEMO_EFFECTS: dict[str, Any] = {"n_de_genes_per_cluster": [10, 10, 10], "min_bet
 DEMO_MODEL: dict[str, Any] = {"fixed": "~ trt", "random": "sam", "groupby": "cls", "moderate": True}
 DEMO_VALUES: dict[str, Any] = {"transform": "log1p", "size_factors": "total"}
 EXAMPLE = """
-example:
+examples:
   flashmm-sc de counts.h5ad --fixed '~ trt' --random donor --groupby cell_type --moderate \\
-    --transform log1p --size-factors total --table de.csv"""
+    --transform log1p --size-factors total --table de.csv
+  flashmm-sc de counts.h5ad --model nb --fixed '~ trt' --sample donor --groupby cell_type --table de.csv"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,7 +57,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
-    parser = _Parser(prog="flashmm-sc", description="Differential expression of single cells with linear mixed models.")
+    parser = _Parser(prog="flashmm-sc", description="Differential expression of single cells with mixed models.")
     parser.add_argument("--version", action="version", version=f"flashmm-sc {version('flashmm-sc')}")
     parser.add_argument("--traceback", action="store_true", help="with an error, show where in the code it arose")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -74,11 +75,12 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
 
 
 def _add_de_options(de: argparse.ArgumentParser) -> None:
-    """Options are the arguments of `tl.lmm_de`; one that isn't given has its default there."""
+    """Options are the arguments of `tl.lmm_de` and `tl.nbmm_de`; one that isn't given has its default there."""
     from flashmm_sc._gaussian.profile import Method
     from flashmm_sc._inference.adjustment import Correction, Scope
     from flashmm_sc._inference.df import Ddf
     from flashmm_sc._stream.kernel import Transform
+    from flashmm_sc.cli._models import add_model_options
 
     de.set_defaults(run=_de)
     de.argument_default = argparse.SUPPRESS
@@ -91,7 +93,7 @@ def _add_de_options(de: argparse.ArgumentParser) -> None:
         metavar="FORMULA",
         help="of columns of obs, as '~ trt'; a formula is code",
     )
-    add("--random", required=True, action="append", metavar="TERM", help="sam or '(1|sam/cls)'; repeatable")
+    add_model_options(de)
     add(
         "--out",
         type=Path,
@@ -101,12 +103,16 @@ def _add_de_options(de: argparse.ArgumentParser) -> None:
     )
     add("--table", type=Path, default=None, metavar="OUT.csv", help="write the results as csv, or csv.gz")
     add("--transform", choices=[name or "none" for name in get_args(Transform)], help="of the values as they are read")
-    add("--size-factors", metavar="COLUMN", help="divide by these before the logarithm: 'total', or a column of obs")
+    add(
+        "--size-factors",
+        metavar="COLUMN",
+        help="divide by these before the logarithm (nb: depth): 'total', or a column of obs",
+    )
     add("--target-sum", type=float, metavar="SUM", help="total that size factors bring cells to [median, or mean]")
     add("--log-base", type=float, metavar="BASE", help="of values that are logarithms already, if nothing notes it")
     add("--min-cells", type=int, metavar="N", help="leave groups of fewer cells out [10]")
     add("--min-fraction", type=float, metavar="SHARE", help="leave genes out that fewer of a group's cells express [0]")
-    add("--min-counts", type=float, metavar="SUM", help="leave genes out whose counts in a group are fewer [0]")
+    add("--min-counts", type=float, metavar="SUM", help="leave genes out whose counts in a group are fewer [0; nb: 10]")
     add("--layer", help="use this layer instead of X")
     add("--use-raw", action="store_true", help="use raw instead of X")
     add("--mask-var", metavar="COLUMN", help="boolean column of var: genes to fit")
@@ -125,7 +131,7 @@ def _add_de_options(de: argparse.ArgumentParser) -> None:
     )
     add("--corr-method", choices=get_args(Correction), help="correction of p-values for the number of genes")
     add("--corr-scope", choices=get_args(Scope), help="over the genes of each column of tests, or of all together")
-    add("--key-added", default="lmm_de", metavar="KEY", help="key of the results [%(default)s]")
+    add("--key-added", metavar="KEY", help="key of the results [lmm_de; nb: nbmm_de]")
     add("--n-jobs", type=int, metavar="N", help="threads [all cores]")
 
 
@@ -154,13 +160,14 @@ def _de(args: argparse.Namespace) -> None:
 
     from flashmm_sc._base.files import appearing_whole
     from flashmm_sc._results.files import write_results
+    from flashmm_sc.cli._models import of_model
     from flashmm_sc.cli._report import summary
     from flashmm_sc.get import lmm_de_df
-    from flashmm_sc.tl import lmm_de
 
     options = {name: value for name, value in vars(args).items() if name not in ("run", "traceback")}
     sources, out, table = (options.pop(name) for name in ("sources", "out", "table"))
     _check_files(sources, out, table)
+    fit, options = of_model(options)
     if options.get("transform") == "none":
         options["transform"] = None
     if named := options.get("contrasts"):
@@ -171,12 +178,13 @@ def _de(args: argparse.Namespace) -> None:
     with ExitStack() as targets:
         new, new_table = (path and targets.enter_context(appearing_whole(path)) for path in (out, table))
         single = len(sources) == 1
-        adata = _fitted(sources[0], **options) if single else cast("AnnData", lmm_de(sources, **options))
-        n_obs = adata.uns[args.key_added]["params"]["n_obs"]
+        adata = _fitted(fit, sources[0], **options) if single else cast("AnnData", fit(sources, **options))
+        key = options["key_added"]
+        n_obs = adata.uns[key]["params"]["n_obs"]
         print(f"{', '.join(map(str, sources))}: {n_obs:,} cells, {adata.n_vars:,} genes", *summary(adata), sep="\n")
         if new and single:
             (shutil.copytree if sources[0].is_dir() else shutil.copyfile)(sources[0], new)
-            write_results(new, adata, args.key_added)
+            write_results(new, adata, key)
         elif new:
             adata.write_h5ad(new)
         if new_table:
@@ -212,13 +220,12 @@ def _check_files(sources: Sequence[Path], out: Path | None, table: Path | None =
             raise FileExistsError(msg)
 
 
-def _fitted(path: Path, **options: Any) -> AnnData:
+def _fitted(fit: Callable[..., Any], path: Path, **options: Any) -> AnnData:
     """Fit the cells of a file; uns then holds the fit, and after it the contrasts, and nothing else."""
     from flashmm_sc._results.files import streamed
-    from flashmm_sc.tl import lmm_de
 
     with streamed(path) as adata:
-        lmm_de(adata, **options)
+        fit(adata, **options)
     adata.uns.pop("log1p", None)
     return adata
 
@@ -228,11 +235,12 @@ def _demo(args: argparse.Namespace) -> None:
     from flashmm_sc._results.files import write_results
     from flashmm_sc.cli._report import compared, next_steps, simulated
     from flashmm_sc.datasets import simu_rnaseq
+    from flashmm_sc.tl import lmm_de
 
     _check_files([], args.out)
     with appearing_whole(args.out) as part:
         simu_rnaseq(filename=part, **DEMO_STUDY, **DEMO_EFFECTS).file.close()
-        adata = _fitted(part, **DEMO_MODEL, **DEMO_VALUES, show_progress=False)
+        adata = _fitted(lmm_de, part, **DEMO_MODEL, **DEMO_VALUES, show_progress=False)
         write_results(part, adata, "lmm_de")
     print(*simulated(adata), sep="\n")
     for name in adata.obs["cls"].cat.categories:
