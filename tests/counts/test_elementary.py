@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from flashmm_sc._counts.elementary import exp_of, log1p_of
 
 EPS = np.finfo(float).eps
