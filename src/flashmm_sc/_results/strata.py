@@ -44,7 +44,7 @@ def strata_of(
     """
     rows = StratumRows(np.asarray(codes, dtype=np.int32), n_strata)
     study = with_sizes(study, values, rows, n_jobs)
-    tally = Tally(True, strata=True, weigh=values.weigh)
+    tally = Tally(True, values.transform is not None, strata=True, weigh=values.weigh)
     sums = study.sums(rows, transform=values.transform, tally=tally, n_jobs=n_jobs, show_progress=show_progress)
     n = np.bincount(rows.codes[rows.cells], minlength=n_strata)
     return Strata.of(n, sums, transformed=values.transform is not None, weigh=values.weigh)
