@@ -82,4 +82,5 @@ class Strata:
         for array in values.values():
             if array is not None and id(array) not in changed:
                 changed[id(array)] = change(array)
-        return Strata(**{name: None if array is None else changed[id(array)] for name, array in values.items()})
+        new: dict[str, Any] = {name: None if array is None else changed[id(array)] for name, array in values.items()}
+        return Strata(**new)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     import scipy.sparse as sp
 
     from flashmm_sc._stream.blocks import Block
+
+
+Zeros: TypeAlias = "Callable[[tuple[int, int]], np.ndarray]"
+"""Makes an array of zeros."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,35 +111,45 @@ class Sums:
     sizes: np.ndarray
 
     @classmethod
-    def zeros(cls, width: int, n_models: int, n_genes: int, tally: Tally | None = None, *, sized: bool = False) -> Sums:
-        """No cells yet; `sized` says whether they have size factors."""
+    def zeros(
+        cls,
+        width: int,
+        n_models: int,
+        n_genes: int,
+        tally: Tally | None = None,
+        *,
+        sized: bool = False,
+        new: Zeros = np.zeros,
+    ) -> Sums:
+        """No cells yet; `sized` says whether they have size factors, `new` makes arrays."""
         tally = tally or Tally()
         weighted = tally.strata and sized
         asked = {"seen": tally.expressed or weighted, "counts": tally.counts, "total": tally.strata}
         asked |= {"weighted": weighted, "sizes": weighted}
-        return cls._zeros(asked, width, n_models, n_genes, len(tally.linear))
+        return cls._zeros(new, asked, width, n_models, n_genes, len(tally.linear))
 
     @classmethod
     def zeros_for(cls, several: Sequence[Sums], *lengths: int) -> Sums:
         """Zeros of so many columns, models, genes and linear columns, to which several sums can be added."""
-        return cls._zeros({one.name: any(len(getattr(s, one.name)) for s in several) for one in fields(cls)}, *lengths)
+        asked = {one.name: any(len(getattr(sums, one.name)) for sums in several) for one in fields(cls)}
+        return cls._zeros(np.zeros, asked, *lengths)
 
     @classmethod
-    def _zeros(cls, asked: dict[str, bool], *lengths: int) -> Sums:
+    def _zeros(cls, new: Zeros, asked: dict[str, bool], *lengths: int) -> Sums:
         columns, models, genes, linear = lengths
         heights = {"WY": columns, "WC": linear}
         shape = lambda name: (
             heights.get(name, models if asked.get(name, True) else 0),
             2 if name == "sizes" else genes,
         )
-        return cls(**{one.name: np.zeros(shape(one.name)) for one in fields(cls)})
+        return cls(**{one.name: new(shape(one.name)) for one in fields(cls)})
 
     def add(self, other: Sums, columns: np.ndarray, models: np.ndarray, genes: np.ndarray, linear: np.ndarray) -> None:
         """Add sums of some columns, models, genes and linear columns, whose positions here these are."""
         rows = {"WY": columns, "WC": linear}
         for name, more in vars(other).items():
             if more.size:
-                getattr(self, name)[np.ix_(rows.get(name, models), [0, 1] if name == "sizes" else genes)] += more
+                getattr(self, name)[np.ix_(rows.get(name, models), np.arange(2) if name == "sizes" else genes)] += more
 
 
 class UnusableValueError(Exception):
