@@ -38,7 +38,7 @@ class Made:
 
     Attributes
     ----------
-    values
+    words
         Words that differ for strata whose sums don't go together.
     transform, target_sum
         As in `Values`.
@@ -50,7 +50,7 @@ class Made:
         Columns of obs that tell strata apart, and those that vary within them.
     """
 
-    values: str
+    words: str
     transform: Transform
     size_factors: str | None
     target_sum: float | None
@@ -70,7 +70,7 @@ class Made:
     def entry(self) -> dict[str, Any]:
         """As it is stored: without None, which not every file can hold."""
         stored = {
-            "values": self.values,
+            "values": self.words,
             "transform": self.transform or NONE,
             "size_factors": self.size_factors or NONE,
             "by": np.array(self.by, dtype=object),
