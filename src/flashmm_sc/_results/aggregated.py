@@ -167,19 +167,19 @@ def check_strata(adata: AnnData, how: Made) -> None:
         msg = f"adata holds strata of fsc.pp.aggregate, but {words} is missing; aggregate the cells again."
         raise ValueError(msg)
     for name in how.columns:
-        numbers = _numbers(adata, name)
-        bad = ~(np.isfinite(numbers) & (numbers >= 0))
+        values = numbers(adata, name)
+        bad = ~(np.isfinite(values) & (values >= 0))
         if name == COLUMNS["n"]:
-            bad |= numbers % 1 != 0
+            bad |= values % 1 != 0
         if bad.any():
             row = int(np.flatnonzero(bad)[0])
             kind = "a number of cells" if name == COLUMNS["n"] else "a sum of positive numbers"
             msg = (
-                f"obs[{name!r}] is {numbers[row]:g} in stratum {str(adata.obs_names[row])!r}, which is not {kind}; aggregate the "
+                f"obs[{name!r}] is {values[row]:g} in stratum {str(adata.obs_names[row])!r}, which is not {kind}; aggregate the "
                 "cells again."
             )
             raise ValueError(msg)
-    if not _numbers(adata, COLUMNS["n"]).any():
+    if not numbers(adata, COLUMNS["n"]).any():
         msg = f"obs[{COLUMNS['n']!r}] is zero in all strata: there are no cells."
         raise ValueError(msg)
 
@@ -200,10 +200,11 @@ def check_options(values: Values) -> None:
 
 def n_cells(adata: AnnData) -> np.ndarray:
     """Number of cells of each stratum."""
-    return _numbers(adata, COLUMNS["n"]).astype(np.int64)
+    return numbers(adata, COLUMNS["n"]).astype(np.int64)
 
 
-def _numbers(adata: AnnData, name: str) -> np.ndarray:
+def numbers(adata: AnnData, name: str) -> np.ndarray:
+    """A column of numbers of obs, one a stratum."""
     column = adata.obs[name]
     values = column if isinstance(column, pd.Series) else pd.Series(np.asarray(column))
     return pd.to_numeric(values, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)

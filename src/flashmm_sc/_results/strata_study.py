@@ -6,14 +6,14 @@ import math
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from flashmm_sc._base.errors import listed, named
 from flashmm_sc._design.rows import Rows, StratumRows
-from flashmm_sc._results.aggregated import LAYERS, Made, check_options, check_strata, made, n_cells
+from flashmm_sc._results.aggregated import COLUMNS, LAYERS, Made, check_options, check_strata, made, n_cells, numbers
 from flashmm_sc._results.scale import Scale, first_values
 from flashmm_sc._results.study import Needed, Source, Study, join, opened
 from flashmm_sc._stream.accumulate import accumulate
@@ -57,6 +57,11 @@ class StrataStudy(Study):
         """Values were divided before they were summed."""
         return True
 
+    @property
+    def of_strata(self) -> bool:
+        """Sums of strata stand for their cells."""
+        return True
+
     @cached_property
     def scales(self) -> list[Scale]:
         """What the values of the cells seem to be."""
@@ -81,11 +86,15 @@ class StrataStudy(Study):
         new: Zeros = np.zeros,
     ) -> Sums:
         """The sums over all cells, whose design rows these are, from those of the strata."""
-        rows, tally = self._one_a_stratum(cast("Rows", rows)), tally or Tally()
-        models = np.full(len(self.n), -1, np.int32)
-        for i, (strata, _) in enumerate(rows.parts):
-            models[strata] = i
-        by_model = StratumRows(models, rows.n_models)
+        tally = tally or Tally()
+        rows = self._one_a_stratum(rows)
+        if isinstance(rows, StratumRows):
+            by_model = rows
+        else:
+            models = np.full(len(self.n), -1, np.int32)
+            for i, (strata, _) in enumerate(rows.parts):
+                models[strata] = i
+            by_model = StratumRows(models, rows.n_models)
         part = lambda layer: [
             replace(part, X=adata.layers[layer] if layer else part.X)
             for part, (adata, _) in zip(self.matrices, self.sources, strict=True)
@@ -103,11 +112,27 @@ class StrataStudy(Study):
             seen=totals(LAYERS["expressed"]) if tally.expressed else none,
             counts=totals(read) if tally.counts else none,
             WC=over(LAYERS["ratios"], rows).WY[tally.linear] if len(tally.linear) else none,
+            total=totals("") if tally.strata else none,
+            weighted=totals(LAYERS["size_sum"]) if tally.weigh else none,
+            sizes=self._sizes(by_model) if tally.weigh else none,
         )
 
-    def _one_a_stratum(self, rows: Rows) -> Rows:
-        """Design rows of strata, each that of its first cell."""
+    def _sizes(self, rows: StratumRows) -> np.ndarray:
+        """Sums of size factors and of their squares of coarser strata."""
+        inside = rows.cells
+        weigh = lambda name: np.bincount(rows.codes[inside], self._column(name)[inside], rows.n_models)
+        return np.column_stack([weigh(COLUMNS["size"]), weigh(COLUMNS["size_sq"])])
+
+    def _column(self, name: str) -> np.ndarray:
+        return np.concatenate([numbers(adata, name) for adata, _ in self.sources])
+
+    def _one_a_stratum(self, rows: Rows | StratumRows) -> Rows | StratumRows:
+        """Design rows, or coarser strata, of strata: each that of its first cell."""
         starts = np.cumsum(self.n) - self.n
+        if isinstance(rows, StratumRows):
+            codes = np.full(len(self.n), -1, np.int32)
+            codes[self.n > 0] = rows.codes[starts[self.n > 0]]
+            return StratumRows(codes, rows.n_models)
         parts = []
         for cells, table in rows.parts:
             at = np.searchsorted(cells, starts)

@@ -73,6 +73,11 @@ class Study:
         """Whether size factors are known to the matrices already."""
         return any(part.size is not None for part in self.matrices)
 
+    @property
+    def of_strata(self) -> bool:
+        """Whether sums of strata stand for their cells."""
+        return False
+
     @cached_property
     def scales(self) -> list[Scale]:
         """What the values of each matrix seem to be."""
