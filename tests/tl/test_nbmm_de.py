@@ -166,6 +166,18 @@ def test_lazy(study, expected, tmp_path):
     np.testing.assert_allclose(lazy.varm["nbmm_de_pval"], expected.varm["nbmm_de_pval"], rtol=1e-12)
 
 
+@pytest.mark.parametrize("by", [["sam", "cls"], ["cls", "sam", "half"]])
+def test_strata(study, fitted, by):
+    """Sums of finer strata, by which samples can be left out and relabelled, are as good as the cells."""
+    adata = study.copy()
+    adata.obs["half"] = np.where(np.arange(1200) % 3, "a", "b")
+    sums = fsc.pp.aggregate(adata, by, size_factors="total")
+    assert_same_results(run(sums, "~ trt + score", groupby="cls", copy=True), fitted, rtol=1e-8)
+    fsc.tl.nbmm_de(sums, "~ trt", "sam", groupby="cls")
+    fewer = run(sums[sums.obs["sam"] != "A1"].copy(), groupby="cls")
+    assert_same_results(fewer, run(study[study.obs["sam"] != "A1"].copy(), groupby="cls"), rtol=1e-8)
+
+
 @pytest.mark.parametrize("n_jobs", [2, None])
 def test_any_number_of_threads(adata, expected, n_jobs):
     assert_same_results(run(adata, n_jobs=n_jobs), expected, rtol=1e-9)
