@@ -12,6 +12,8 @@ import pandas as pd
 from flashmm_sc._base.errors import listed
 from flashmm_sc._results.result import strings
 from flashmm_sc._results.values import Values
+from flashmm_sc._stats.strata import Strata
+from flashmm_sc._stream.blocks import blocks
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -201,6 +203,23 @@ def check_options(values: Values) -> None:
 def n_cells(adata: AnnData) -> np.ndarray:
     """Number of cells of each stratum."""
     return _numbers(adata, COLUMNS["n"]).astype(np.int64)
+
+
+def strata_in(adata: AnnData, how: Made) -> Strata:
+    """The sums that an AnnData of strata holds, in memory, of all its genes."""
+    layers = {ours: _dense(adata.layers[name]) for ours, name in LAYERS.items() if name in how.layers}
+    columns = {ours: _numbers(adata, name) for ours, name in COLUMNS.items() if name in how.columns}
+    sums = _dense(adata.X)
+    return Strata(**{"sums": sums, "counts": sums} | layers | columns)
+
+
+def _dense(X: Any) -> np.ndarray:
+    found = np.zeros(X.shape)
+    for block in blocks(X):
+        part = found[block.start :] if block.by_rows else found[:, block.start :]
+        dense = block.values.toarray()  # noqa: PD011
+        part[: dense.shape[0], : dense.shape[1]] = dense
+    return found
 
 
 def _numbers(adata: AnnData, name: str) -> np.ndarray:
