@@ -148,6 +148,9 @@ def cells_or_strata(
         strata = join(several, names, in_obs, values)
         wanted = in_obs(strata.obs, "")
         n = np.concatenate([n_cells(one) for one in several])
+        if not n.any():
+            msg = "obs['n_cells'] is zero in all strata: there are no cells."
+            raise ValueError(msg)
         yield StrataStudy.of(strata, wanted, n, known[0])
 
 

@@ -224,8 +224,9 @@ def lmm_de(
     n_threads(n_jobs)
     ddf = "satterthwaite" if moderate else ddf  # where a prior can't be learned
     contrasts_key = f"{key_added}_contrasts"
-    columns = {"groupby": groupby, "size_factors": values.column}
-    needed = lambda obs, where: needed_columns(obs, fixed, random, where, **columns)
+    needed = lambda obs, where, sizes=values.column: needed_columns(
+        obs, fixed, random, where, groupby=groupby, size_factors=sizes
+    )
     with cells_or_strata(adata, needed, values, copy=copy) as study:
         values = study.fitted
         check_key(study.target, key_added)
@@ -268,15 +269,8 @@ def lmm_de(
     results = [fit_result(key_added, parts, fits, study, params=params, ranef=ranef)]
     results[0].entry["notes"] = np.array(notes, dtype=object)
     if contrasts is not None:
-        results += contrasts_of_fit(
-            results[0],
-            contrasts_key,
-            contrasts,
-            left_out=len(parts) < len(models),
-            corr_method=corr_method,
-            corr_scope=corr_scope,
-            n_jobs=n_jobs,
-        )
+        how = {"corr_method": corr_method, "corr_scope": corr_scope, "n_jobs": n_jobs}
+        results += contrasts_of_fit(results[0], contrasts_key, contrasts, left_out=len(parts) < len(models), **how)
     target = study.target.copy() if copy else study.target
     write(target, results, [key_added, contrasts_key])
     log_summary(results)
