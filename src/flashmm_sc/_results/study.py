@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -73,7 +72,7 @@ class Study:
         """Whether size factors are known to the matrices already."""
         return any(part.size is not None for part in self.matrices)
 
-    @cached_property
+    @property
     def scales(self) -> list[Scale]:
         """What the values of each matrix seem to be."""
         found = []
