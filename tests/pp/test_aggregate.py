@@ -182,6 +182,28 @@ def test_nothing_is_left_of_a_file_that_fails(adata, tmp_path):
         fsc.pp.aggregate([tmp_path / "cells.h5ad"], "sam", out=tmp_path / "cells.h5ad")
 
 
+def test_weights_of_what_is_no_count_are_advised_against(adata):
+    fsc.pp.aggregate(adata, "sam", size_factors="total")  # says nothing
+    adata.X = np.log1p(adata.X.toarray())
+    fsc.pp.aggregate(adata, "sam")
+    with pytest.warns(
+        fsc.AdviceWarning, match=r"adata.X seems to hold logarithms or scaled values, while size factors"
+    ):
+        fsc.pp.aggregate(adata, "sam", size_factors="total")
+    with pytest.warns(fsc.AdviceWarning, match=r"adata.X seems to hold logarithms already, of which transform='log1p'"):
+        fsc.pp.aggregate(adata, "sam", transform="log1p")
+
+
+def test_lazy_input(adata, tmp_path):
+    plain = fsc.pp.aggregate(adata, BY, **SIZED)
+    adata.write_zarr(tmp_path / "cells.zarr")
+    lazy = fsc.pp.aggregate(ad.experimental.read_lazy(tmp_path / "cells.zarr"), BY, **SIZED)
+    np.testing.assert_allclose(lazy.X, plain.X, rtol=1e-12)
+    np.testing.assert_allclose(lazy.layers["counts_over_size"], plain.layers["counts_over_size"], rtol=1e-12)
+    assert set(lazy.obs) == set(plain.obs)
+    assert list(lazy.var["use"]) == list(plain.var["use"])
+
+
 def test_strata_are_not_summed_again(adata):
     with pytest.raises(ValueError, match="adata holds strata already, not cells"):
         fsc.pp.aggregate(fsc.pp.aggregate(adata, BY), "sam")
