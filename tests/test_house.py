@@ -79,6 +79,7 @@ def test_rooms_below_results_know_nothing_of_anndata(module):
         (["_design"], {"formulaic", "pandas"}),
         (["_stream"], {"anndata", "h5py", "numba"}),
         (["_gaussian", "_inference"], {"numba", "pandas"}),
+        (["_counts"], {"numba"}),
     ],
 )
 def test_what_a_room_needs(rooms, packages):
@@ -109,6 +110,7 @@ UNTESTED = {
     "_stats.strata": "sums of strata: tests/results/test_strata.py",
     "_stats.cross": "sums are those of the definitions: test_summary.py",
     "_stats.totals": "sums that centre designs: tests/arrays/test_varexp.py",
+    "_counts.kernel": "fits, roots and ratios: test_regression.py",
     "_gaussian.covariance": "a protocol; both implementations are tested",
     "_gaussian.dense.elimination": "inverses, determinants and inertia: dense/test_covariance.py",
     "_gaussian.estimate": "fits: tests/arrays/test_lmm.py",
@@ -123,6 +125,11 @@ UNTESTED = {
     "_inference.moderated_t": "test_moderated.py",
     "_inference.prior": "test_moderated.py",
     "_arrays.sslmm": "tests/stats/test_summary.py",
+    "_results.count_fits": "tests/tl/test_nbmm_de.py",
+    "_results.count_models": "tests/tl/test_nbmm_de.py, tests/tl/test_nbmm_de_bad_input.py",
+    "_results.count_values": "tests/tl/test_nbmm_de_bad_input.py",
+    "_results.fitted": "tests/get/test_fitted.py, tests/tl/test_nbmm_de.py",
+    "_results.groups": "tests/results/test_models.py",
     "_results.across": "tests/inference/test_across.py",
     "_results.contrasts": "tests/tl/test_lmm_test.py",
     "_results.deviates": "tests/get/test_tables.py",

@@ -18,7 +18,7 @@ from flashmm_sc.cli import _aggregate
 from flashmm_sc.cli._options import add_value_options, check_sources, given
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from anndata import AnnData
 
@@ -28,9 +28,10 @@ DEMO_EFFECTS: dict[str, Any] = {"n_de_genes_per_cluster": [10, 10, 10], "min_bet
 DEMO_MODEL: dict[str, Any] = {"fixed": "~ trt", "random": "sam", "groupby": "cls", "moderate": True}
 DEMO_VALUES: dict[str, Any] = {"transform": "log1p", "size_factors": "total"}
 EXAMPLE = """
-example:
+examples:
   flashmm-sc de counts.h5ad --fixed '~ trt' --random donor --groupby cell_type --moderate \\
-    --transform log1p --size-factors total --table de.csv"""
+    --transform log1p --size-factors total --table de.csv
+  flashmm-sc de counts.h5ad --model nb --fixed '~ trt' --sample donor --groupby cell_type --table de.csv"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,7 +60,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
-    parser = _Parser(prog="flashmm-sc", description="Differential expression of single cells with linear mixed models.")
+    parser = _Parser(prog="flashmm-sc", description="Differential expression of single cells with mixed models.")
     parser.add_argument("--version", action="version", version=f"flashmm-sc {version('flashmm-sc')}")
     parser.add_argument("--traceback", action="store_true", help="with an error, show where in the code it arose")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -78,10 +79,11 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
 
 
 def _add_de_options(de: argparse.ArgumentParser) -> None:
-    """Options are the arguments of `tl.lmm_de`; one that isn't given has its default there."""
+    """Options are the arguments of `tl.lmm_de` and `tl.nbmm_de`; one that isn't given has its default there."""
     from flashmm_sc._gaussian.profile import Method
     from flashmm_sc._inference.adjustment import Correction, Scope
     from flashmm_sc._inference.df import Ddf
+    from flashmm_sc.cli._models import add_model_options
 
     de.set_defaults(run=_de)
     de.argument_default = argparse.SUPPRESS
@@ -94,7 +96,7 @@ def _add_de_options(de: argparse.ArgumentParser) -> None:
         metavar="FORMULA",
         help="of columns of obs, as '~ trt'; a formula is code",
     )
-    add("--random", required=True, action="append", metavar="TERM", help="sam or '(1|sam/cls)'; repeatable")
+    add_model_options(de)
     add(
         "--out",
         type=Path,
@@ -107,7 +109,7 @@ def _add_de_options(de: argparse.ArgumentParser) -> None:
     add("--log-base", type=float, metavar="BASE", help="of values that are logarithms already, if nothing notes it")
     add("--min-cells", type=int, metavar="N", help="leave groups of fewer cells out [10]")
     add("--min-fraction", type=float, metavar="SHARE", help="leave genes out that fewer of a group's cells express [0]")
-    add("--min-counts", type=float, metavar="SUM", help="leave genes out whose counts in a group are fewer [0]")
+    add("--min-counts", type=float, metavar="SUM", help="leave genes out whose counts in a group are fewer [0; nb: 10]")
     add("--groupby", metavar="COLUMN", help="column of obs: fit one model for each of its categories")
     add("--method", choices=get_args(Method), help="restricted or plain maximum likelihood")
     add("--ddf", choices=get_args(Ddf), help="degrees of freedom of the tests")
@@ -123,7 +125,7 @@ def _add_de_options(de: argparse.ArgumentParser) -> None:
     )
     add("--corr-method", choices=get_args(Correction), help="correction of p-values for the number of genes")
     add("--corr-scope", choices=get_args(Scope), help="over the genes of each column of tests, or of all together")
-    add("--key-added", default="lmm_de", metavar="KEY", help="key of the results [%(default)s]")
+    add("--key-added", metavar="KEY", help="key of the results [lmm_de; nb: nbmm_de]")
 
 
 def _named(text: str) -> tuple[str, str]:
@@ -151,13 +153,14 @@ def _de(args: argparse.Namespace) -> None:
 
     from flashmm_sc._base.files import appearing_whole
     from flashmm_sc._results.files import write_results
+    from flashmm_sc.cli._models import of_model
     from flashmm_sc.cli._report import summary
     from flashmm_sc.get import lmm_de_df
-    from flashmm_sc.tl import lmm_de
 
     options = given(args)
     sources, out, table = (options.pop(name) for name in ("sources", "out", "table"))
     _check_files(sources, out, table)
+    fit, options = of_model(options)
     if named := options.get("contrasts"):
         options["contrasts"] = dict(named)
         if len(dict(named)) < len(named):
@@ -166,12 +169,13 @@ def _de(args: argparse.Namespace) -> None:
     with ExitStack() as targets:
         new, new_table = (path and targets.enter_context(appearing_whole(path)) for path in (out, table))
         single = len(sources) == 1
-        adata = _fitted(sources[0], **options) if single else cast("AnnData", lmm_de(sources, **options))
-        n_obs = adata.uns[args.key_added]["params"]["n_obs"]
+        adata = _fitted(fit, sources[0], **options) if single else cast("AnnData", fit(sources, **options))
+        key = options["key_added"]
+        n_obs = adata.uns[key]["params"]["n_obs"]
         print(f"{', '.join(map(str, sources))}: {n_obs:,} cells, {adata.n_vars:,} genes", *summary(adata), sep="\n")
         if new and single:
             (shutil.copytree if sources[0].is_dir() else shutil.copyfile)(sources[0], new)
-            write_results(new, adata, args.key_added)
+            write_results(new, adata, key)
         elif new:
             adata.write_h5ad(new)
         if new_table:
@@ -204,13 +208,12 @@ def _check_files(sources: Sequence[Path], out: Path | None, table: Path | None =
             raise FileExistsError(msg)
 
 
-def _fitted(path: Path, **options: Any) -> AnnData:
+def _fitted(fit: Callable[..., Any], path: Path, **options: Any) -> AnnData:
     """Fit the cells of a file; uns then holds the fit, and after it the contrasts, and nothing else."""
     from flashmm_sc._results.files import streamed
-    from flashmm_sc.tl import lmm_de
 
     with streamed(path) as adata:
-        lmm_de(adata, **options)
+        fit(adata, **options)
     for noted in ("log1p", "aggregate"):
         adata.uns.pop(noted, None)
     return adata
@@ -221,11 +224,12 @@ def _demo(args: argparse.Namespace) -> None:
     from flashmm_sc._results.files import write_results
     from flashmm_sc.cli._report import compared, next_steps, simulated
     from flashmm_sc.datasets import simu_rnaseq
+    from flashmm_sc.tl import lmm_de
 
     _check_files([], args.out)
     with appearing_whole(args.out) as part:
         simu_rnaseq(filename=part, **DEMO_STUDY, **DEMO_EFFECTS).file.close()
-        adata = _fitted(part, **DEMO_MODEL, **DEMO_VALUES, show_progress=False)
+        adata = _fitted(lmm_de, part, **DEMO_MODEL, **DEMO_VALUES, show_progress=False)
         write_results(part, adata, "lmm_de")
     print(*simulated(adata), sep="\n")
     for name in adata.obs["cls"].cat.categories:

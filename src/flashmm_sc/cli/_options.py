@@ -16,7 +16,7 @@ def add_value_options(command: argparse.ArgumentParser) -> None:
 
     add = command.add_argument
     add("--transform", choices=[name or "none" for name in get_args(Transform)], help="of the values as they are read")
-    add("--size-factors", metavar="COLUMN", help="divide by these before the logarithm: 'total', or a column of obs")
+    add("--size-factors", metavar="COLUMN", help="depth of cells: 'total', or a column of obs")
     add("--target-sum", type=float, metavar="SUM", help="total that size factors bring cells to [median, or mean]")
     add("--layer", help="use this layer instead of X")
     add("--use-raw", action="store_true", help="use raw instead of X")
