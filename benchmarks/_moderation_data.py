@@ -126,4 +126,4 @@ def data_sets(task: Task, genes: int = 1000, cells: int = 5000) -> Iterator[Data
 def testable(obs: pd.DataFrame) -> bool:
     """Whether both sides have two samples of enough cells."""
     cells = obs.groupby(["trt", "sam"], observed=True).size()
-    return (cells >= MIN_CELLS).groupby("trt").sum().min() >= 2
+    return (cells >= MIN_CELLS).groupby("trt", observed=False).sum().min() >= 2
