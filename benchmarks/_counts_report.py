@@ -6,11 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from _counts_data import PAIRED, SIMULATED, UNEQUAL
 from _counts_methods import DESEQ, DREAM, NBMM, NEBULA, PSEUDOBULK
 from _moderation_methods import MODERATED
-from _plots import LEVELS, STYLE, draw, draw_level, dress, markdown, rows_of, shares
+from _plots import LEVELS, STYLE, draw, draw_level, markdown, rows_of, shares
 
 LINES = {  # method → colour (Okabe and Ito's), marker, line
     DREAM: ("#999999", "x", "--"),
@@ -33,10 +34,11 @@ PANELS = [  # title, data, effects
     ("simulated donors\nwith both treatments", PAIRED, DRAWN),
 ]
 FOUND = {
-    "power": ("power at BH 0.05", (-0.02, 1.02)),
-    "fdp": ("false discovery\nproportion", (-0.01, 0.42)),
-    "ranking": ("power at 1 % realised\nfalse positives", (-0.02, 1.02)),
+    "power": "power at BH 0.05",
+    "fdp": "false discovery\nproportion",
+    "ranking": "power at 1 % realised\nfalse positives",
 }
+SHOWN = {"p<0.05": (0.3, 3), "p<0.001": (0.1, 10)}  # levels, and their limits relative to nominal
 REAL = ["OneK1K", "Kang control"]
 FDP = 0.07
 
@@ -45,30 +47,47 @@ def write_figure(table: pd.DataFrame, path: Path) -> None:
     """Levels of null data, and power, false discoveries and ranking where there are effects."""
     plt.rcParams.update(STYLE)
     panels = [panel for panel in PANELS if panel[1] in set(table["data"])]
-    figure = plt.figure(figsize=(2.6 * len(panels) + 1, 14.5))
-    grid = figure.add_gridspec(6, len(panels), top=0.955, bottom=0.095, left=0.065, right=0.99, hspace=0.1, wspace=0.1)
+    figure = plt.figure(figsize=(2.7 * len(panels) + 0.8, 15))
+    place = {"top": 0.955, "bottom": 0.09, "left": 0.06, "right": 0.99, "hspace": 0.12, "wspace": 0.2}
+    grid = figure.add_gridspec(len(SHOWN) + len(FOUND), len(panels), **place)
     for j, (title, data, effect) in enumerate(panels):
-        null = rows_of(table, data=data, effect=NULL)
-        for i, (column, level) in enumerate(LEVELS.items()):
-            axis = figure.add_subplot(grid[i, j])
+        null, part = (rows_of(table, data=data, effect=kind) for kind in (NULL, effect))
+        axes = [figure.add_subplot(grid[i, j]) for i in range(grid.nrows)]
+        for axis, (column, limits) in zip(axes, SHOWN.items(), strict=False):
             draw_level(axis, null, column, LINES, NBMM)
-            dress(axis, title if i == 0 else "", f"share of null p < {level},\nrelative to {level}", False, j == 0)
-        part = rows_of(table, data=data, effect=effect)
-        for i, (column, (name, limits)) in enumerate(FOUND.items(), len(LEVELS)):
-            axis = figure.add_subplot(grid[i, j])
-            draw(axis, part, column, LINES, NBMM)
             axis.set_ylim(*limits)
+            axis.set_ylabel(f"share of null p < {LEVELS[column]},\nrelative to {LEVELS[column]}")
+        for axis, (column, name) in zip(axes[len(SHOWN) :], FOUND.items(), strict=True):
+            draw(axis, part, column, LINES, NBMM)
+            axis.set_ylabel(name)
             if column == "fdp":
                 axis.axhline(0.05, color="0.6", lw=1, zorder=1)
-            dress(axis, "", name, i == 5, j == 0)
+                axis.set_ylim(-0.01, 0.31)
+            else:
+                axis.set_ylim(bottom=-0.01)
+        axes[0].set_title(title, fontsize=10)
+        for axis in axes:
+            _donors(axis, part["donors"].unique(), axis is axes[-1], j == 0)
     handles = [
         plt.Line2D([], [], color=color, marker=marker, ls=line, label=NAMES.get(name, name))
         for name, (color, marker, line) in reversed(LINES.items())
         if name in set(table["method"])
     ]
-    figure.legend(handles=handles, loc="lower center", ncols=4, frameon=False, fontsize=10)
+    figure.legend(handles=handles, loc="lower center", ncols=4, frameon=False, fontsize=11)
     figure.savefig(path, dpi=100)
     plt.close(figure)
+
+
+def _donors(axis: plt.Axes, donors: np.ndarray, bottom: bool, left: bool) -> None:
+    """The numbers of donors there are, in logs."""
+    axis.set_xscale("log")
+    axis.set_xlim(donors.min() / 1.15, donors.max() * 1.15)
+    axis.set_xticks(donors, [str(n) for n in donors] if bottom else [""] * len(donors))
+    axis.xaxis.minorticks_off()
+    if bottom:
+        axis.set_xlabel("donors")
+    if not left:
+        axis.set_ylabel("")
 
 
 def write_table(table: pd.DataFrame, gains: pd.DataFrame, path: Path) -> None:
