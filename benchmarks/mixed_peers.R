@@ -45,8 +45,7 @@ attempt <- function(test, folder, file) {
     tryCatch(test(folder), error = function(e) message(basename(folder), ": ", conditionMessage(e)))
 }
 
-for (folder in dirname(Sys.glob(file.path(commandArgs(trailingOnly = TRUE)[1], "*", "counts.mtx")))) {
-  if (has("nebula")) attempt(nebula_tests, folder, "nebula.csv")
-  if (has("variancePartition") && "donor" %in% names(read.csv(file.path(folder, "samples.csv"), nrows = 1)))
-    attempt(dream_tests, folder, "dream.csv")
-}
+folders <- dirname(Sys.glob(file.path(commandArgs(trailingOnly = TRUE)[1], "*", "counts.mtx")))
+paired <- function(folder) "donor" %in% names(read.csv(file.path(folder, "samples.csv"), nrows = 1))
+if (has("nebula")) for (folder in folders) attempt(nebula_tests, folder, "nebula.csv")
+if (has("variancePartition")) for (folder in Filter(paired, folders)) attempt(dream_tests, folder, "dream.csv")
