@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -22,13 +23,21 @@ GENES = 1000
 
 def data_sets_of(repeat: int, sides: list[int], splits: int, folder: Path) -> Iterator[DataSet]:
     """One repeat of everything: real splits, the same with unequal numbers of cells, and simulations."""
+    for data in chain(_real(repeat, sides, splits, folder), _simulated(repeat)):
+        if testable(data.obs):
+            yield data
+
+
+def _real(repeat: int, sides: list[int], splits: int, folder: Path) -> Iterator[DataSet]:
     for task in real(folder, sides, splits):
         if task.repeat != repeat:
             continue
         for data in data_sets(task):
             for part in (data, unequal(data)) if task.donors // 2 in UNEQUAL_SIDES else (data,):
-                if testable(part.obs):
-                    yield from (part.with_effect(kind) for kind in (NULL, THINNED))
+                yield from (part.with_effect(kind) for kind in (NULL, THINNED))
+
+
+def _simulated(repeat: int) -> Iterator[DataSet]:
     for effect in (NULL, DRAWN):
         name = "null" if effect == NULL else "effects"
         for n in PAIRED_DONORS:

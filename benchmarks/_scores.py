@@ -55,4 +55,4 @@ def paired_differences(
         for key, values in gain.groupby(setting):
             row = dict(zip(setting, key, strict=True)) | {"peer": peer, "splits": len(values)}
             out.append(row | {"gain": values.mean(), "se": values.std() / np.sqrt(len(values))})
-    return pd.DataFrame(out)
+    return pd.DataFrame(out, columns=[*setting, "peer", "splits", "gain", "se"])
