@@ -11,7 +11,7 @@ import pytest
 import flashmm_sc as fsc
 
 HOME = Path(fsc.__file__).parent
-ROOMS = ["_base", "_design", "_stream", "_stats", "_gaussian", "_inference", "_arrays", "_results"]
+ROOMS = ["_base", "_design", "_stream", "_stats", "_gaussian", "_counts", "_inference", "_arrays", "_results"]
 FACES = ["contrasts", "tl", "get", "pl", "datasets", "cli"]
 """Faces know each other only from left to right."""
 MODULES = {".".join(path.relative_to(HOME).with_suffix("").parts): path for path in HOME.rglob("*.py")}
@@ -105,6 +105,7 @@ UNTESTED = {
     "_design.formula_hints": "what R has: test_fixed.py",
     "_stream.kernel": "all sums: test_accumulate.py",
     "_stream.sums": "all sums: test_accumulate.py",
+    "_stats.strata": "sums of strata: tests/results/test_strata.py",
     "_stats.cross": "sums are those of the definitions: test_summary.py",
     "_stats.totals": "sums that centre designs: tests/arrays/test_varexp.py",
     "_gaussian.covariance": "a protocol; both implementations are tested",

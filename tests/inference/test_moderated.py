@@ -90,7 +90,7 @@ def test_prior_is_the_maximum_likelihood_estimate_where_it_is_not_shrunken():
     rng = np.random.default_rng(0)
     lik = np.exp(-0.5 * (rng.normal(size=(500, 1)) * 2 - np.linspace(-4, 4, 15)) ** 2)
     uniform = np.full(15, 1 / 15)
-    weights = prior._em(lik, uniform, uniform, 0.0)
+    weights = prior.maximised(lik, uniform, uniform, 0.0)
     slope = (lik / (lik @ weights)[:, None]).mean(axis=0)
     assert slope.max() < 1.01
     np.testing.assert_allclose(slope[weights > 0.05], 1, atol=0.01)

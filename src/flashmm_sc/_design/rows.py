@@ -89,6 +89,11 @@ class Rows:
         return self.n, self.encoder.width
 
     @property
+    def n_models(self) -> int:
+        """How many models there are."""
+        return len(self.parts)
+
+    @property
     def cells(self) -> np.ndarray:
         """Cells that belong to a model, ascending."""
         return np.sort(np.concatenate([cells for cells, _ in self.parts]))
@@ -128,6 +133,49 @@ class Rows:
             rows, _ = self.cut(start, min(start + CHUNK, self.n))
             total = total + _gram(rows)
         return sp.csr_array(total)
+
+
+@dataclass(frozen=True, eq=False)
+class StratumRows:
+    """Cells of strata, as `Rows` of models that have no columns.
+
+    Attributes
+    ----------
+    codes
+        Number of each cell's stratum, -1 where it is in none.
+    n_models
+        How many strata there are.
+    """
+
+    codes: np.ndarray
+    n_models: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Cells × columns."""
+        return len(self.codes), 0
+
+    @property
+    def cells(self) -> np.ndarray:
+        """Cells that belong to a stratum, ascending."""
+        return np.flatnonzero(self.codes >= 0)
+
+    @property
+    def encoder(self) -> Callable[[np.ndarray], tuple[sp.csr_array, np.ndarray]]:
+        """Makes of a piece its rows; it can be sent to other processes."""
+        return _without_columns
+
+    def piece(self, start: int, stop: int) -> np.ndarray:
+        """What is known of the cells from `start` to `stop`."""
+        return self.codes[start:stop]
+
+    def cut(self, start: int, stop: int) -> tuple[sp.csr_array, np.ndarray]:
+        """Rows without columns and strata of the cells from `start` to `stop`."""
+        return _without_columns(self.piece(start, stop))
+
+
+def _without_columns(codes: np.ndarray) -> tuple[sp.csr_array, np.ndarray]:
+    return sp.csr_array((len(codes), 0)), codes.astype(np.int32, copy=False)
 
 
 def _gram(W: sp.csr_array) -> sp.csr_array:

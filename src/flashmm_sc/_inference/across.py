@@ -17,22 +17,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flashmm_sc._inference.mixture import Mixture, mixture_tests
-from flashmm_sc._inference.moderated import NEGLIGIBLE, grid_points
-from flashmm_sc._inference.moderated_t import mixture_of
+from flashmm_sc._inference.moderated import NEGLIGIBLE
 from flashmm_sc._inference.t_tests import Alternative, TTests, t_and_p, with_intervals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from flashmm_sc._inference.df import Ddf
-    from flashmm_sc._inference.inference import Inference
+    from flashmm_sc._inference.inference import Tester
 
 _STEP = 0.1  # width of the cells, in log variance and in se, whose components become two
 _ENOUGH = 200  # components of a gene up to which they are left alone
 
 
 def across_tests(
-    parts: Sequence[tuple[Inference, np.ndarray]],
+    parts: Sequence[tuple[Tester, np.ndarray]],
     *,
     ddf: Ddf | None = None,
     alternative: Alternative = "two-sided",
@@ -40,21 +39,21 @@ def across_tests(
     conf_level: float | None = None,
     n_jobs: int | None = None,
 ) -> TTests:
-    """Test Σ_g c_g'β_g of fits and combinations c_g (p_g); options as in `Inference.t_tests`. Arrays are genes × 1."""
-    if all(inference.moderated is None for inference, _ in parts):
+    """Test Σ_g c_g'β_g of fits and combinations c_g (p_g); options as in `Tester.t_tests`. Arrays are genes × 1."""
+    if not any(inference.mixed for inference, _ in parts):
         tests = [inference.t_tests(c[:, None], ddf=ddf, n_jobs=n_jobs) for inference, c in parts]
         coef = np.sum([test.coef for test in tests], axis=0)
         se, df = welch(np.stack([test.se for test in tests]), np.stack([test.df for test in tests]))
         t, p = t_and_p(coef, se, df, alternative, effect)
         summed = TTests(coef, se, t, df, p)
         return summed if conf_level is None else with_intervals(summed, conf_level)
-    sources = [_mixtures(inference, c, n_jobs) for inference, c in parts]
+    sources = [inference.mixtures(c, n_jobs) for inference, c in parts]
     sizes = sorted(size for _, _, size in sources)
     pairs = np.prod(sizes[-2:]) if len(sizes) < 3 else 2 * _ENOUGH * sizes[-1]
     return mixture_tests(
         lambda genes: reduce(added, [of(genes) for _, of, _ in sources]),
         reduce(np.intersect1d, [fitted for fitted, _, _ in sources]),
-        (len(parts[0][0].estimates.coef), 1),
+        (parts[0][0].n_genes, 1),
         int(100 * pairs),
         alternative=alternative,
         effect=effect,
@@ -67,30 +66,8 @@ def welch(se: np.ndarray, df: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Standard error and df of sums of independent estimates, along the first axis."""
     variance = se**2
     total = variance.sum(axis=0)
-    return np.sqrt(total), total**2 / (variance**2 / df).sum(axis=0)
-
-
-def _mixtures(
-    inference: Inference, c: np.ndarray, n_jobs: int | None
-) -> tuple[np.ndarray, Callable[[np.ndarray], Mixture], float]:
-    """Which genes a fit has tests of, what is known of c'β in some of them, and by how many components of each."""
-    moderated, projection = inference.moderated, inference.projection
-    if moderated is not None:
-        points, nu = grid_points(projection, moderated, c[:, None]), projection.n - projection.p
-        used = np.count_nonzero(moderated.weights[moderated.fitted] > NEGLIGIBLE, axis=1).mean()
-        return (
-            moderated.fitted,
-            lambda genes: mixture_of(points, moderated.genes[genes], moderated.weights[genes], nu),
-            float(used),
-        )
-    tests = inference.t_tests(c[:, None], n_jobs=n_jobs)
-    known = np.flatnonzero(np.isfinite(tests.p[:, 0]))
-
-    def single(genes: np.ndarray) -> Mixture:
-        coef, se, df = tests.coef[genes], tests.se[genes], tests.df[genes]
-        return Mixture(len(genes), np.arange(len(genes)), np.ones(len(genes)), coef, se, df, df)
-
-    return known, single, 1.0
+    with np.errstate(divide="ignore"):  # df may be infinite
+        return np.sqrt(total), total**2 / (variance**2 / df).sum(axis=0)
 
 
 def added(one: Mixture, other: Mixture) -> Mixture:

@@ -79,14 +79,17 @@ class Mixture:
         nu, most = cut(self.nu, at), cut(self.most, genes)
         return Mixture(len(genes), place[self.gene[at]], self.weight[at], self.beta[at], self.se[at], nu, most)
 
-    def tests(self, alternative: Alternative = "two-sided", effect: float = 0.0) -> TTests:
-        """Tests of all genes; options as in `t_tests`."""
+    def moments(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation, as if the components were normal: m × r each."""
         centre = np.zeros((self.m, self.beta.shape[1]))
         centre[self.gene] = self.beta  # any of a gene's, so that squares don't cancel
         apart = self.beta - centre[self.gene]
         mean = self._sums @ apart
-        coef = centre + mean
-        se = np.sqrt(self._sums @ (self.se**2 + apart**2) - mean**2)
+        return centre + mean, np.sqrt(self._sums @ (self.se**2 + apart**2) - mean**2)
+
+    def tests(self, alternative: Alternative = "two-sided", effect: float = 0.0) -> TTests:
+        """Tests of all genes; options as in `t_tests`."""
+        coef, se = self.moments()
         p, log_p = self._p("two-sided", 0.0)
         t, se, df = _summed_up(log_p, coef, se, self.most)
         if alternative != "two-sided" or effect != 0:
@@ -104,9 +107,13 @@ class Mixture:
         """Logarithms of the p-values, finite also where these are too small for a number."""
         tails = self._tails(alternative, effect)
         each = np.logaddexp.reduce([np.log(count) + log_upper_tail(t, self.nu) for t, count in tails])
+        return np.minimum(self.log_mean(each), 0)
+
+    def log_mean(self, each: np.ndarray) -> np.ndarray:
+        """Logarithms of the means of what has these logarithms, N × r, over the components: m × r."""
         most = np.full((self.m, each.shape[1]), -np.inf)
         np.maximum.at(most, self.gene, each)
-        return np.minimum(most + np.log(self._sums @ np.exp(each - most[self.gene])), 0)
+        return most + np.log(self._sums @ np.exp(each - most[self.gene]))
 
     def _p(self, alternative: Alternative, effect: float) -> tuple[np.ndarray, np.ndarray]:
         """The p-values, averaged over those of the components, and their logarithms."""

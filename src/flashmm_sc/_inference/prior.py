@@ -70,16 +70,16 @@ def learn(gamma: np.ndarray, log_lik: np.ndarray, covariate: np.ndarray) -> Prio
 
 def _learn(gamma: np.ndarray, lik: np.ndarray, covariate: np.ndarray) -> Prior:
     start = np.full(len(gamma), 1 / len(gamma))
-    everywhere = _em(lik, start, start, 0.0)
+    everywhere = maximised(lik, start, start, 0.0)
     n_bins = max(1, min(N_BINS, len(covariate) // MIN_GENES))
     edges = np.unique(np.quantile(covariate, np.arange(1, n_bins) / n_bins))
     bins = np.searchsorted(edges, covariate, side="right")
-    weights = [_em(lik[bins == b], everywhere, everywhere, SHRINKAGE) for b in range(len(edges) + 1)]
+    weights = [maximised(lik[bins == b], everywhere, everywhere, SHRINKAGE) for b in range(len(edges) + 1)]
     return Prior(gamma, edges, np.stack(weights))
 
 
-def _em(lik: np.ndarray, start: np.ndarray, centre: np.ndarray, shrinkage: float) -> np.ndarray:
-    """Maximise Σ_g log Σ_k π_k L_gk + shrinkage Σ_k centre_k log π_k; points that die out are left behind."""
+def maximised(lik: np.ndarray, start: np.ndarray, centre: np.ndarray, shrinkage: float) -> np.ndarray:
+    """The π that maximises Σ_g log Σ_k π_k L_gk + shrinkage Σ_k centre_k log π_k; points that die out are left behind."""
     weights, alive, before = start, np.arange(len(start)), -np.inf
     for step in range(2000):
         if step % 50 == 0:

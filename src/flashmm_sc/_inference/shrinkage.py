@@ -60,7 +60,8 @@ def normal_errors(coef: np.ndarray, se: np.ndarray, t: np.ndarray, df: np.ndarra
     Lu and Stephens, arXiv 1901.10679: a normal likelihood with these serves for one with estimated variances. Near
     t = 0, where the ratio t / z is lost to rounding, it is its limit, that of the densities at zero.
     """
-    at_zero = np.exp(gammaln(df / 2) - gammaln((df + 1) / 2)) * np.sqrt(df / 2)
+    half = np.minimum(df, 1e8) / 2  # from there on the densities don't differ
+    at_zero = np.exp(gammaln(half) - gammaln(half + 0.5)) * np.sqrt(half)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(np.abs(t) < 1e-6, se * at_zero, np.abs(coef / normal_deviate(t, df)))
 

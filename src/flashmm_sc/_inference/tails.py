@@ -12,6 +12,7 @@ from scipy.special import betainc, betaincinv, betaln, hyp2f1, log_ndtr, ndtr, n
 SMALL = 1e-290
 """Probabilities below which logarithms take their place."""
 _MANY = 1000  # df from which the quantile is found by way of the normal one
+_INFINITE = 1e15  # df that are as good as infinitely many
 _FAR = -300.0  # logarithm of the tail from which on stdtrit may fail, or the tail be no number any more
 _LARGEST = 709.0  # logarithm of numbers
 _ROUNDING = 1e-12  # of logarithms of tails
@@ -53,6 +54,7 @@ def normal_deviate(t: np.ndarray, df: np.ndarray | float) -> np.ndarray:
 
 def deviate(t: np.ndarray, nu: np.ndarray | float) -> np.ndarray:
     """The normal deviate with the same tail as t."""
+    nu = np.minimum(nu, _INFINITE)
     a = nu - 0.5
     b = 48.0 * a * a
     y = a * np.log1p(t * t / nu)
@@ -72,7 +74,7 @@ def quantile(log_p: np.ndarray, nu: np.ndarray | float) -> np.ndarray:
 
 def _by_deviates(log_p: np.ndarray, nu: np.ndarray) -> np.ndarray:
     """Newton on the normal deviate, which is all but linear in the guess."""
-    z = -ndtri_exp(log_p)
+    z, nu = -ndtri_exp(log_p), np.minimum(nu, _INFINITE)
     t = np.sqrt(nu * np.expm1(z * z / (nu - 0.5)))
     for _ in range(3):
         step = 1e-4 * (1 + t)

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from flashmm_sc._base.errors import AdviceWarning, listed, warn
-from flashmm_sc._design.random_terms import RandomTerm
+from flashmm_sc._design.random_terms import RandomTerm, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from flashmm_sc._design.cell_design import CellDesign
     from flashmm_sc._design.fixed import FixedDesign
     from flashmm_sc._inference.df import Ddf
+    from flashmm_sc._results.count_models import CountModel
     from flashmm_sc._results.scale import Scale
     from flashmm_sc._results.values import Values
 
@@ -152,6 +153,29 @@ def after_fit(groups: dict[str, tuple[int, pd.Series]]) -> list[str]:
             f"effects: {better}leave out genes that hardly any of them express, with min_fraction=."
         ]
     )
+
+
+def on_samples(obs: pd.DataFrame, models: Sequence[CountModel], term: RandomTerm) -> list[str]:
+    """Advice on models of samples of which several have something in common that no fixed effect stands for."""
+    if len(term.groups) < 2:
+        return []
+    design, own = models[0].design, obs.iloc[models[0].cells]
+    samples = own.drop_duplicates(list(term.groups))
+    for name in term.groups:
+        rest = [other for other in term.groups if other != name]
+        sizes = samples.groupby(name, observed=True)[rest[0]].size()
+        if name in design.columns or sizes.max() < 2 or len(sizes) < 2:
+            continue
+        inside = [other for other in design.columns if len(samples[[name, other]].drop_duplicates()) > len(sizes)]
+        alike = f"Several samples have the same {name!r} and are alike, but are taken for independent"
+        if inside:
+            fixed = f"{design.encoding.text} + {quoted(name)}"
+            return _told(
+                [f"{alike}: effects of {listed(inside)} get lost in how it varies. Make it a block, fixed={fixed!r}."]
+            )
+        whole = RandomTerm("", (name,)).spelled
+        return _told([f"{alike}: p-values come out too small. Sum over what was sampled as a whole, sample={whole!r}."])
+    return []
 
 
 def advice_on_values(scales: Sequence[Scale], values: Values) -> None:

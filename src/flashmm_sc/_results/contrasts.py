@@ -13,7 +13,7 @@ from flashmm_sc._inference.contrasts import Contrasts, contrast_matrix
 from flashmm_sc._inference.df import Ddf, with_df
 from flashmm_sc._inference.f_tests import check_independent
 from flashmm_sc._results.across import across_groups, split
-from flashmm_sc._results.fits import fitted_models
+from flashmm_sc._results.fitted import fitted_models
 from flashmm_sc._results.group_tests import FittedModel, GroupTests, tests_result
 from flashmm_sc._results.questions import answered, labels_of_several
 from flashmm_sc._results.ratios import log2_ratios

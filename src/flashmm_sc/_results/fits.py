@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from flashmm_sc._arrays.lmm import LMMFit
+    from flashmm_sc._design.fixed import FixedDesign
     from flashmm_sc._results.models import Model
     from flashmm_sc._results.study import Study
     from flashmm_sc._results.summed import SummedModel
@@ -76,7 +77,7 @@ def fit_result(
     return result
 
 
-def fitted_models(result: Result) -> list[FittedModel]:
+def lmm_models(result: Result) -> list[FittedModel]:
     """The fitted models of all groups, as further tests need them."""
     models, starts = [], dict.fromkeys(("coef", "theta", "projected"), 0)
     options: dict[str, Any] = {name: str(result.params[name]) for name in ("method", "ddf")}
@@ -134,23 +135,33 @@ def _moderated(
 
 
 def _described(model: Model, fit: LMMFit) -> dict[str, Any]:
-    factors = list(model.design.fixed.levels.items())
     prior = {} if fit.moderated is None else {"prior": dict(vars(fit.moderated.prior))}
-    return prior | {
-        "n": model.n,
-        "d": np.array(model.design.random.d),
-        "XX": model.cross.XX,
-        "ZX": model.cross.ZX,
-        "ZZ": sp.csr_matrix(model.cross.ZZ),
-        "coef_names": texts([model.design.fixed.names]),
-        "component_names": texts([model.design.random.names]),
-        "ranef_names": texts([model.design.random.ranef_names]),
+    return (
+        prior
+        | described_design(model.design.fixed, model.terms, model.reference)
+        | {
+            "n": model.n,
+            "d": np.array(model.design.random.d),
+            "XX": model.cross.XX,
+            "ZX": model.cross.ZX,
+            "ZZ": sp.csr_matrix(model.cross.ZZ),
+            "component_names": texts([model.design.random.names]),
+            "ranef_names": texts([model.design.random.ranef_names]),
+        }
+    )
+
+
+def described_design(design: FixedDesign, terms: dict[str, np.ndarray], reference: str) -> dict[str, Any]:
+    """What is stored of the fixed effects of a group."""
+    factors = list(design.levels.items())
+    return {
+        "coef_names": texts([design.names]),
         "factors": texts([[factor for factor, _ in factors]]),
         "levels": {str(i): texts([levels]) for i, (_, levels) in enumerate(factors)},
-        "terms": texts([list(model.terms)]),
-        "constant": model.design.fixed.constant,
-        "type3": {str(i): L for i, L in enumerate(model.terms.values())},
-        "design": model.reference,
+        "terms": texts([list(terms)]),
+        "constant": design.constant,
+        "type3": {str(i): L for i, L in enumerate(terms.values())},
+        "design": reference,
     }
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from _typeshed import DataclassInstance
 
-    from flashmm_sc._inference.inference import Inference
+    from flashmm_sc._inference.inference import Tester
 
 
 _SUFFIX = {"p": "pval"}  # otherwise the names of the arrays
@@ -43,7 +43,7 @@ class FittedModel:
 
     group: str
     described: dict[str, Any]
-    inference: Inference
+    inference: Tester
     status: np.ndarray
     means: np.ndarray | None
 

@@ -6,21 +6,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
-from flashmm_sc._base.errors import listed, warn
 from flashmm_sc._design import type3
 from flashmm_sc._design.cell_design import CellDesign
-from flashmm_sc._design.columns import as_factor, complete_column, repeated
 from flashmm_sc._design.fixed import check_full_rank, fixed_design
 from flashmm_sc._design.random import random_design
 from flashmm_sc._design.reference_grid import ReferenceGrid
 from flashmm_sc._design.rows import Encoder, Rows
 from flashmm_sc._gaussian.projection import Projection
+from flashmm_sc._results.groups import each_group
 from flashmm_sc._stats.cross import CrossProducts
 from flashmm_sc._stats.summary import SummaryStats
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from flashmm_sc._stream.sums import Sums
 
 
@@ -96,39 +96,12 @@ def build_models(
         When a design can't be built; with `groupby`, only when that is so in every group. Groups left out are named in
         a warning.
     """
+    build = lambda group, own: Model.of(group, own, fixed, random, sparse=sparse)
+    built = each_group(obs, groupby, build, min_cells=min_cells)
+    models = [model for _, (model, _) in built]
+    parts = [(cells, rows.parts[0][1]) for cells, (_, rows) in built]
     if groupby is None:
-        model, rows = Model.of("", obs, fixed, random, sparse=sparse)
-        return [model], rows
-    where = f"groupby={groupby!r}"
-    values = complete_column(obs, groupby, where)
-    factor = as_factor(values)
-    if pd.api.types.is_float_dtype(values.dtype) and pd.api.types.is_float_dtype(factor.categories.dtype):
-        msg = f"{where} holds numbers that are not whole; cut them into categories, or use them in the formula."
-        raise ValueError(msg)
-    if twice := repeated(map(str, factor.categories)):
-        msg = f"Different categories of {where} read the same: {listed(twice)}. Rename or merge them."
-        raise ValueError(msg)
-    models, parts = [], []
-    left_out: dict[str, list[str]] = {}  # names of groups by reason
-    for code, name in enumerate(factor.categories):
-        cells = np.flatnonzero(factor.codes == code)
-        try:
-            if len(cells) < min_cells:
-                left_out.setdefault(f"{len(cells)} cells, fewer than min_cells={min_cells}.", []).append(str(name))
-                continue
-            model, rows = Model.of(str(name), obs.iloc[cells], fixed, random, sparse=sparse)
-        except ValueError as error:
-            left_out.setdefault(str(error), []).append(str(name))
-            continue
-        models.append(model)
-        parts.append((cells, rows.parts[0][1]))
-    details = "\n".join(f"{listed(names, len(names))}: {reason}" for reason, names in left_out.items())
-    if not models:
-        msg = f"The model can be fitted in no group of {where}.\n{details}"
-        raise ValueError(msg)
-    if left_out:
-        msg = f"{len(factor.categories) - len(models)} of {len(factor.categories)} groups of {where} are left out:\n{details}"
-        warn(msg)
+        return models, built[0][1][1]
     starts = np.cumsum([0, *(model.cross.width for model in models)]).tolist()
     encode = [model.design.rows for model in models]
     return models, Rows(len(obs), Encoder(encode, starts[:-1], starts[-1]), parts)

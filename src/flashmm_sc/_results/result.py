@@ -43,7 +43,7 @@ _TESTS = (
 )
 _KINDS = {"lfsr": "shrinkage", "stat": "variance tests", "F": "F tests", "theta": "fit"}
 """What a result is that has an array of this name; otherwise t tests."""
-_FITS = ("theta", "theta_se", "theta_cov", "loglik", "n_iter", "ranef", "mean_coef", *MODERATED)
+_FITS = ("theta", "theta_se", "theta_cov", "loglik", "n_iter", "ranef", "mean_coef", "sums", *MODERATED)
 _EARLIER = ("ols", "zry", "yry", "mean")
 """What earlier versions stored for `MODERATED`; removed with the rest."""
 _MAY_BE_NONE = ("layer", "transform", "groupby", "mask_var", "size_factors", "target_sum")
@@ -129,6 +129,11 @@ class Result:
     def what(self) -> str:
         """What it is: "fit", "t tests", "F tests", "variance tests" or "shrinkage"."""
         return next((what for name, what in _KINDS.items() if name in self.arrays), "t tests")
+
+    @property
+    def of_counts(self) -> bool:
+        """Whether it is a fit by `flashmm_sc.tl.nbmm_de`."""
+        return "sums" in self.arrays
 
     @property
     def of(self) -> list[str]:

@@ -51,7 +51,7 @@ class Scale:
     @classmethod
     def of(cls, adata: AnnData, found: Expression) -> Scale:
         """Look at the first values of a matrix."""
-        values = _first_values(found.X)
+        values = first_values(found.X)
         whole = bool((values == np.round(values)).all())
         negative = bool(values.min(initial=0.0) < 0)
         counts = bool(values.size and values.max() > 1 and not negative and whole)
@@ -84,7 +84,7 @@ def base_of(scales: Sequence[Scale], transform: Transform, log_base: float | Non
     return known[0] if known and not any(map(math.isnan, bases)) else math.nan
 
 
-def _first_values(X: Any) -> np.ndarray:
+def first_values(X: Any) -> np.ndarray:
     """Finite stored values of the first rows or columns."""
     first = next(iter(blocks(X, 2**20)), None)
     values = first.values.data if first is not None else np.empty(0)

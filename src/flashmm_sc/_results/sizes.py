@@ -16,7 +16,7 @@ from flashmm_sc._stream.accumulate import totals
 from flashmm_sc._stream.blocks import row_major
 
 if TYPE_CHECKING:
-    from flashmm_sc._design.rows import Rows
+    from flashmm_sc._design.rows import Rows, StratumRows
     from flashmm_sc._results.study import Study
     from flashmm_sc._results.values import SizeFactors, Values
     from flashmm_sc._stream.sums import CellMatrix
@@ -66,7 +66,7 @@ def _numbers(size_factors: Any) -> pd.Series:
         raise ValueError(msg) from error
 
 
-def with_sizes(study: Study, values: Values, rows: Rows, n_jobs: int | None) -> Study:
+def with_sizes(study: Study, values: Values, rows: Rows | StratumRows, n_jobs: int | None) -> Study:
     """The study with values divided by their cells' size factors, if there are to be any.
 
     Totals of cells that have no design rows may be anything. They take a pass of their own, but where each matrix gives whole cells, as CSR does, and there is a target.
@@ -79,6 +79,8 @@ def with_sizes(study: Study, values: Values, rows: Rows, n_jobs: int | None) -> 
     if not values.sized:
         return study
     known, target_sum = _known(study, values.size_factors), values.target_sum
+    if values.weigh:
+        target_sum = 1.0  # nothing that differs between parts of a study
     if known is not None:
         return _divided(study, known / (known.mean() if target_sum is None else target_sum))
     if target_sum is not None and all(row_major(part.X) for part in study.matrices):
@@ -100,7 +102,7 @@ def with_sizes(study: Study, values: Values, rows: Rows, n_jobs: int | None) -> 
         msg = "The matrix holds no counts: all totals are zero."
         raise ValueError(msg)
     target = np.median(found[found > 0]) if target_sum is None else target_sum
-    return _divided(study, np.where(found > 0, found, target) / target)
+    return _divided(study, np.where(found > 0, found, 0.0 if values.weigh else target) / target)
 
 
 def _divided(study: Study, size: np.ndarray) -> Study:

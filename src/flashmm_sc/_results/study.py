@@ -23,7 +23,7 @@ from flashmm_sc._stream.accumulate import accumulate
 from flashmm_sc._stream.sums import CellMatrix, Sums
 
 if TYPE_CHECKING:
-    from flashmm_sc._design.rows import Rows
+    from flashmm_sc._design.rows import Rows, StratumRows
     from flashmm_sc._results.values import Values
     from flashmm_sc._stream.kernel import Transform
     from flashmm_sc._stream.sums import Tally
@@ -75,7 +75,7 @@ class Study:
 
     def sums(
         self,
-        rows: Rows,
+        rows: Rows | StratumRows,
         *,
         transform: Transform,
         tally: Tally | None = None,

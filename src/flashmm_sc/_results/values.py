@@ -30,6 +30,8 @@ class Values:
     size_factors: SizeFactors = None
     target_sum: float | None = None
     log_base: float | None = None
+    weigh: bool = False
+    """Whether size factors weigh counts as they are, instead of dividing them."""
 
     def __post_init__(self) -> None:
         one_of("transform", self.transform, Transform)
@@ -81,7 +83,7 @@ class Values:
             if not self.sized:
                 msg = f"target_sum={self.target_sum!r} is for size_factors; give size_factors='total' as well."
                 raise ValueError(msg)
-        if self.sized and self.transform is None:
+        if self.sized and self.transform is None and not self.weigh:
             msg = "size_factors divide counts before their logarithm; give transform='log1p' (or 'log2p1') as well."
             raise ValueError(msg)
 

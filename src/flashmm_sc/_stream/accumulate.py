@@ -17,13 +17,13 @@ from flashmm_sc._stream.sums import CellMatrix, Sums, Tally, UnusableValueError,
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from flashmm_sc._design.rows import Rows
+    from flashmm_sc._design.rows import Rows, StratumRows
     from flashmm_sc._stream.kernel import Transform
 
 
 def accumulate(
     parts: Sequence[CellMatrix],
-    rows: Rows,
+    rows: Rows | StratumRows,
     *,
     transform: Transform = None,
     tally: Tally | None = None,
@@ -56,7 +56,8 @@ def accumulate(
     """
     n_genes = max(int(part.gene.max(initial=-1)) + 1 for part in parts)
     tally = tally or Tally()
-    sums = Sums.zeros(rows.shape[1], len(rows.parts), n_genes, tally)
+    sized = any(part.size is not None for part in parts)
+    sums = Sums.zeros(rows.shape[1], rows.n_models, n_genes, tally, sized=sized)
     threads = n_threads(n_jobs)
     show = sys.stderr.isatty() if show_progress is None else show_progress
     with tqdm(total=rows.shape[0], disable=not show, **_BAR) as bar, ThreadPoolExecutor(threads) as pool:
@@ -82,7 +83,7 @@ _BAR: dict[str, Any] = {"desc": "summing over cells", "unit": " cells", "unit_sc
 def _add(
     block: Block,
     part: CellMatrix,
-    rows: Rows,
+    rows: Rows | StratumRows,
     what: tuple[Transform, Tally],
     sums: Sums,
     pool: ThreadPoolExecutor,
@@ -97,7 +98,7 @@ def _add(
     if isinstance(size, np.ndarray):
         size = size[first - part.start : first - part.start + height]
     transform, tally = what
-    add_block(block, design, part.gene, transform, sums, pool, threads, size=size, linear=tally.linear)
+    add_block(block, design, part.gene, transform, sums, pool, threads, size=size, tally=tally)
     return height if block.by_rows else n * width / m
 
 

@@ -22,7 +22,7 @@ from flashmm_sc._stream.sums import CellMatrix, Sums, Tally, add_block
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from flashmm_sc._design.rows import Encoder, Piece, Rows
+    from flashmm_sc._design.rows import Rows, StratumRows
     from flashmm_sc._stream.kernel import Transform
 
 _TASK_BYTES = 2**26
@@ -58,7 +58,7 @@ class PartialSums:
 
 def add_lazy(
     part: CellMatrix,
-    rows: Rows,
+    rows: Rows | StratumRows,
     transform: Transform,
     tally: Tally,
     sums: Sums,
@@ -81,7 +81,7 @@ def add_lazy(
     stops = [*starts[1:], X.shape[0 if by_rows else 1]]
     chunks = X.to_delayed().ravel()
     tasks = []
-    for few in _few(starts, stops, _slice_bytes(X, by_rows), sums.WY.nbytes):
+    for few in _few(starts, stops, _slice_bytes(X, by_rows), sum(array.nbytes for array in vars(sums).values())):
         a, b = starts[few.start], stops[few.stop - 1]
         design = whole if whole is not None else encoded(part.start + a, part.start + b)
         gene = all_genes if by_rows else part.gene[a:b]
@@ -130,7 +130,7 @@ def _tree(tasks: list[Any]) -> Any:
 # What follows is carried out by workers.
 
 
-def _encoded(encoder: Encoder, piece: Piece) -> tuple[sp.csr_array, np.ndarray]:
+def _encoded(encoder: Callable[[Any], tuple[sp.csr_array, np.ndarray]], piece: Any) -> tuple[sp.csr_array, np.ndarray]:
     return encoder(piece)
 
 
@@ -154,7 +154,8 @@ def _partial(
     W = sp.csr_array((W.data, indices, W.indptr), shape=(W.shape[0], len(columns)))
     number = np.where(number < 0, -1, np.searchsorted(models, number)).astype(np.int32)
     linear = np.flatnonzero(np.isin(columns, tally.linear))
-    sums = Sums.zeros(len(columns), len(models), len(genes), replace(tally, linear=linear))
+    tally = replace(tally, linear=linear)
+    sums = Sums.zeros(len(columns), len(models), len(genes), tally, sized=size is not None)
     local = np.full(starts[0] + len(gene), -1) if not by_rows else np.full(len(gene), -1)
     local[-len(gene) :] = np.where(gene < 0, -1, np.searchsorted(genes, gene))
     for start, chunk in zip(starts, chunks, strict=True):
@@ -162,15 +163,16 @@ def _partial(
             first = block.start - starts[0] if by_rows else 0
             own = slice(first, first + block.values.shape[0])
             sizes = size[own] if isinstance(size, np.ndarray) else size
-            add_block(block, (W[own], number[own]), local, transform, sums, size=sizes, linear=linear)
+            add_block(block, (W[own], number[own]), local, transform, sums, size=sizes, tally=tally)
     return PartialSums(columns, models, genes, columns[linear], sums, cells)
 
 
 def _added(several: list[PartialSums]) -> PartialSums:
     axes = tuple(np.unique(np.concatenate(each)) for each in zip(*(one.axes for one in several), strict=True))
     columns, models, genes, linear = axes
-    expressed = any(one.sums.seen.size for one in several)  # those of no model or no gene have none
-    sums = Sums.zeros(len(columns), len(models), len(genes), Tally(expressed, linear))
+    has = lambda name: any(getattr(one.sums, name).size for one in several)  # those of no model or no gene have none
+    tally = Tally(has("seen"), linear, strata=has("total") or has("sizes"))
+    sums = Sums.zeros(len(columns), len(models), len(genes), tally, sized=has("sizes"))
     for one in several:
         one.add_to(sums, axes)
     return PartialSums(columns, models, genes, linear, sums, 0.0)

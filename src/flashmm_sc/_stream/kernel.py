@@ -4,8 +4,9 @@ Both kernels add, for every stored value u of gene j in cell i, v² to ``yy[grou
 ``WY[c, gene[j]]`` for each nonzero x = W[i, c] of the cell's design row, where v is the transform of u or, with size
 factors, of u / size[i]. If they are asked for (the arrays aren't empty), they count the cells with u ≠ 0 in
 ``seen[group[i], gene[j]]`` and add u to ``counts`` there, and add x u / size[i] to ``WC[linear[c], gene[j]]`` where
-linear[c] >= 0. They visit the cells of a gene in the same order, so the sums are the same to the last bit for every
-container, block size and number of threads.
+linear[c] >= 0. Where the groups are strata, they add v to ``total[group[i], gene[j]]`` and weight[i] u to ``weighted`` there.
+They visit the cells of a group and gene in the same order, so the sums are the same to the last bit for every container,
+block size and number of threads.
 
 Each works on the genes (columns) `first` to `last` only: threads take different genes and never meet. A row or column is
 first decoded, then added: loops that do one thing each take less than half the time of one loop that does it all. Plain
@@ -101,17 +102,16 @@ def _decode_read(indices, data, start, stop, last, place, kind, table, size, row
 
 @numba.njit(nogil=True, cache=True)
 def add_rows(
-    indptr, indices, data, first, last, gene, group, Wp, Wi, Wx, kind, table, size, linear, WY, yy, seen, counts, WC
-):
-    """Add a block of cells in CSR form (sorted indices); return the first unusable (row, column) or (-1, -1)."""
-    longest, more = 0, size.size + seen.size > 0
+    indptr, indices, data, first, last, gene, group, order, Wp, Wi, Wx, kind, table, size, linear, weight,
+    WY, yy, seen, counts, WC, total, weighted
+):  # fmt: skip
+    """Add a block of cells in CSR form (sorted indices), in this order; return an unusable (row, column) or (-1, -1)."""
+    longest, more = 0, size.size + seen.size + weight.size > 0
     for i in range(indptr.size - 1):
         longest = max(longest, indptr[i + 1] - indptr[i])
     at, value, read = np.empty(longest, np.uint32), np.empty(longest), np.empty(longest)
     memo = np.empty(_MEMO if more else 0)
-    for i in range(indptr.size - 1):
-        if group[i] < 0:
-            continue
+    for i in order:
         start, stop = indptr[i], indptr[i + 1]
         if first > 0:
             end = stop
@@ -130,8 +130,14 @@ def add_rows(
         if found < 0:
             return i, np.int64(indices[-1 - found])
         squares = yy[group[i]]
-        for k in range(found):
-            squares[at[k]] += value[k] * value[k]
+        if total.size:
+            both = total[group[i]]
+            for k in range(found):
+                both[at[k]] += value[k]
+                squares[at[k]] += value[k] * value[k]
+        else:
+            for k in range(found):
+                squares[at[k]] += value[k] * value[k]
         for e in range(Wp[i], Wp[i + 1]):
             sums, x = WY[Wi[e]], Wx[e]
             for k in range(found):
@@ -141,6 +147,10 @@ def add_rows(
             for k in range(found):
                 cells[at[k]] += read[k] != 0.0
                 totals[at[k]] += read[k]
+        if weighted.size:
+            sums, w = weighted[group[i]], weight[i]
+            for k in range(found):
+                sums[at[k]] += w * read[k]
         if WC.size:
             for e in range(Wp[i], Wp[i + 1]):
                 c, x = linear[Wi[e]], Wx[e] / size[i]
@@ -153,10 +163,11 @@ def add_rows(
 
 @numba.njit(nogil=True, cache=True)
 def add_columns(
-    indptr, indices, data, first, last, gene, group, Wp, Wi, Wx, kind, table, size, linear, WY, yy, seen, counts, WC
-):
+    indptr, indices, data, first, last, gene, group, order, Wp, Wi, Wx, kind, table, size, linear, weight,
+    WY, yy, seen, counts, WC, total, weighted
+):  # fmt: skip
     """Add a block of genes in CSC form (sorted indices); return the first unusable (row, column) or (-1, -1)."""
-    cell, more = np.empty(group.size, np.int64), size.size + seen.size > 0
+    cell, more = np.empty(group.size, np.int64), size.size + seen.size + weight.size > 0
     for i in range(group.size):
         cell[i] = i if group[i] >= 0 else -1
     longest = 0
@@ -186,6 +197,13 @@ def add_columns(
                 sums[Wi[e]] += Wx[e] * v
         for c in range(sums.size):
             WY[c, t] = sums[c]
+        if total.size:
+            for k in range(found):
+                total[group[at[k]], t] += value[k]
+        if weighted.size:
+            for k in range(found):
+                i = np.int64(at[k])
+                weighted[group[i], t] += weight[i] * read[k]
         if seen.size:
             for k in range(found):
                 i = np.int64(at[k])

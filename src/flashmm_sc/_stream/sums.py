@@ -60,10 +60,16 @@ class Tally:
         Whether to count the cells that express a gene, and add up its values.
     linear
         Columns of W to sum them with, divided by size factors.
+    strata
+        Whether models are strata, of which the sums of values are wanted too; with size factors those of values over them.
+    weigh
+        Whether size factors weigh values in these, and divide none.
     """
 
     expressed: bool = False
     linear: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    strata: bool = False
+    weigh: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +86,12 @@ class Sums:
         Cells of each model that express a gene, and the sums of their values as read; without models if not asked for.
     WC
         W'C of the columns asked for, where C are the values over size factors, before the logarithm.
+    total
+        Sums of the values, strata × genes; without strata if not asked for, as the others.
+    weighted
+        Sums of the values as read, over size factors or times them.
+    sizes
+        Sums of the size factors, and of their squares, strata × 2.
     """
 
     WY: np.ndarray
@@ -87,20 +99,28 @@ class Sums:
     seen: np.ndarray
     counts: np.ndarray
     WC: np.ndarray
+    total: np.ndarray
+    weighted: np.ndarray
+    sizes: np.ndarray
 
     @classmethod
-    def zeros(cls, width: int, n_models: int, n_genes: int, tally: Tally | None = None) -> Sums:
-        """No cells yet."""
+    def zeros(cls, width: int, n_models: int, n_genes: int, tally: Tally | None = None, *, sized: bool = False) -> Sums:
+        """No cells yet; `sized` says whether they have size factors."""
         tally = tally or Tally()
-        heights = width, n_models, *[n_models if tally.expressed else 0] * 2, len(tally.linear)
-        return cls(*(np.zeros((height, n_genes)) for height in heights))
+        n_strata = n_models if tally.strata else 0
+        n_sized = n_strata if sized else 0
+        heights = width, n_models, *[n_models if tally.expressed else 0] * 2, len(tally.linear), n_strata, n_sized
+        return cls(*(np.zeros((height, n_genes)) for height in heights), np.zeros((n_sized, 2)))
 
     def add(self, other: Sums, columns: np.ndarray, models: np.ndarray, genes: np.ndarray, linear: np.ndarray) -> None:
         """Add sums of some columns, models, genes and linear columns, whose positions here these are."""
-        for rows, one in zip((columns, models, models, models, linear), fields(self), strict=True):
+        axes = (columns, models, models, models, linear, models, models)
+        for rows, one in zip(axes, fields(self)[:-1], strict=True):
             into, more = getattr(self, one.name), getattr(other, one.name)
             if more.size:
                 into[np.ix_(rows, genes)] += more
+        if other.sizes.size:
+            self.sizes[models] += other.sizes
 
 
 class UnusableValueError(Exception):
@@ -121,7 +141,7 @@ def add_block(
     threads: int = 1,
     *,
     size: np.ndarray | float | None = None,
-    linear: np.ndarray | None = None,
+    tally: Tally | None = None,
 ) -> None:
     """Add a block, each thread its own range of genes.
 
@@ -133,8 +153,8 @@ def add_block(
         Position of each column of the whole matrix in the sums, or -1.
     size
         As in `CellMatrix`, of the cells of the block.
-    linear
-        Columns of W that `sums.WC` has.
+    tally
+        What is summed beside.
 
     Raises
     ------
@@ -145,13 +165,22 @@ def add_block(
     stored = (values.indptr.astype(np.int64), values.indices.astype(np.int32, copy=False), values.data)
     rows = (W.indptr.astype(np.int64), W.indices.astype(np.int32, copy=False), W.data)
     gene = gene if block.by_rows else gene[block.start : block.start + values.shape[1]]
+    tally = tally or Tally()
     place = np.full(W.shape[1], -1)
-    if linear is not None:
-        place[linear] = np.arange(len(linear))
-    fixed = (*kind_and_table(transform), _sizes(block, size, number), place)
-    sums_of = sums.WY, sums.yy, sums.seen, sums.counts, sums.WC
+    place[tally.linear] = np.arange(len(tally.linear))
+    sizes = _sizes(block, size, number, tally.weigh)
+    weight = np.empty(0)
+    order = np.flatnonzero(number >= 0)
+    if tally.strata:
+        order = order[np.argsort(number[order], kind="stable")]  # so that the sums of a stratum stay at hand
+    if sums.sizes.size:
+        weight = sizes if tally.weigh else 1 / sizes
+        if block.by_rows or block.start == 0:
+            np.add.at(sums.sizes, number[order], np.column_stack([sizes, sizes**2])[order])
+    fixed = (*kind_and_table(transform), np.empty(0) if tally.weigh else sizes, place, weight)
+    sums_of = sums.WY, sums.yy, sums.seen, sums.counts, sums.WC, sums.total, sums.weighted
     kernel: Callable[..., tuple[int, int]] = add_rows if block.by_rows else add_columns
-    call = lambda genes: kernel(*stored, *genes, gene, number, *rows, *fixed, *sums_of)
+    call = lambda genes: kernel(*stored, *genes, gene, number, order, *rows, *fixed, *sums_of)
     ranges = pairwise(np.linspace(0, values.shape[1], threads + 1).astype(np.int64))
     bad = [position for position in (pool.map if pool else map)(call, ranges) if position[0] >= 0]
     if bad:
@@ -160,14 +189,17 @@ def add_block(
         raise UnusableValueError(*((i + block.start, j) if block.by_rows else (i, j + block.start)), value)
 
 
-def _sizes(block: Block, size: np.ndarray | float | None, number: np.ndarray) -> np.ndarray:
-    """Size factors of the cells of a block, none if there are none; cells of no model may have any."""
+def _sizes(block: Block, size: np.ndarray | float | None, number: np.ndarray, weigh: bool) -> np.ndarray:
+    """Size factors of the cells of a block, none if there are none; cells of no model may have any.
+
+    A cell without counts has the size factor 1, as there is nothing to divide, or no weight.
+    """
     if size is None or isinstance(size, np.ndarray):
         return np.empty(0) if size is None else size
     totals = cell_totals(block)
     if (bad := np.flatnonzero((number >= 0) & ~((totals >= 0) & np.isfinite(totals)))).size:
         raise UnusableValueError(bad[0] + block.start, -1, totals[bad[0]])
-    return np.where(totals > 0, totals, size) / size
+    return np.where(totals > 0, totals, 0.0 if weigh else size) / size
 
 
 def cell_totals(block: Block) -> np.ndarray:

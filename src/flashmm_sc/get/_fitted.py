@@ -12,7 +12,7 @@ from pandas.api.types import is_list_like
 from flashmm_sc._base.options import check_level
 from flashmm_sc._design.reference_grid import ReferenceGrid
 from flashmm_sc._results.finding import found_fit, selected
-from flashmm_sc._results.fits import fitted_models
+from flashmm_sc._results.fitted import fitted_models
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -55,7 +55,8 @@ def variance_df(
     (50, 2)
     """
     result = found_fit(adata, key)
-    names = [[*strings(model["component_names"]), "residual"] for model in result.models]
+    last = "phi" if result.of_counts else "residual"
+    names = [[*strings(model["component_names"]), last] for model in result.models]
     values = {"variance": result["theta"], "se": result["theta_se"]}
     return _tidy(adata, result, groups, {"component": names}, values)
 

@@ -8,15 +8,16 @@ import numpy as np
 
 from flashmm_sc._base.errors import listed
 from flashmm_sc._base.options import check_optional_texts
+from flashmm_sc._inference.inference import Inference
 from flashmm_sc._results.finding import found_fit, selected
-from flashmm_sc._results.fits import fitted_models
+from flashmm_sc._results.fitted import fitted_models
 from flashmm_sc.pl._figure import check_figure
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
 
-    from flashmm_sc._results.group_tests import FittedModel
+    from flashmm_sc._inference.moderated import Moderated
 
 PRIOR, SHRUNKEN, SINGLE = "#0072B2", "#D55E00", "#B3B3B3"
 
@@ -81,12 +82,12 @@ def variance_prior(
     model = models[_chosen("group", group, list(models), key)]
     names = list(model.component_names)
     k = names.index(_chosen("component", component, names, key))
-    if model.inference.moderated is None:
+    if not isinstance(model.inference, Inference) or model.inference.moderated is None:
         msg = f"The fit {key!r} is not moderated here; run fsc.tl.lmm_de with moderate=True."
         raise ValueError(msg)
     show = (settings.autoshow and ax is None) if show is None else show
     ax = plt.subplots(layout="constrained")[1] if ax is None else ax
-    _draw(ax, model, k)
+    _draw(ax, model.inference, model.inference.moderated, k)
     ax.set_title(f"{model.group}: {names[k]}" if model.group else names[k])
     if not show:
         return ax
@@ -104,12 +105,10 @@ def _chosen(argument: str, value: str | None, known: list[str], key: str) -> str
     return value
 
 
-def _draw(ax: Axes, model: FittedModel, k: int) -> None:
-    moderated, theta = model.inference.moderated, model.inference.estimates.theta
-    assert moderated is not None
-    x = moderated.covariate
-    fitted = model.inference.estimates.fitted
-    shrunken = moderated.theta(model.inference.projection)
+def _draw(ax: Axes, inference: Inference, moderated: Moderated, k: int) -> None:
+    theta, x = inference.estimates.theta, moderated.covariate
+    fitted = inference.estimates.fitted
+    shrunken = moderated.theta(inference.projection)
     axis = np.unique(moderated.prior.gamma[:, k])
     floor = axis[1] / 3
     ratio = lambda values: np.maximum(values[fitted, k] / values[fitted, -1], floor)

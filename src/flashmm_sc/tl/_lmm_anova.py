@@ -9,7 +9,7 @@ import numpy as np
 from flashmm_sc._base.options import one_of
 from flashmm_sc._inference.adjustment import Correction, Scope
 from flashmm_sc._inference.df import Ddf, with_df
-from flashmm_sc._results.fits import fitted_models
+from flashmm_sc._results.fitted import fitted_models
 from flashmm_sc._results.group_tests import GroupTests, tests_result
 from flashmm_sc._results.result import Result, check_key, write
 from flashmm_sc._results.summary import log_summary

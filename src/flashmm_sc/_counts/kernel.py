@@ -1,0 +1,319 @@
+"""Compiled loops of negative binomial regression with known dispersion, a gene at a time.
+
+The log-likelihood of one sample's count y at mean μ = exp η and dispersion 1/r,
+
+    l(η) = y η - (y + r) log(1 + μ/r) + log Γ(y + r) - log Γ(r) - y log r
+
+is concave in η with |l'''| <= |l''|, so that a Newton step of which the largest change of η is δ never fails if it is
+shortened to log(1 + δ)/δ of itself (Bach, Electronic Journal of Statistics 2010): no line search, no divergence.
+
+Samples are the last, contiguous axis of every array. X is p × n.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numba
+import numpy as np
+
+MAX_STEPS = 60
+_CLOSE = 1e-6
+"""Decrement of the last Newton step; what is left after it is of the order of its square."""
+_STIRLING = 8.0
+"""From here on three terms of the series give log Γ to 1e-11."""
+_compiled = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
+
+
+@_compiled
+def _series(x):
+    """Log Γ(x) - ((x - ½) log x - x + ½ log 2π)."""
+    z = 1.0 / (x * x)
+    return (1.0 / 12 - z * (1.0 / 360 - z * (1.0 / 1260 - z / 1680))) / x
+
+
+@_compiled
+def _constant(y, r):
+    """Log Γ(y + r) - log Γ(r) - y log r, exact also where r is large."""
+    if y == 0:
+        return 0.0
+    if r >= _STIRLING:
+        return (r - 0.5 + y) * math.log1p(y / r) - y + _series(r + y) - _series(r)
+    return math.lgamma(r + y) - math.lgamma(r) - y * math.log(r)
+
+
+@_compiled
+def _means(X, beta, offset, eta, mu):
+    """Set η = offset + X'β and μ."""
+    for i in range(eta.size):
+        eta[i] = offset[i]
+    for a in range(beta.size):
+        b, x = beta[a], X[a]
+        for i in range(eta.size):
+            eta[i] += b * x[i]
+    for i in range(eta.size):
+        mu[i] = math.exp(eta[i])
+
+
+@_compiled
+def _log_lik(y, r, eta, mu):
+    """The part of the log-likelihood that depends on η."""
+    total = 0.0
+    for i in range(y.size):
+        total += y[i] * eta[i] - (y[i] + r[i]) * math.log1p(mu[i] / r[i])
+    return total
+
+
+@_compiled
+def _information(X, w, H):
+    """Set the lower triangle of H = X diag(w) X'."""
+    for a in range(len(X)):
+        for b in range(a + 1):
+            x, z, total = X[a], X[b], 0.0
+            for i in range(w.size):
+                total += w[i] * x[i] * z[i]
+            H[a, b] = total
+
+
+@_compiled
+def _factorise(H):
+    """Replace the lower triangle of H by its Cholesky factor; return log |H|."""
+    log_det = 0.0
+    for a in range(len(H)):
+        for b in range(a + 1):
+            total = H[a, b]
+            for k in range(b):
+                total -= H[a, k] * H[b, k]
+            H[a, b] = math.sqrt(max(total, 1e-300)) if a == b else total / H[b, b]
+        log_det += 2 * math.log(H[a, a])
+    return log_det
+
+
+@_compiled
+def _solve_lower(C, v):
+    for a in range(v.size):
+        for b in range(a):
+            v[a] -= C[a, b] * v[b]
+        v[a] /= C[a, a]
+
+
+@_compiled
+def _solve(C, v):
+    """Replace v by (C C')⁻¹ v."""
+    _solve_lower(C, v)
+    for a in range(v.size - 1, -1, -1):
+        for b in range(a + 1, v.size):
+            v[a] -= C[b, a] * v[b]
+        v[a] /= C[a, a]
+
+
+@_compiled
+def _maximise(y, offset, r, X, beta, eta, mu, w, H, step):
+    """Bring β to the maximum; η and μ are those at it. Return the number of steps."""
+    p = beta.size
+    _means(X, beta, offset, eta, mu)
+    if p == 0:
+        return 0
+    for n_steps in range(1, MAX_STEPS + 1):
+        for i in range(y.size):
+            share = (y[i] + r[i]) / (r[i] + mu[i])
+            w[i] = y[i] - mu[i] * share
+            eta[i] = mu[i] * share * r[i] / (r[i] + mu[i])
+        for a in range(p):
+            x, total = X[a], 0.0
+            for i in range(y.size):
+                total += w[i] * x[i]
+            step[a] = total
+        _information(X, eta, H)
+        _factorise(H)
+        _solve_lower(H, step)
+        decrement = 0.0
+        for a in range(p):
+            decrement += step[a] * step[a]
+        for a in range(p - 1, -1, -1):
+            for b in range(a + 1, p):
+                step[a] -= H[b, a] * step[b]
+            step[a] /= H[a, a]
+        delta = 0.0
+        for i in range(y.size):
+            change = 0.0
+            for a in range(p):
+                change += step[a] * X[a, i]
+            delta = max(delta, abs(change))
+        length = math.log1p(delta) / delta if delta > 1e-3 else 1.0
+        for a in range(p):
+            beta[a] += length * step[a]
+        _means(X, beta, offset, eta, mu)
+        if decrement < _CLOSE and delta < 0.1:
+            return n_steps
+    return MAX_STEPS
+
+
+@_compiled
+def _fisher(r, mu, w):
+    """Set w to the expected information of η."""
+    for i in range(mu.size):
+        w[i] = mu[i] * r[i] / (r[i] + mu[i])
+
+
+@_compiled
+def _sizes(c, phi, tau2, r):
+    """Set r to 1/d, d = b + τ²(1 + b) and b = φ c."""
+    for i in range(c.size):
+        b = phi * c[i]
+        r[i] = 1.0 / max(b + tau2 * (1.0 + b), 1e-10)
+
+
+@_compiled
+def profile(Y, offset, c, phi, tau2, X, first, drop, start, log_lik, betas):
+    """Adjusted profile log-likelihood, up to a constant of the gene, and β at every point of the grid of τ².
+
+    From point `first` on to both sides, until the log-likelihood has fallen by `drop`; points beyond are left as they are.
+    """
+    m, n = Y.shape
+    G, p = tau2.size, len(X)
+    eta, mu, w, r = np.empty(n), np.empty(n), np.empty(n), np.empty(n)
+    H, step, beta = np.empty((p, p)), np.empty(p), np.empty(p)
+    for g in range(m):
+        y, best = Y[g], -np.inf
+        for side in range(2):
+            beta[:] = start[g] if side == 0 else betas[g, first]
+            k, last = (first, G) if side == 0 else (first - 1, -1)
+            while k != last:
+                _sizes(c, phi[g], tau2[k], r)
+                _maximise(y, offset, r, X, beta, eta, mu, w, H, step)
+                value = _log_lik(y, r, eta, mu)
+                for i in range(n):
+                    value += _constant(y[i], r[i])
+                _fisher(r, mu, w)
+                _information(X, w, H)
+                value -= 0.5 * _factorise(H)
+                log_lik[g, k] = value
+                betas[g, k] = beta
+                best = max(best, value)
+                if value < best - drop:
+                    break
+                k += 1 if side == 0 else -1
+
+
+@_compiled
+def _symmetric(H):
+    for a in range(len(H)):
+        for b in range(a):
+            H[b, a] = H[a, b]
+
+
+@_compiled
+def _null_start(H, N, away, HN, S, gamma):
+    """Set γ to where the quadratic approximation of the log-likelihood at the maximum is largest under the null."""
+    p, q = N.shape
+    for a in range(p):
+        for b in range(q):
+            HN[a, b] = 0.0
+            for k in range(p):
+                HN[a, b] += H[a, k] * N[k, b]
+    for a in range(q):
+        gamma[a] = 0.0
+        for k in range(p):
+            gamma[a] += HN[k, a] * away[k]
+        for b in range(a + 1):
+            S[a, b] = 0.0
+            for k in range(p):
+                S[a, b] += N[k, a] * HN[k, b]
+    _factorise(S)
+    _solve(S, gamma)
+
+
+@_compiled
+def _observed(y, r, mu, w):
+    """Set w to the observed information of η."""
+    for i in range(mu.size):
+        w[i] = mu[i] * r[i] * (y[i] + r[i]) / (r[i] + mu[i]) ** 2
+
+
+@_compiled
+def _log_u(r, eta, mu, eta0, mu0, X, w, C, v, c):
+    """Logarithm of |c'S⁻¹q| |S| / |c|, of Skovgaard's u, for the maximum (η, μ) and that under the null (η_0, μ_0).
+
+    S = Σ x x' μ r/(r + μ_0) and q = Σ x μ (κ - κ_0), covariances of scores and log-likelihoods; κ = log(μ/(r + μ)).
+    """
+    n, p = eta.size, c.size
+    for i in range(n):
+        w[i] = mu[i] * r[i] / (r[i] + mu0[i])
+    _information(X, w, C)
+    log_det = _factorise(C)
+    for i in range(n):
+        w[i] = mu[i] * (eta[i] - eta0[i] - math.log((r[i] + mu[i]) / (r[i] + mu0[i])))
+    for a in range(p):
+        x, total = X[a], 0.0
+        for i in range(n):
+            total += w[i] * x[i]
+        v[a] = total
+    _solve(C, v)
+    u, norm = 0.0, 0.0
+    for a in range(p):
+        u += c[a] * v[a]
+        norm += c[a] * c[a]
+    return math.log(max(abs(u), 1e-300)) - 0.5 * math.log(norm) + log_det
+
+
+@_compiled
+def against_null(Y, offset, c, phi, tau2, X, gene, beta, L, N, XN, D, XD, value, ratio, log_u):
+    """2 (max l - max l under the null), and log |u| of the signed root's correction where the null takes one column.
+
+    For pairs e of a gene and a τ², and hypotheses h: pairs × hypotheses. β under the null is D_h v + N_h γ with the
+    gene's v; L is h × p, N h × p × q, D h × p; XN and XD are the same for X'β.
+    """
+    n, (p, q) = Y.shape[1], N.shape[1:]
+    eta, mu, eta0, mu0 = np.empty(n), np.empty(n), np.empty(n), np.empty(n)
+    r, w, base = np.empty(n), np.empty(n), np.empty(n)
+    H, J, HN, S = np.empty((p, p)), np.empty((p, p)), np.empty((p, q)), np.empty((q, q))
+    away, v, gamma, step = np.empty(p), np.empty(p), np.empty(q), np.empty(q)
+    for e in range(gene.size):
+        g = gene[e]
+        y = Y[g]
+        _sizes(c, phi[g], tau2[e], r)
+        _means(X, beta[e], offset, eta, mu)
+        most = _log_lik(y, r, eta, mu)
+        _observed(y, r, mu, w)
+        _information(X, w, J)
+        log_j = _factorise(J)
+        _fisher(r, mu, w)
+        _information(X, w, H)
+        _symmetric(H)
+        J[:] = H
+        log_i = _factorise(J)
+        for h in range(len(N)):
+            for i in range(n):
+                base[i] = offset[i] + value[g, h] * XD[h, i]
+            for a in range(p):
+                away[a] = beta[e, a] - value[g, h] * D[h, a]
+            _null_start(H, N[h], away, HN, S, gamma)
+            _maximise(y, base, r, XN[h], gamma, eta0, mu0, w, S, step)
+            ratio[e, h] = max(2 * (most - _log_lik(y, r, eta0, mu0)), 0.0)
+            if q == p - 1:
+                _observed(y, r, mu0, w)
+                _information(XN[h], w, S)
+                log_n = _factorise(S)
+                log_u[e, h] = 0.5 * (log_j - log_n) - log_i + _log_u(r, eta, mu, eta0, mu0, X, w, J, v, L[h])
+
+
+@_compiled
+def standard_errors(Y, offset, c, phi, tau2, X, gene, beta, L, out):
+    """Roots of c'(X W X')⁻¹ c for the rows c of L, W the expected information, for pairs of a gene and a τ²."""
+    n, p = Y.shape[1], len(X)
+    eta, mu, w, r = np.empty(n), np.empty(n), np.empty(n), np.empty(n)
+    H, v = np.empty((p, p)), np.empty(p)
+    for e in range(gene.size):
+        _sizes(c, phi[gene[e]], tau2[e], r)
+        _means(X, beta[e], offset, eta, mu)
+        _fisher(r, mu, w)
+        _information(X, w, H)
+        _factorise(H)
+        for j in range(len(L)):
+            v[:] = L[j]
+            _solve_lower(H, v)
+            total = 0.0
+            for a in range(p):
+                total += v[a] * v[a]
+            out[e, j] = math.sqrt(total)
