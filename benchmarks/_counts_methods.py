@@ -71,6 +71,6 @@ def run_mixed_r(work: Path, folders: list[Path]) -> None:
 
 
 def p_values(folder: Path) -> pd.DataFrame:
-    """All methods' p-values of a data set. A gene that a method does not test has p = 1."""
+    """All methods' p-values of a data set, NaN where a method does not test a gene."""
     found = [pd.read_csv(folder / file)[list(columns)] for file, columns in FILES.items() if (folder / file).exists()]
-    return pd.concat(found, axis=1).fillna(1.0)
+    return pd.concat(found, axis=1)

@@ -124,11 +124,19 @@ def collected(work: Path) -> pd.DataFrame:
 
 
 def scores(both: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
-    """Of a method's p-values and the true effects of the cell types of a split."""
-    types = pd.DataFrame([counted(p, true) for p, true in both])
+    """Of a method's p-values and the true effects of the cell types of a split. What is not tested (NaN) is not found."""
+    types = pd.DataFrame([found(p, true) for p, true in both])
     counts = [name for name in types if name not in ("power", "fdp")]
     p, true = (np.concatenate(parts) for parts in zip(*both, strict=True))
-    return types[counts].sum().to_dict() | types[["power", "fdp"]].mean().to_dict() | {"ranking": ranking(p, true)}
+    row = types[counts].sum().to_dict() | types[["power", "fdp"]].mean().to_dict()
+    return row | {"ranking": ranking(np.where(np.isnan(p), 1.0, p), true)}
+
+
+def found(p: np.ndarray, true: np.ndarray) -> dict[str, float]:
+    """Levels and discoveries among tested genes, power among all."""
+    tested = np.isfinite(p)
+    row = counted(p[tested], true[tested])
+    return row | {"power": row["power"] * tested[true].mean() if true.any() else np.nan}
 
 
 def summarised(rows: pd.DataFrame) -> pd.DataFrame:
