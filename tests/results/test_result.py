@@ -15,7 +15,7 @@ from containers import assert_same
 
 import flashmm_sc as fsc
 from flashmm_sc._gaussian.estimate import STATUS
-from flashmm_sc._results.fits import fitted_models
+from flashmm_sc._results.fitted import fitted_models
 from flashmm_sc._results.result import Result, check_key, write
 
 TYPES = ["CD4/CD8", "T cell (naive)", "a:b", "CD14+ Monocytes"]

@@ -17,11 +17,13 @@ import math
 import numba
 import numpy as np
 
+from flashmm_sc._counts.elementary import exp_of, log1p_of
+
 MAX_STEPS = 60
 _CLOSE = 1e-6
 """Decrement of the last Newton step; what is left after it is of the order of its square."""
-_STIRLING = 8.0
-"""From here on three terms of the series give log Γ to 1e-11."""
+_SHIFT = 8
+"""From here on three terms of Stirling's series give log Γ to 1e-11."""
 _compiled = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
 
 
@@ -33,13 +35,31 @@ def _series(x):
 
 
 @_compiled
-def _constant(y, r):
-    """Log Γ(y + r) - log Γ(r) - y log r, exact also where r is large."""
-    if y == 0:
-        return 0.0
-    if r >= _STIRLING:
-        return (r - 0.5 + y) * math.log1p(y / r) - y + _series(r + y) - _series(r)
-    return math.lgamma(r + y) - math.lgamma(r) - y * math.log(r)
+def _constants(y, r, a, b):
+    """Sum of log Γ(y + r) - log Γ(r) - y log r, exact also where r is large; a and b are room for two arrays.
+
+    By the series at R = r + 8, and Γ(r) = Γ(R) / (r (r + 1) ... (r + 7)).
+    """
+    total = 0.0
+    for i in range(y.size):
+        a[i] = y[i] / (r[i] + _SHIFT)
+    log1p_of(a, b)
+    for i in range(y.size):
+        R = r[i] + _SHIFT
+        total += (R - 0.5 + y[i]) * b[i] - y[i] + _series(R + y[i]) - _series(R)
+        a[i] = _SHIFT / r[i]
+    log1p_of(a, b)
+    for i in range(y.size):
+        total += y[i] * b[i]
+        above, below = 1.0, 1.0
+        for k in range(_SHIFT):
+            above *= y[i] + r[i] + k
+            below *= r[i] + k
+        a[i] = above / below - 1.0
+    log1p_of(a, b)
+    for i in range(y.size):
+        total -= b[i]
+    return total
 
 
 @_compiled
@@ -51,16 +71,18 @@ def _means(X, beta, offset, eta, mu):
         b, x = beta[a], X[a]
         for i in range(eta.size):
             eta[i] += b * x[i]
-    for i in range(eta.size):
-        mu[i] = math.exp(eta[i])
+    exp_of(eta, mu)
 
 
 @_compiled
-def _log_lik(y, r, eta, mu):
+def _log_lik(y, r, eta, mu, a, b):
     """The part of the log-likelihood that depends on η."""
     total = 0.0
     for i in range(y.size):
-        total += y[i] * eta[i] - (y[i] + r[i]) * math.log1p(mu[i] / r[i])
+        a[i] = mu[i] / r[i]
+    log1p_of(a, b)
+    for i in range(y.size):
+        total += y[i] * eta[i] - (y[i] + r[i]) * b[i]
     return total
 
 
@@ -172,7 +194,7 @@ def profile(Y, offset, c, phi, tau2, X, first, drop, start, log_lik, betas):
     """
     m, n = Y.shape
     G, p = tau2.size, len(X)
-    eta, mu, w, r = np.empty(n), np.empty(n), np.empty(n), np.empty(n)
+    eta, mu, w, r, room = np.empty(n), np.empty(n), np.empty(n), np.empty(n), np.empty(n)
     H, step, beta = np.empty((p, p)), np.empty(p), np.empty(p)
     for g in range(m):
         y, best = Y[g], -np.inf
@@ -182,9 +204,7 @@ def profile(Y, offset, c, phi, tau2, X, first, drop, start, log_lik, betas):
             while k != last:
                 _sizes(c, phi[g], tau2[k], r)
                 _maximise(y, offset, r, X, beta, eta, mu, w, H, step)
-                value = _log_lik(y, r, eta, mu)
-                for i in range(n):
-                    value += _constant(y[i], r[i])
+                value = _log_lik(y, r, eta, mu, w, room) + _constants(y, r, w, room)
                 _fisher(r, mu, w)
                 _information(X, w, H)
                 value -= 0.5 * _factorise(H)
@@ -232,7 +252,7 @@ def _observed(y, r, mu, w):
 
 
 @_compiled
-def _log_u(r, eta, mu, eta0, mu0, X, w, C, v, c):
+def _log_u(r, eta, mu, eta0, mu0, X, w, room, C, v, c):
     """Logarithm of |c'S⁻¹q| |S| / |c|, of Skovgaard's u, for the maximum (η, μ) and that under the null (η_0, μ_0).
 
     S = Σ x x' μ r/(r + μ_0) and q = Σ x μ (κ - κ_0), covariances of scores and log-likelihoods; κ = log(μ/(r + μ)).
@@ -243,7 +263,10 @@ def _log_u(r, eta, mu, eta0, mu0, X, w, C, v, c):
     _information(X, w, C)
     log_det = _factorise(C)
     for i in range(n):
-        w[i] = mu[i] * (eta[i] - eta0[i] - math.log((r[i] + mu[i]) / (r[i] + mu0[i])))
+        w[i] = (mu[i] - mu0[i]) / (r[i] + mu0[i])
+    log1p_of(w, room)
+    for i in range(n):
+        w[i] = mu[i] * (eta[i] - eta0[i] - room[i])
     for a in range(p):
         x, total = X[a], 0.0
         for i in range(n):
@@ -266,7 +289,7 @@ def against_null(Y, offset, c, phi, tau2, X, gene, beta, L, N, XN, D, XD, value,
     """
     n, (p, q) = Y.shape[1], N.shape[1:]
     eta, mu, eta0, mu0 = np.empty(n), np.empty(n), np.empty(n), np.empty(n)
-    r, w, base = np.empty(n), np.empty(n), np.empty(n)
+    r, w, base, room = np.empty(n), np.empty(n), np.empty(n), np.empty(n)
     H, J, HN, S = np.empty((p, p)), np.empty((p, p)), np.empty((p, q)), np.empty((q, q))
     away, v, gamma, step = np.empty(p), np.empty(p), np.empty(q), np.empty(q)
     for e in range(gene.size):
@@ -274,7 +297,7 @@ def against_null(Y, offset, c, phi, tau2, X, gene, beta, L, N, XN, D, XD, value,
         y = Y[g]
         _sizes(c, phi[g], tau2[e], r)
         _means(X, beta[e], offset, eta, mu)
-        most = _log_lik(y, r, eta, mu)
+        most = _log_lik(y, r, eta, mu, w, room)
         _observed(y, r, mu, w)
         _information(X, w, J)
         log_j = _factorise(J)
@@ -290,12 +313,12 @@ def against_null(Y, offset, c, phi, tau2, X, gene, beta, L, N, XN, D, XD, value,
                 away[a] = beta[e, a] - value[g, h] * D[h, a]
             _null_start(H, N[h], away, HN, S, gamma)
             _maximise(y, base, r, XN[h], gamma, eta0, mu0, w, S, step)
-            ratio[e, h] = max(2 * (most - _log_lik(y, r, eta0, mu0)), 0.0)
+            ratio[e, h] = max(2 * (most - _log_lik(y, r, eta0, mu0, w, room)), 0.0)
             if q == p - 1:
                 _observed(y, r, mu0, w)
                 _information(XN[h], w, S)
                 log_n = _factorise(S)
-                log_u[e, h] = 0.5 * (log_j - log_n) - log_i + _log_u(r, eta, mu, eta0, mu0, X, w, J, v, L[h])
+                log_u[e, h] = 0.5 * (log_j - log_n) - log_i + _log_u(r, eta, mu, eta0, mu0, X, w, room, J, v, L[h])
 
 
 @_compiled

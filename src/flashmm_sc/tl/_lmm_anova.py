@@ -9,9 +9,10 @@ import numpy as np
 from flashmm_sc._base.options import one_of
 from flashmm_sc._inference.adjustment import Correction, Scope
 from flashmm_sc._inference.df import Ddf, with_df
+from flashmm_sc._results.finding import found_fit
 from flashmm_sc._results.fitted import fitted_models
 from flashmm_sc._results.group_tests import GroupTests, tests_result
-from flashmm_sc._results.result import Result, check_key, write
+from flashmm_sc._results.result import check_key, write
 from flashmm_sc._results.summary import log_summary
 
 if TYPE_CHECKING:
@@ -21,14 +22,14 @@ if TYPE_CHECKING:
 def lmm_anova(
     adata: AnnData,
     *,
-    key: str = "lmm_de",
+    key: str | None = None,
     key_added: str = "lmm_anova",
     ddf: Ddf | None = None,
     corr_method: Correction = "benjamini-hochberg",
     corr_scope: Scope = "column",
     n_jobs: int | None = None,
 ) -> None:
-    """Test every term of the fixed formula of a fit by `lmm_de`: type III F tests.
+    """Test every term of the fixed formula of a fit by `lmm_de` or `nbmm_de`: type III F tests.
 
     A main effect is tested averaged over the levels of the factors it interacts with, as if all were equally frequent.
     Works from what is stored in `adata`; the cells are not read again.
@@ -36,15 +37,16 @@ def lmm_anova(
     Parameters
     ----------
     adata
-        With results of `lmm_de`.
+        With results of `lmm_de` or `nbmm_de`.
     key
-        Key of the fit.
+        Key of the fit, by default ``"lmm_de"`` or that of the only fit.
     key_added
         Key of the results.
     ddf
         Denominator degrees of freedom, "satterthwaite", "kenward-roger" or "residual"; by default as in the fit.
         They play no part in a moderated fit, whose tests average over the posterior of the variance ratios: its F is
-        the one on (df_num, n - p) df that has the averaged p-value.
+        the one on (df_num, n - p) df that has the averaged p-value. Of counts, F is the χ² with the p-value of the
+        likelihood ratio, over df_num.
     corr_method
         Correction for the number of genes, "benjamini-hochberg" or "bonferroni".
     corr_scope
@@ -86,7 +88,7 @@ def lmm_anova(
     one_of("corr_method", corr_method, Correction)
     one_of("corr_scope", corr_scope, Scope)
     check_key(adata, key_added, tests=True)
-    fit = Result.read_fit(adata, key)
+    fit = found_fit(adata, key)
     models = fitted_models(fit)
     used = {model.inference.used_ddf(ddf) for model in models}.pop()
     if not models[0].terms:
@@ -97,7 +99,7 @@ def lmm_anova(
         tests = model.inference.f_tests(list(model.terms.values()), ddf=ddf, n_jobs=n_jobs)
         findings = np.array([model.findings(L).all() for L in model.terms.values()])
         tested.append(GroupTests(model.group, list(model.terms), findings, tests, with_df(model.status, tests.df)))
-    params = {"key": key, "ddf": used, "corr_method": corr_method, "corr_scope": corr_scope}
+    params = {"key": fit.key, "ddf": used, "corr_method": corr_method, "corr_scope": corr_scope}
     result = tests_result(key_added, tested, params)
     write(adata, [result], [key_added])
     log_summary([result])

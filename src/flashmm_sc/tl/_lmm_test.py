@@ -8,7 +8,8 @@ from flashmm_sc._base.options import check_flags, one_of
 from flashmm_sc._inference.adjustment import Correction, Scope
 from flashmm_sc._inference.t_tests import Alternative
 from flashmm_sc._results.contrasts import contrasts_result
-from flashmm_sc._results.result import Result, check_key, write
+from flashmm_sc._results.finding import found_fit
+from flashmm_sc._results.result import check_key, write
 from flashmm_sc._results.summary import log_summary
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def lmm_test(
     adata: AnnData,
     contrasts: Contrasts | Question,
     *,
-    key: str = "lmm_de",
+    key: str | None = None,
     key_added: str = "lmm_test",
     ddf: Ddf | None = None,
     alternative: Alternative = "two-sided",
@@ -34,14 +35,14 @@ def lmm_test(
     corr_scope: Scope = "column",
     n_jobs: int | None = None,
 ) -> None:
-    r"""Test linear combinations of the coefficients of a fit by `lmm_de`.
+    r"""Test linear combinations of the coefficients of a fit by `lmm_de` or `nbmm_de`.
 
     Works from what is stored in `adata`, also after reading it back from h5ad or zarr; the cells are not read again.
 
     Parameters
     ----------
     adata
-        With results of `lmm_de`.
+        With results of `lmm_de` or `nbmm_de`.
     contrasts
         What to test: a question, ``fsc.contrasts.each("trt", by="sex")`` (`flashmm_sc.contrasts`); an expression over
         coefficient names, ``"cls[B]:trt[T.stim] - cls[NK]:trt[T.stim]"``; a list of them, or ``{name: question,
@@ -52,13 +53,13 @@ def lmm_test(
         moderated fit. Where groups share donors whose effects correlate positively, as they mostly do, differences are
         more certain than this says (conservative), and sums less.
     key
-        Key of the fit.
+        Key of the fit, by default ``"lmm_de"`` or that of the only fit.
     key_added
         Key of the results.
     ddf
         Degrees of freedom, "satterthwaite", "kenward-roger" or "residual"; by default as in the fit. They play no part
-        in a moderated fit, whose tests average over the posterior of the variance ratios: see `moderate` of `lmm_de`
-        for what se, t and df then are.
+        in a moderated fit, whose tests average over the posterior of the variance ratios (see `moderate` of `lmm_de`
+        for what se, t and df then are), nor in one of counts, which is tested by likelihood ratios.
     alternative
         "two-sided", "less" or "greater".
     lfc
@@ -66,7 +67,8 @@ def lmm_test(
         effect <= lfc for "greater", effect >= -lfc for "less").
     joint
         One F test of all contrasts together instead of a t test of each. Of a moderated fit, F is the one on n - p df
-        that has the averaged p-value.
+        that has the averaged p-value; of counts, a likelihood ratio test: F is the χ² that has the averaged p-value, over
+        the number of contrasts.
     conf_level
         Also store two-sided confidence intervals of this level, e.g. 0.95. Of a moderated fit they are exact ones of
         the average; coef ± t se comes close.
@@ -130,7 +132,7 @@ def lmm_test(
     check_flags(joint=joint)
     check_key(adata, key_added, tests=True)
     result = contrasts_result(
-        Result.read_fit(adata, key),
+        found_fit(adata, key),
         key_added,
         contrasts,
         corr_method=corr_method,
