@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
-from _calibration_data import DE_SHARE, EXPRESSED, LOG_FOLD, Task
+from _calibration_data import DE_SHARE, EXPRESSED, LOG_FOLD, MIN_CELLS, Task
 from _moderation_data import DRAWN, NULL, THINNED, DataSet, data_sets, real, replaced, testable
-from _moderation_methods import MODERATED, moderated, statistics, write_for_r
+from _moderation_methods import MODERATED, moderated, statistics, write_for_r, write_sums
 
 PAIRED, UNEQUAL, SIMULATED = "paired simulation", ", unequal", "simulation, unequal"
 UNEQUAL_SIDES = (3, 4, 6, 10)  # of real donors whose cells are subsampled
@@ -106,6 +106,14 @@ def write(data: DataSet, work: Path) -> None:
     data.obs.assign(trt=data.obs["trt"].astype(int)).to_csv(folder / "cells.csv", index=False)
     np.save(folder / "true.npy", data.true)
     write_for_r(data, folder)
+    write_all_samples(data, folder)
     pd.DataFrame({MODERATED: np.asarray(moderated(statistics(data)))}).to_csv(folder / "p.csv", index=False)
     info = {name: getattr(data, name) for name in ("data", "donors", "effect", "repeat", "cls")}
     (folder / "info.json").write_text(json.dumps(info))
+
+
+def write_all_samples(data: DataSet, folder: Path) -> None:
+    """Sums of all samples, also of those with few cells, where there are such."""
+    counts, _, obs = data.samples(1)
+    if (obs["cells"] < MIN_CELLS).any():
+        write_sums(counts, obs, folder, "all_")

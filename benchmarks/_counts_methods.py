@@ -18,9 +18,10 @@ from _moderation_methods import MODERATED, deseq
 import flashmm_sc as fsc
 
 NBMM, DESEQ, NEBULA, DREAM = "nbmm_de", "PyDESeq2", "NEBULA", "dream"
-PSEUDOBULK = ("edgeR QL", "limma-voom", "limma-trend, log CPM")
+ALL_SAMPLES = "edgeR QL, all samples"
+PSEUDOBULK = ("edgeR QL", ALL_SAMPLES, "limma-voom", "limma-trend, log CPM")
 PEERS = (*PSEUDOBULK, DESEQ, MODERATED, NEBULA, DREAM)
-FILES = {  # file of p-values → its columns that are looked at; None: its only one
+FILES = {  # file of p-values → its columns that are looked at
     "nbmm.csv": (NBMM,),
     "p.csv": (MODERATED,),
     "peers.csv": PSEUDOBULK,
@@ -72,5 +73,7 @@ def run_mixed_r(work: Path, folders: list[Path]) -> None:
 
 def p_values(folder: Path) -> pd.DataFrame:
     """All methods' p-values of a data set, NaN where a method does not test a gene."""
-    found = [pd.read_csv(folder / file)[list(columns)] for file, columns in FILES.items() if (folder / file).exists()]
-    return pd.concat(found, axis=1)
+    found = pd.concat([pd.read_csv(folder / file) for file in FILES if (folder / file).exists()], axis=1)
+    if "edgeR QL" in found and ALL_SAMPLES not in found:  # all have enough cells
+        found[ALL_SAMPLES] = found["edgeR QL"]
+    return found[[name for columns in FILES.values() for name in columns if name in found]]

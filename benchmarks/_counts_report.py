@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from _counts_data import PAIRED, SIMULATED, UNEQUAL
-from _counts_methods import DESEQ, DREAM, NBMM, NEBULA, PSEUDOBULK
+from _counts_methods import ALL_SAMPLES, DESEQ, DREAM, NBMM, NEBULA, PSEUDOBULK
 from _moderation_methods import MODERATED
 from _plots import LEVELS, STYLE, draw, draw_level, markdown, rows_of, shares
 
@@ -20,6 +20,7 @@ LINES = {  # method → colour (Okabe and Ito's), marker, line
     MODERATED: ("#56B4E9", "v", "-"),
     "limma-trend, log CPM": ("#009E73", "D", "-"),
     "limma-voom": ("#CC79A7", "^", "-"),
+    ALL_SAMPLES: ("#D55E00", "P", ":"),
     "edgeR QL": ("#D55E00", "P", "-"),
     NBMM: ("#0072B2", "o", "-"),
 }
@@ -136,7 +137,8 @@ def _gains(part: pd.DataFrame, peer: str) -> str:
     if gain.empty:
         return ""
     ranking = gain.loc["ranking"]
-    return f"{gain.loc['power', 'gain']:+.3f}, {ranking['gain']:+.3f} ± {ranking['se']:.3f}"
+    error = "" if np.isnan(ranking["se"]) else f" ± {ranking['se']:.3f}"
+    return f"{gain.loc['power', 'gain']:+.3f}, {ranking['gain']:+.3f}{error}"
 
 
 def targets(table: pd.DataFrame, gains: pd.DataFrame) -> str:

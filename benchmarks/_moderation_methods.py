@@ -76,15 +76,20 @@ def deseq(counts: np.ndarray, obs: pd.DataFrame) -> np.ndarray:
 def write_for_r(data: DataSet, folder: Path, lmer_genes: int = 0) -> None:
     """What `peers.R` reads: samples.csv, means.csv, counts.csv; lmer_cells.csv for lmerTest."""
     counts, means, obs = data.samples()
-    obs.assign(trt=obs["trt"].astype(int)).to_csv(folder / "samples.csv", index=False)
     np.savetxt(folder / "means.csv", means.T, delimiter=",", fmt="%.9g")
-    if counts is not None:
-        np.savetxt(folder / "counts.csv", counts.T, delimiter=",", fmt="%d")
+    write_sums(counts, obs, folder)
     if lmer_genes:
         table = pd.DataFrame(data.Y[:, :lmer_genes], index=data.obs.index).add_prefix("g")
         table.insert(0, "trt", data.obs["trt"].astype(int))
         table.insert(0, "sam", data.obs["sam"])
         table.to_csv(folder / "lmer_cells.csv", index=False, float_format="%.9g")
+
+
+def write_sums(counts: np.ndarray | None, obs: pd.DataFrame, folder: Path, prefix: str = "") -> None:
+    """Samples, and their sums of counts where there are any."""
+    obs.assign(trt=obs["trt"].astype(int)).to_csv(folder / f"{prefix}samples.csv", index=False)
+    if counts is not None:
+        np.savetxt(folder / f"{prefix}counts.csv", counts.T, delimiter=",", fmt="%d")
 
 
 def run_r(work: Path) -> None:

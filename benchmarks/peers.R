@@ -25,21 +25,30 @@ analyse_joint <- function(folder) {
   write.csv(as.data.frame(out, check.names = FALSE), file.path(folder, "peers.csv"), row.names = FALSE)
 }
 
+design_of <- function(samples) model.matrix(if ("donor" %in% names(samples)) ~ donor + trt else ~ trt, samples)
+
+normalised <- function(folder, prefix, samples)
+  calcNormFactors(DGEList(read(folder, paste0(prefix, "counts.csv")), lib.size = samples$depth))
+
+edgeR_QL <- function(y, design) glmQLFTest(glmQLFit(estimateDisp(y, design), design, robust = TRUE))$table$PValue
+
 analyse <- function(folder) {
   if (file.exists(file.path(folder, "design.csv"))) return(analyse_joint(folder))
   samples <- read.csv(file.path(folder, "samples.csv"))
-  design <- model.matrix(if ("donor" %in% names(samples)) ~ donor + trt else ~ trt, samples)
+  design <- design_of(samples)
   out <- list()
   # samples' mean normalised values, with a prior variance by mean
   out[["limma-trend, means"]] <- p_of(eBayes(lmFit(read(folder, "means.csv"), design), trend = TRUE))
   if (has_edgeR && file.exists(file.path(folder, "counts.csv"))) {
-    y <- DGEList(read(folder, "counts.csv"), lib.size = samples$depth)
-    y <- calcNormFactors(y)
+    y <- normalised(folder, "", samples)
     logcpm <- cpm(y, log = TRUE, prior.count = 3)
     out[["limma-trend, log CPM"]] <- p_of(eBayes(lmFit(logcpm, design), trend = TRUE))
     out[["limma-voom"]] <- p_of(eBayes(lmFit(voom(y, design), design)))
-    y <- estimateDisp(y, design)
-    out[["edgeR QL"]] <- glmQLFTest(glmQLFit(y, design, robust = TRUE))$table$PValue
+    out[["edgeR QL"]] <- edgeR_QL(y, design)
+    if (file.exists(file.path(folder, "all_samples.csv"))) { # also those with few cells
+      samples <- read.csv(file.path(folder, "all_samples.csv"))
+      out[["edgeR QL, all samples"]] <- edgeR_QL(normalised(folder, "all_", samples), design_of(samples))
+    }
   }
   write.csv(as.data.frame(out, check.names = FALSE), file.path(folder, "peers.csv"), row.names = FALSE)
 }
