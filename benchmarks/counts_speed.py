@@ -1,9 +1,9 @@
 """How long does `nbmm_de` take from strata, and beside NEBULA on the cells and PyDESeq2 on the same sums?
 
 Strata are drawn as such (their sums, not their cells): 10,000 genes of 40 samples with two groups, and a study of 259
-donors, 29 cell types and 11,596 genes with six fixed columns. PyDESeq2 and NEBULA get a part of the genes, NEBULA cells; `aggregate` and
-`nbmm_de` the same cells with all genes. Shortest of some rounds; comparisons on one core. Prints a table and writes
-results/counts_speed.csv.
+donors, 29 cell types and 11,596 genes with six fixed columns. PyDESeq2 and NEBULA get a part of the genes, NEBULA cells;
+`aggregate` and `nbmm_de` the same cells with all genes. Shortest of some rounds; comparisons on one core. Prints a table
+and writes results/counts_speed.csv.
 
     python benchmarks/counts_speed.py [--rounds 3] [--quick]
 """
