@@ -12,7 +12,7 @@ import flashmm_sc as fsc
 
 HOME = Path(fsc.__file__).parent
 ROOMS = ["_base", "_design", "_stream", "_stats", "_gaussian", "_counts", "_inference", "_arrays", "_results"]
-FACES = ["contrasts", "tl", "get", "pl", "datasets", "cli"]
+FACES = ["contrasts", "pp", "tl", "get", "pl", "datasets", "cli"]
 """Faces know each other only from left to right."""
 MODULES = {".".join(path.relative_to(HOME).with_suffix("").parts): path for path in HOME.rglob("*.py")}
 ANNDATA = {"_stream.blocks", "_stats.file"}
@@ -105,6 +105,7 @@ UNTESTED = {
     "_design.formula_hints": "what R has: test_fixed.py",
     "_stream.kernel": "all sums: test_accumulate.py",
     "_stream.sums": "all sums: test_accumulate.py",
+    "_results.aggregated": "what strata say of themselves, and lack: test_strata_study.py, tests/pp/test_aggregate.py",
     "_stats.strata": "sums of strata: tests/results/test_strata.py",
     "_stats.cross": "sums are those of the definitions: test_summary.py",
     "_stats.totals": "sums that centre designs: tests/arrays/test_varexp.py",

@@ -21,6 +21,7 @@ __all__ = [
     "lmmtest",
     "lrt",
     "pl",
+    "pp",
     "sslmm",
     "summarize",
     "tl",
@@ -29,7 +30,7 @@ __all__ = [
 
 # Names are imported at first use, since what they need takes seconds to import. Type checkers and editors read this.
 if TYPE_CHECKING:
-    from flashmm_sc import contrasts, datasets, get, pl, tl
+    from flashmm_sc import contrasts, datasets, get, pl, pp, tl
     from flashmm_sc._arrays.lmm import LMMFit, lmm, lmmfit
     from flashmm_sc._arrays.lmmtest import lmmtest
     from flashmm_sc._arrays.lrt import lrt

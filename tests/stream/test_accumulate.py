@@ -69,7 +69,7 @@ def test_values_over_size_factors_and_their_tally(container, counts, design, tra
     for n_jobs, block_bytes in [(1, 2**26), (3, 1500)]:
         part = CellMatrix(container(counts).X, np.arange(12), size=size)
         options = {"transform": transform, "n_jobs": n_jobs, "block_bytes": block_bytes}
-        sums = one_pass.accumulate([part], grouped_rows(left_out, group), tally=Tally(True, linear), **options)
+        sums = one_pass.accumulate([part], grouped_rows(left_out, group), tally=Tally(True, True, linear), **options)
         np.testing.assert_allclose(sums.WY, WY, rtol=1e-12, atol=1e-12)
         np.testing.assert_allclose(sums.yy, yy, rtol=1e-12)
         np.testing.assert_allclose(sums.WC, (left_out[:, linear].T @ (counts / size[:, None])), rtol=1e-12, atol=1e-9)
@@ -80,7 +80,7 @@ def test_values_over_size_factors_and_their_tally(container, counts, design, tra
 
 def test_a_tally_changes_no_sum(container, counts, design):
     X = container(counts).X
-    plain, tallied = (accumulate(X, design, transform="log1p", tally=tally) for tally in (None, Tally(True)))
+    plain, tallied = (accumulate(X, design, transform="log1p", tally=tally) for tally in (None, Tally(True, True)))
     np.testing.assert_array_equal(plain.WY, tallied.WY)
     np.testing.assert_array_equal(plain.yy, tallied.yy)
 

@@ -68,7 +68,7 @@ def check_sums(X, counts, design, *, gene=None, transform="log1p"):
 def test_values_over_size_factors_and_their_tally(counts, design, kind, grid):
     W, group = design
     gene = np.array([3, -1, 0, -1, -1, -1, -1, -1, 4, 5, 1, 2])
-    size, tally = np.random.default_rng(5).lognormal(size=len(counts)), Tally(True, np.array([0, 3, 4]))
+    size, tally = np.random.default_rng(5).lognormal(size=len(counts)), Tally(True, True, np.array([0, 3, 4]))
     X = lazy(counts, kind, grid)
     with dask.config.set(scheduler="synchronous"):
         one, other = (
@@ -90,7 +90,7 @@ def test_tasks_with_nothing_to_tally(counts, design, kind, monkeypatch):
     W, group = design
     rows, gene = grouped_rows(W, np.where(np.arange(160) < 60, -1, group)), np.r_[np.full(6, -1), np.arange(6)]
     one, other = (
-        accumulate([CellMatrix(values, gene)], rows, tally=Tally(True), show_progress=False)
+        accumulate([CellMatrix(values, gene)], rows, tally=Tally(True, True), show_progress=False)
         for values in (lazy(counts, kind, "both"), counts)
     )
     np.testing.assert_array_equal(one.seen, other.seen)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import os
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from tempfile import TemporaryDirectory, TemporaryFile
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 @contextmanager
@@ -18,3 +21,26 @@ def appearing_whole(path: Path) -> Iterator[Path]:
         part = Path(folder) / path.name  # the same name, since its ending may say how to write
         yield part
         part.replace(path)
+
+
+@contextmanager
+def temporary_zeros(folder: Path) -> Iterator[Callable[[tuple[int, ...]], np.ndarray]]:
+    """Give a function that makes arrays of zeros in temporary files of a folder, which are gone in the end, whatever ends it.
+
+    The function raises OSError where there is no space for them.
+    """
+    with ExitStack() as files:
+
+        def zeros(shape: tuple[int, ...]) -> np.ndarray:
+            size = 8 * int(np.prod(shape))
+            if not size:
+                return np.zeros(shape)
+            file = files.enter_context(TemporaryFile(prefix=".flashmm-sc-", dir=folder))
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(
+                    file.fileno(), 0, size
+                )  # writing to what there is no space for would end the process
+            mode: Literal["r+", "w+"] = "r+" if hasattr(os, "posix_fallocate") else "w+"
+            return np.asarray(np.memmap(file, np.float64, mode, shape=shape))
+
+        yield zeros

@@ -107,7 +107,8 @@ def count_result(
     """The fits of all groups, genes × columns among all genes of the study's AnnData."""
     n_vars, models = study.target.n_vars, [part.model for part in parts]
     theta, theta_sd = np.full((2, n_vars, 2 * len(parts)), np.nan)
-    sums = np.zeros((n_vars, sum(len(model.samples) for model in models)))
+    dtype = _smallest(max(part.samples.counts.max() for part in parts))
+    sums = np.zeros((n_vars, sum(len(model.samples) for model in models)), dtype)
     tested, start = [], 0
     for i, (part, fit) in enumerate(zip(parts, fits, strict=True)):
         model, its = part.model, fit.fitted
@@ -122,7 +123,7 @@ def count_result(
         sums[its, start : start + len(model.samples)] = part.samples.counts
         start += len(model.samples)
     result = tests_result(key, tested, params)
-    result.arrays.update(theta=theta, theta_se=theta_sd, sums=_small(sums))
+    result.arrays.update(theta=theta, theta_se=theta_sd, sums=sums)
     entry = result.entry
     entry["theta_names"] = texts(joined(model.group, [model.sample, "phi"]) for model in models)
     entry["models"] = {str(i): _described(*pair) for i, pair in enumerate(zip(parts, fits, strict=True))}
@@ -163,7 +164,6 @@ def _described(part: CountedModel, fit: CountInference) -> dict[str, Any]:
     }
 
 
-def _small(counts: np.ndarray) -> np.ndarray:
-    """Whole numbers in the smallest dtype of unsigned integers that holds them all."""
-    most = counts.max(initial=0)
-    return counts.astype(next(dtype for dtype in (np.uint16, np.uint32, np.uint64) if most <= np.iinfo(dtype).max))
+def _smallest(most: float) -> type[np.unsignedinteger[Any]]:
+    """The smallest dtype of unsigned integers that holds counts up to this."""
+    return next(dtype for dtype in (np.uint16, np.uint32, np.uint64) if most <= np.iinfo(dtype).max)

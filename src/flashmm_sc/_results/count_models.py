@@ -145,7 +145,7 @@ def _check_constant(
         raise ValueError(msg)
 
 
-def numbered(models: Sequence[CountModel], n: int) -> tuple[np.ndarray, int]:
+def sample_codes(models: Sequence[CountModel], n: int) -> tuple[np.ndarray, int]:
     """Number of the sample of each of n cells, those of one model after another, -1 where there is none; and how many."""
     codes, start = np.full(n, -1), 0
     for model in models:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flashmm_sc._base.errors import listed, named
+from flashmm_sc._results.aggregated import made
 from flashmm_sc._results.scale import first_values
 
 if TYPE_CHECKING:
@@ -21,9 +22,17 @@ def check_counts(study: Study) -> None:
     Raises
     ------
     ValueError
-        For negative and fractional values.
+        For negative and fractional values, and strata of others, or without size factors.
     """
     for part, (adata, found) in zip(study.matrices, study.sources, strict=True):
+        how = made(adata) if study.of_strata else None
+        if how is not None and not how.weighed:
+            what = "logarithms, not counts" if how.transform else "counts, but not over the depth of their cells"
+            msg = (
+                f"These strata are sums of {what}: aggregate raw counts for models of counts, without transform and with "
+                "size_factors='total'."
+            )
+            raise ValueError(msg)
         if (bad := _first_that_is_none(found.X)) is not None:
             with named(part.name):
                 msg = f"{found.source} holds {bad:g}, which is no count: {_where_counts_are(adata)}"

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import h5py
 from anndata import AnnData
 from anndata.io import read_elem, sparse_dataset, write_elem
 
+from flashmm_sc._results.aggregated import KEY
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
+    from os import PathLike
 
 
 @contextmanager
@@ -38,6 +41,34 @@ def streamed(path: Path, *, results: bool = True) -> Iterator[AnnData]:
         yield adata
 
 
+def check_new_file(path: str | PathLike[str], adata: Any) -> Path:
+    """Refuse the name of a file or store that can't be written, or that is read meanwhile."""
+    new = Path(path)
+    if new.suffix not in (".h5ad", ".zarr"):
+        msg = f"out={str(path)!r} must be the name of a file that ends in .h5ad or .zarr."
+        raise ValueError(msg)
+    if not new.absolute().parent.is_dir():
+        msg = f"out={str(path)!r}: there is no such folder. Create it first."
+        raise FileNotFoundError(msg)
+    if new.is_dir():
+        msg = f"out={str(path)!r} is there already; remove it first, or give another name."
+        raise FileExistsError(msg)
+    several = [adata] if isinstance(adata, AnnData) else adata
+    read = [one.filename if isinstance(one, AnnData) else one for one in several]
+    if new.exists() and any(one is not None and Path(one).exists() and new.samefile(one) for one in read):
+        msg = f"out={str(path)!r} is an input, which is only read; give another name."
+        raise ValueError(msg)
+    return new
+
+
+def opened_lazily(path: Path) -> AnnData:
+    """The AnnData of a file, as `streamed` gives it; the file is open as long as its matrices are in use."""
+    if path.is_dir():
+        with streamed(path) as adata:
+            return adata
+    return _lazily(h5py.File(path, "r"), results=True)
+
+
 def _lazily(file: Any, results: bool) -> AnnData:
     """The AnnData of a file, its matrices left there."""
     read: Any = read_elem  # what it returns is up to the file
@@ -46,7 +77,7 @@ def _lazily(file: Any, results: bool) -> AnnData:
         obs=read(file["obs"]),
         var=read(file["var"]),
         varm=read(file["varm"]) if results and "varm" in file else None,
-        uns={"log1p": read_elem(file["uns/log1p"])} if "uns/log1p" in file else None,
+        uns={name: read(file["uns"][name]) for name in ("log1p", KEY) if "uns" in file and name in file["uns"]},
         layers={name: _matrix(file["layers"][name]) for name in file["layers"]} if "layers" in file else None,
         raw={"X": _matrix(file["raw/X"]), "var": read_elem(file["raw/var"])} if "raw/X" in file else None,
     )

@@ -67,7 +67,7 @@ def _numbers(size_factors: Any) -> pd.Series:
 
 
 def with_sizes(study: Study, values: Values, rows: Rows | StratumRows, n_jobs: int | None) -> Study:
-    """The study with values divided by their cells' size factors, if there are to be any.
+    """The study with values divided by their cells' size factors, if there are to be any; its values know the target.
 
     Totals of cells that have no design rows may be anything. They take a pass of their own, but where each matrix gives whole cells, as CSR does, and there is a target.
 
@@ -76,13 +76,14 @@ def with_sizes(study: Study, values: Values, rows: Rows | StratumRows, n_jobs: i
     ValueError
         For size factors that aren't one positive number a cell, and totals that can't be divided by.
     """
-    if not values.sized:
+    if not values.sized or study.divided:
         return study
     known, target_sum = _known(study, values.size_factors), values.target_sum
     if values.weigh:
         target_sum = 1.0  # nothing that differs between parts of a study
     if known is not None:
-        return _divided(study, known / (known.mean() if target_sum is None else target_sum))
+        target = known.mean() if target_sum is None else target_sum
+        return _divided(study, known / target, target)
     if target_sum is not None and all(row_major(part.X) for part in study.matrices):
         return replace(study, matrices=[replace(part, size=float(target_sum)) for part in study.matrices])
     each = []
@@ -102,11 +103,12 @@ def with_sizes(study: Study, values: Values, rows: Rows | StratumRows, n_jobs: i
         msg = "The matrix holds no counts: all totals are zero."
         raise ValueError(msg)
     target = np.median(found[found > 0]) if target_sum is None else target_sum
-    return _divided(study, np.where(found > 0, found, 0.0 if values.weigh else target) / target)
+    return _divided(study, np.where(found > 0, found, 0.0 if values.weigh else target) / target, target)
 
 
-def _divided(study: Study, size: np.ndarray) -> Study:
+def _divided(study: Study, size: np.ndarray, target: float) -> Study:
     def cut(part: CellMatrix) -> Any:
         return replace(part, size=size[part.start : part.start + part.X.shape[0]])
 
-    return replace(study, matrices=[cut(part) for part in study.matrices])
+    fitted = study.fitted if study.fitted.weigh else replace(study.fitted, target_sum=float(target))
+    return replace(study, matrices=[cut(part) for part in study.matrices], fitted=fitted)

@@ -1,17 +1,21 @@
-"""One pass over the cells of a study sums them up by stratum."""
+"""Strata of cells: told apart by columns of obs, and summed up in one pass over a study."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
+from flashmm_sc._design.columns import as_factor, complete_column
 from flashmm_sc._design.rows import StratumRows
 from flashmm_sc._results.sizes import with_sizes
 from flashmm_sc._stats.strata import Strata
-from flashmm_sc._stream.sums import Tally
+from flashmm_sc._stream.sums import Tally, Zeros
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from flashmm_sc._results.study import Study
     from flashmm_sc._results.values import Values
 
@@ -24,6 +28,7 @@ def strata_of(
     *,
     n_jobs: int | None = None,
     show_progress: bool | None = None,
+    new: Zeros = np.zeros,
 ) -> Strata:
     """Sums of each stratum of cells, over the genes of the study, in one pass.
 
@@ -36,6 +41,8 @@ def strata_of(
         Number of the stratum of each cell of the study; the values of those with -1 play no part.
     n_strata
         How many strata there are.
+    new
+        Makes the arrays of the sums.
 
     Raises
     ------
@@ -44,7 +51,45 @@ def strata_of(
     """
     rows = StratumRows(np.asarray(codes, dtype=np.int32), n_strata)
     study = with_sizes(study, values, rows, n_jobs)
-    tally = Tally(True, strata=True, weigh=values.weigh)
-    sums = study.sums(rows, transform=values.transform, tally=tally, n_jobs=n_jobs, show_progress=show_progress)
+    transformed = values.transform is not None
+    tally = Tally(True, transformed, strata=True, weigh=values.weigh)
+    how: dict[str, Any] = {"n_jobs": n_jobs, "show_progress": show_progress, "new": new}
+    sums = study.sums(rows, transform=values.transform, tally=tally, **how)
     n = np.bincount(rows.codes[rows.cells], minlength=n_strata)
-    return Strata.of(n, sums, transformed=values.transform is not None, weigh=values.weigh)
+    return Strata.of(n, sums, transformed=transformed, weigh=values.weigh)
+
+
+def numbered(obs: pd.DataFrame, by: Sequence[str]) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Number the strata that columns of obs tell apart, in the order of their levels.
+
+    Returns
+    -------
+    The number of each cell's stratum, the first cell of each, and their names, in which levels are joined by "|".
+
+    Raises
+    ------
+    KeyError, ValueError
+        For a column that is not there or incomplete.
+    """
+    factors = [as_factor(complete_column(obs, name, f"by={list(by)}")) for name in by]
+    codes = np.zeros(len(obs), np.int64)
+    for factor in factors:
+        found, pairs = pd.factorize(codes * len(factor.categories) + factor.codes)
+        codes = np.argsort(np.argsort(pairs))[found]
+    first = np.empty(codes.max() + 1, np.int64)
+    first[codes[::-1]] = np.arange(len(codes))[::-1]
+    levels = [factor.categories.astype(str).to_numpy()[factor.codes[first]] for factor in factors]
+    return codes, first, ["|".join(names) for names in zip(*levels, strict=True)]
+
+
+def constant(obs: pd.DataFrame, codes: np.ndarray, first: np.ndarray) -> tuple[list[str], list[str]]:
+    """Columns of obs that don't vary within strata, and those that do or can't be compared; missing values are alike."""
+    found: tuple[list[str], list[str]] = ([], [])
+    for name in map(str, obs.columns):
+        try:
+            values = pd.factorize(obs[name])[0]
+            same = bool((values == values[first][codes]).all())
+        except (TypeError, ValueError):
+            same = False
+        found[0 if same else 1].append(name)
+    return found

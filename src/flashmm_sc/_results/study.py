@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -20,7 +21,7 @@ from flashmm_sc._results.checks import Expression, check_anndata, find_expressio
 from flashmm_sc._results.files import streamed
 from flashmm_sc._results.scale import Scale
 from flashmm_sc._stream.accumulate import accumulate
-from flashmm_sc._stream.sums import CellMatrix, Sums
+from flashmm_sc._stream.sums import CellMatrix, Sums, Zeros
 
 if TYPE_CHECKING:
     from flashmm_sc._design.rows import Rows, StratumRows
@@ -50,6 +51,8 @@ class Study:
         For each of them the AnnData and the matrix that it is.
     names
         For each of them its name in messages, and the names of its cells and columns.
+    fitted
+        Which values are fitted.
     """
 
     target: AnnData
@@ -58,6 +61,7 @@ class Study:
     kept: np.ndarray
     sources: list[tuple[AnnData, Expression]]
     names: list[tuple[str, pd.Index, pd.Index]]
+    fitted: Values
 
     @property
     def genes(self) -> list[str]:
@@ -65,6 +69,16 @@ class Study:
         return list(self.target.var_names[self.kept])
 
     @property
+    def divided(self) -> bool:
+        """Whether size factors are known to the matrices already."""
+        return any(part.size is not None for part in self.matrices)
+
+    @property
+    def of_strata(self) -> bool:
+        """Whether sums of strata stand for their cells."""
+        return False
+
+    @cached_property
     def scales(self) -> list[Scale]:
         """What the values of each matrix seem to be."""
         found = []
@@ -81,8 +95,9 @@ class Study:
         tally: Tally | None = None,
         n_jobs: int | None,
         show_progress: bool | None,
+        new: Zeros = np.zeros,
     ) -> Sums:
-        """One pass over all cells, whose design rows these are."""
+        """One pass over all cells, whose design rows these are; `new` makes arrays."""
         return accumulate(
             self.matrices,
             rows,
@@ -91,6 +106,7 @@ class Study:
             n_jobs=n_jobs,
             show_progress=show_progress,
             describe=self.describe,
+            new=new,
         )
 
     def describe(self, i: int, j: int) -> str:
@@ -102,30 +118,47 @@ class Study:
 
 
 @contextmanager
-def study_of(adata: AnnData | Sequence[Source], needed: Needed, values: Values, *, copy: bool) -> Iterator[Study]:
+def study_of(
+    adata: AnnData | Sequence[Source], needed: Needed, values: Values, *, copy: bool, every: bool = False
+) -> Iterator[Study]:
     """Find the cells of an AnnData, or of several; files are open as long as the context lasts.
 
-    `needed` tells which columns of obs are wanted, see `needed_columns`.
+    `needed` tells which columns of obs are wanted, see `needed_columns`; `every` asks for those too that all have.
     """
+    with opened(adata, copy=copy) as (several, names):
+        yield join(several, names, needed, values, every=every)
+
+
+@contextmanager
+def opened(adata: AnnData | Sequence[Source], *, copy: bool) -> Iterator[tuple[list[AnnData], list[str]]]:
+    """Open and check what there is of an AnnData, or of several, and name it in words; one AnnData has no name."""
     if isinstance(adata, AnnData):
         check_anndata(adata, copy=copy)
-        yield _one(adata, needed, values)
+        yield [adata], [""]
         return
     if copy:
         msg = "copy=True is for one AnnData; for several, a new AnnData is returned in any case."
         raise ValueError(msg)
     with _opened(adata) as (several, names):
-        yield _joint(several, names, needed, values)
+        yield several, names
 
 
-def _one(adata: AnnData, needed: Needed, values: Values) -> Study:
+def join(
+    several: Sequence[AnnData], names: Sequence[str], needed: Needed, values: Values, *, every: bool = False
+) -> Study:
+    """The study of what was opened, see `study_of`."""
+    if names[0]:
+        return _joint(several, names, needed, values, every=every)
+    (adata,) = several
     found = find_expression(adata, values.layer, values.use_raw, values.mask_var)
-    obs = adata.obs if isinstance(adata.obs, pd.DataFrame) else in_memory(adata.obs, needed(adata.obs, ""))
-    names = [("", adata.obs_names, _columns(adata, values.use_raw))]
-    return Study(adata, obs, [CellMatrix(found.X, found.gene)], found.kept, [(adata, found)], names)
+    obs: Any = adata.obs
+    if not isinstance(obs, pd.DataFrame):
+        obs = in_memory(obs, list(obs.columns) if every else needed(obs, ""))
+    where = [("", adata.obs_names, _columns(adata, values.use_raw))]
+    return Study(adata, obs, [CellMatrix(found.X, found.gene)], found.kept, [(adata, found)], where, values)
 
 
-def _joint(several: Sequence[AnnData], names: Sequence[str], needed: Needed, values: Values) -> Study:
+def _joint(several: Sequence[AnnData], names: Sequence[str], needed: Needed, values: Values, *, every: bool) -> Study:
     """The cells of several AnnData, one after another, with the genes that all have."""
     shared = [gene for gene in several[0].var_names if all(gene in other.var_names for other in several[1:])]
     if not shared:
@@ -146,7 +179,7 @@ def _joint(several: Sequence[AnnData], names: Sequence[str], needed: Needed, val
         (f" of {name}", one.obs_names, _columns(one, values.use_raw)) for name, one in zip(names, several, strict=True)
     ]
     sources = list(zip(several, found, strict=True))
-    return Study(target, _joint_obs(several, names, needed), parts, kept, sources, where)
+    return Study(target, _joint_obs(several, names, needed, every=every), parts, kept, sources, where, values)
 
 
 @contextmanager
@@ -180,18 +213,25 @@ def _opened(sources: Sequence[Source]) -> Iterator[tuple[list[AnnData], list[str
         yield several, names
 
 
-def _joint_obs(several: Sequence[AnnData], names: Sequence[str], needed: Needed) -> pd.DataFrame:
+def _joint_obs(several: Sequence[AnnData], names: Sequence[str], needed: Needed, *, every: bool) -> pd.DataFrame:
     """Columns of all cells; categories are united in the order in which they come, or sorted if they are in each part.
 
     Sorted they are in most files, as strings become categories when they are written: the reference level should not
     depend on which file is first.
     """
     pairs = zip(several, names, strict=True)
-    tables = [in_memory(one.obs, needed(one.obs, f" for {name}")) for one, name in pairs]
+    wanted = [needed(one.obs, f" for {name}") for one, name in pairs]
+    shared = [name for name in several[0].obs.columns if all(name in one.obs for one in several)] if every else []
+    tables = [in_memory(one.obs, list(dict.fromkeys(own + shared))) for one, own in zip(several, wanted, strict=True)]
     columns = {}
     for name in tables[0].columns:
         each = [table[name] for table in tables]
-        _check_kinds(name, each, names)
+        try:
+            _check_kinds(name, each, names)
+        except ValueError:
+            if name in wanted[0]:
+                raise
+            continue
         if all(isinstance(values.dtype, pd.CategoricalDtype) for values in each):
             kind = each[0].cat.categories.dtype  # words may be stored in several ways
             each = [_with_categories_of(values, kind) for values in each]

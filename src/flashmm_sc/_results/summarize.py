@@ -11,7 +11,7 @@ from flashmm_sc._design.random import Component, RandomDesign
 from flashmm_sc._design.shared import Design, check_levels
 from flashmm_sc._results.advice import advice_on_values
 from flashmm_sc._results.sizes import with_sizes
-from flashmm_sc._results.study import Source, study_of
+from flashmm_sc._results.strata_study import cells_or_strata
 from flashmm_sc._results.values import SizeFactors, Values
 from flashmm_sc._stats.cross import CrossProducts
 from flashmm_sc._stats.summary import SummaryStats
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
+    from flashmm_sc._results.study import Source
     from flashmm_sc._stream.kernel import Transform
 
 
@@ -44,7 +45,7 @@ def summarize(
     Parameters
     ----------
     adata
-        Cells × genes, or a list of AnnData and files, as in `flashmm_sc.tl.lmm_de`.
+        Cells × genes, or a list of AnnData and files, or strata in the place of cells, as in `flashmm_sc.tl.lmm_de`.
     design
         The design.
     layer, use_raw, mask_var, transform, n_jobs, show_progress
@@ -85,7 +86,8 @@ def summarize(
     n_threads(n_jobs)
     formula, columns = design.fixed.encoding.text, {"size_factors": values.column}
     needed = lambda obs, where: needed_columns(obs, formula, design.random, where, **columns)
-    with study_of(adata, needed, values, copy=False) as study:
+    with cells_or_strata(adata, needed, values, copy=False) as study:
+        values = study.fitted
         check_levels(design.fixed, study.obs)
         random = RandomDesign([Component.of(term, study.obs) for term in design.random])
         cells = CellDesign(design.fixed, random)
@@ -93,6 +95,6 @@ def summarize(
         cross = CrossProducts.of(rows.gram(), len(design.names))
         advice_on_values(study.scales, values)
         study = with_sizes(study, values, rows, n_jobs)
-        sums = study.sums(rows, transform=transform, n_jobs=n_jobs, show_progress=show_progress)
+        sums = study.sums(rows, transform=values.transform, n_jobs=n_jobs, show_progress=show_progress)
     names = cells.labels | {"gene_names": study.genes, "origin": design.origin(values.words)}
     return SummaryStats.of(cross, sums.WY, sums.yy[0], rows.n, **names)

@@ -48,9 +48,9 @@ class SummedModel:
 def tally_of(models: Sequence[Model], rows: Rows, *, expressed: bool, linear: bool) -> Tally:
     """What the pass is to sum of the values as they are read; `linear` asks for means."""
     if not linear:
-        return Tally(expressed)
+        return Tally(expressed, expressed)
     pairs = zip(models, rows.encoder.start, strict=True)
-    return Tally(expressed, np.concatenate([start + np.arange(model.p) for model, start in pairs]))
+    return Tally(expressed, expressed, np.concatenate([start + np.arange(model.p) for model, start in pairs]))
 
 
 def summed(models: Sequence[Model], rows: Rows, sums: Sums, least: Filter, gene_names: list[str]) -> list[SummedModel]:

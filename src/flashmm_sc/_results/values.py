@@ -53,8 +53,11 @@ class Values:
     @property
     def words(self) -> str:
         """Words that differ for values whose sums can't be added up."""
-        divided = f" of values over {self._sizes} / {self.target_sum:.17g}" if self.sized else ""
-        return f"{self.transform or 'values as they are'}{divided}"
+        sizes = ""
+        if self.sized:
+            weights = f", weighed by {self._sizes}"
+            sizes = weights if self.weigh else f" of values over {self._sizes} / {self.target_sum:.17g}"
+        return f"{self.transform or 'values as they are'}{sizes}"
 
     @property
     def params(self) -> dict[str, Any]:

@@ -78,8 +78,9 @@ class Strata:
 
     def _each(self, change: Any) -> Strata:
         changed: dict[int, np.ndarray] = {}  # one array may have two names
-        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        values: dict[str, Any] = {one.name: getattr(self, one.name) for one in fields(self)}
         for array in values.values():
             if array is not None and id(array) not in changed:
                 changed[id(array)] = change(array)
-        return Strata(**{name: None if array is None else changed[id(array)] for name, array in values.items()})
+        new: dict[str, Any] = {name: None if array is None else changed[id(array)] for name, array in values.items()}
+        return Strata(**new)

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from flashmm_sc._base.errors import named
 from flashmm_sc._base.threads import n_threads
 from flashmm_sc._stream.blocks import BLOCK_BYTES, Block, blocks, is_lazy, read_ahead
-from flashmm_sc._stream.sums import CellMatrix, Sums, Tally, UnusableValueError, add_block, cell_totals
+from flashmm_sc._stream.sums import CellMatrix, Sums, Tally, UnusableValueError, Zeros, add_block, cell_totals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,6 +31,7 @@ def accumulate(
     block_bytes: int = BLOCK_BYTES,
     show_progress: bool | None = False,
     describe: Callable[[int, int], str] = "row {}, column {}".format,
+    new: Zeros = np.zeros,
 ) -> Sums:
     """Sum W'Y and y² over the cells, reading each matrix once.
 
@@ -46,6 +47,8 @@ def accumulate(
         What else to sum, of the values as they are read.
     describe
         Words for a cell and a column in an error message; for a cell where the column is -1.
+    new
+        Makes the arrays of the sums.
 
     Raises
     ------
@@ -57,7 +60,7 @@ def accumulate(
     n_genes = max(int(part.gene.max(initial=-1)) + 1 for part in parts)
     tally = tally or Tally()
     sized = any(part.size is not None for part in parts)
-    sums = Sums.zeros(rows.shape[1], rows.n_models, n_genes, tally, sized=sized)
+    sums = Sums.zeros(rows.shape[1], rows.n_models, n_genes, tally, sized=sized, new=new)
     threads = n_threads(n_jobs)
     show = sys.stderr.isatty() if show_progress is None else show_progress
     with tqdm(total=rows.shape[0], disable=not show, **_BAR) as bar, ThreadPoolExecutor(threads) as pool:

@@ -170,9 +170,7 @@ def _partial(
 def _added(several: list[PartialSums]) -> PartialSums:
     axes = tuple(np.unique(np.concatenate(each)) for each in zip(*(one.axes for one in several), strict=True))
     columns, models, genes, linear = axes
-    has = lambda name: any(getattr(one.sums, name).size for one in several)  # those of no model or no gene have none
-    tally = Tally(has("seen"), linear, strata=has("total") or has("sizes"))
-    sums = Sums.zeros(len(columns), len(models), len(genes), tally, sized=has("sizes"))
+    sums = Sums.zeros_for([one.sums for one in several], *map(len, axes))
     for one in several:
         one.add_to(sums, axes)
     return PartialSums(columns, models, genes, linear, sums, 0.0)

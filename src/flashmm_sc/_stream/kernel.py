@@ -106,11 +106,11 @@ def add_rows(
     WY, yy, seen, counts, WC, total, weighted
 ):  # fmt: skip
     """Add a block of cells in CSR form (sorted indices), in this order; return an unusable (row, column) or (-1, -1)."""
-    longest, more = 0, size.size + seen.size + weight.size > 0
+    longest, changed = 0, size.size > 0 or (kind != 0 and seen.size + weighted.size > 0)
     for i in range(indptr.size - 1):
         longest = max(longest, indptr[i + 1] - indptr[i])
-    at, value, read = np.empty(longest, np.uint32), np.empty(longest), np.empty(longest)
-    memo = np.empty(_MEMO if more else 0)
+    at, value = np.empty(longest, np.uint32), np.empty(longest)
+    read, memo = np.empty(longest) if changed else value, np.empty(_MEMO if changed else 0)
     for i in order:
         start, stop = indptr[i], indptr[i + 1]
         if first > 0:
@@ -121,7 +121,7 @@ def add_rows(
                     start = middle + 1
                 else:
                     end = middle
-        if more:
+        if changed:
             for k in range(memo.size):
                 memo[k] = np.nan
             found = _decode_read(indices, data, start, stop, last, gene, kind, table, size, i, memo, at, value, read)
@@ -142,15 +142,19 @@ def add_rows(
             sums, x = WY[Wi[e]], Wx[e]
             for k in range(found):
                 sums[at[k]] += x * value[k]
-        if seen.size:
-            cells, totals = seen[group[i]], counts[group[i]]
+        if weighted.size:
+            cells, sums, w = seen[group[i]], weighted[group[i]], weight[i]
             for k in range(found):
                 cells[at[k]] += read[k] != 0.0
-                totals[at[k]] += read[k]
-        if weighted.size:
-            sums, w = weighted[group[i]], weight[i]
-            for k in range(found):
                 sums[at[k]] += w * read[k]
+        elif seen.size:
+            cells = seen[group[i]]
+            for k in range(found):
+                cells[at[k]] += read[k] != 0.0
+        if counts.size:
+            sums = counts[group[i]]
+            for k in range(found):
+                sums[at[k]] += read[k]
         if WC.size:
             for e in range(Wp[i], Wp[i + 1]):
                 c, x = linear[Wi[e]], Wx[e] / size[i]
@@ -167,20 +171,22 @@ def add_columns(
     WY, yy, seen, counts, WC, total, weighted
 ):  # fmt: skip
     """Add a block of genes in CSC form (sorted indices); return the first unusable (row, column) or (-1, -1)."""
-    cell, more = np.empty(group.size, np.int64), size.size + seen.size + weight.size > 0
-    for i in range(group.size):
-        cell[i] = i if group[i] >= 0 else -1
+    changed = size.size > 0 or (kind != 0 and seen.size + weighted.size > 0)
+    cell = np.full(group.size, -1)
+    for i in order:
+        cell[i] = i
     longest = 0
     for i in range(indptr.size - 1):
         longest = max(longest, indptr[i + 1] - indptr[i])
-    at, value, read, memo = np.empty(longest, np.uint32), np.empty(longest), np.empty(longest), np.empty(0)
+    at, value, memo = np.empty(longest, np.uint32), np.empty(longest), np.empty(0)
+    read = np.empty(longest) if changed else value
     sums, means = np.empty(WY.shape[0]), np.empty(WC.shape[0])
     for j in range(first, last):
         t = gene[j]
         if t < 0:
             continue
         start, stop = indptr[j], indptr[j + 1]
-        if more:
+        if changed:
             found = _decode_read(
                 indices, data, start, stop, cell.size, cell, kind, table, size, -1, memo, at, value, read
             )
@@ -200,15 +206,16 @@ def add_columns(
         if total.size:
             for k in range(found):
                 total[group[at[k]], t] += value[k]
+        if seen.size:
+            for k in range(found):
+                seen[group[at[k]], t] += read[k] != 0.0
+        if counts.size:
+            for k in range(found):
+                counts[group[at[k]], t] += read[k]
         if weighted.size:
             for k in range(found):
                 i = np.int64(at[k])
                 weighted[group[i], t] += weight[i] * read[k]
-        if seen.size:
-            for k in range(found):
-                i = np.int64(at[k])
-                seen[group[i], t] += read[k] != 0.0
-                counts[group[i], t] += read[k]
         if WC.size:
             for c in range(means.size):
                 means[c] = WC[c, t]

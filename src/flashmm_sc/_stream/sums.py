@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from flashmm_sc._stream.kernel import Transform, add_columns, add_rows, kind_and_table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from concurrent.futures import ThreadPoolExecutor
 
     import scipy.sparse as sp
 
     from flashmm_sc._stream.blocks import Block
+
+
+Zeros: TypeAlias = "Callable[[tuple[int, int]], np.ndarray]"
+"""Makes an array of zeros."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,16 +61,19 @@ class Tally:
     Attributes
     ----------
     expressed
-        Whether to count the cells that express a gene, and add up its values.
+        Whether to count the cells of each model that express a gene.
+    counts
+        Whether to add up the values of each model as they are read.
     linear
         Columns of W to sum them with, divided by size factors.
     strata
-        Whether models are strata, of which the sums of values are wanted too; with size factors those of values over them.
+        Whether models are strata, of which the sums of values are wanted, and with size factors those of values over them.
     weigh
-        Whether size factors weigh values in these, and divide none.
+        Whether size factors weigh the values of strata, and divide none.
     """
 
     expressed: bool = False
+    counts: bool = False
     linear: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     strata: bool = False
     weigh: bool = False
@@ -104,23 +111,45 @@ class Sums:
     sizes: np.ndarray
 
     @classmethod
-    def zeros(cls, width: int, n_models: int, n_genes: int, tally: Tally | None = None, *, sized: bool = False) -> Sums:
-        """No cells yet; `sized` says whether they have size factors."""
+    def zeros(
+        cls,
+        width: int,
+        n_models: int,
+        n_genes: int,
+        tally: Tally | None = None,
+        *,
+        sized: bool = False,
+        new: Zeros = np.zeros,
+    ) -> Sums:
+        """No cells yet; `sized` says whether they have size factors, `new` makes arrays."""
         tally = tally or Tally()
-        n_strata = n_models if tally.strata else 0
-        n_sized = n_strata if sized else 0
-        heights = width, n_models, *[n_models if tally.expressed else 0] * 2, len(tally.linear), n_strata, n_sized
-        return cls(*(np.zeros((height, n_genes)) for height in heights), np.zeros((n_sized, 2)))
+        weighted = tally.strata and sized
+        asked = {"seen": tally.expressed or weighted, "counts": tally.counts, "total": tally.strata}
+        asked |= {"weighted": weighted, "sizes": weighted}
+        return cls._zeros(new, asked, width, n_models, n_genes, len(tally.linear))
+
+    @classmethod
+    def zeros_for(cls, several: Sequence[Sums], *lengths: int) -> Sums:
+        """Zeros of so many columns, models, genes and linear columns, to which several sums can be added."""
+        asked = {one.name: any(len(getattr(sums, one.name)) for sums in several) for one in fields(cls)}
+        return cls._zeros(np.zeros, asked, *lengths)
+
+    @classmethod
+    def _zeros(cls, new: Zeros, asked: dict[str, bool], *lengths: int) -> Sums:
+        columns, models, genes, linear = lengths
+        heights = {"WY": columns, "WC": linear}
+        shape = lambda name: (
+            heights.get(name, models if asked.get(name, True) else 0),
+            2 if name == "sizes" else genes,
+        )
+        return cls(**{one.name: new(shape(one.name)) for one in fields(cls)})
 
     def add(self, other: Sums, columns: np.ndarray, models: np.ndarray, genes: np.ndarray, linear: np.ndarray) -> None:
         """Add sums of some columns, models, genes and linear columns, whose positions here these are."""
-        axes = (columns, models, models, models, linear, models, models)
-        for rows, one in zip(axes, fields(self)[:-1], strict=True):
-            into, more = getattr(self, one.name), getattr(other, one.name)
+        rows = {"WY": columns, "WC": linear}
+        for name, more in vars(other).items():
             if more.size:
-                into[np.ix_(rows, genes)] += more
-        if other.sizes.size:
-            self.sizes[models] += other.sizes
+                getattr(self, name)[np.ix_(rows.get(name, models), np.arange(2) if name == "sizes" else genes)] += more
 
 
 class UnusableValueError(Exception):

@@ -22,7 +22,7 @@ from flashmm_sc._results.models import build_models
 from flashmm_sc._results.result import check_key, write
 from flashmm_sc._results.scale import base_of
 from flashmm_sc._results.sizes import with_sizes
-from flashmm_sc._results.study import Source, study_of
+from flashmm_sc._results.strata_study import cells_or_strata
 from flashmm_sc._results.summary import log_summary
 from flashmm_sc._results.summed import summed, tally_of
 from flashmm_sc._results.values import SizeFactors, Values
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from flashmm_sc._design.random_terms import Random
     from flashmm_sc._gaussian.profile import Method
     from flashmm_sc._inference.contrasts import Contrasts
+    from flashmm_sc._results.study import Source
     from flashmm_sc._stream.kernel import Transform
 
 
@@ -80,7 +81,8 @@ def lmm_de(
     adata
         Cells × genes: in memory, backed, or lazy (`anndata.experimental.read_lazy`, dask arrays: summed chunk by chunk on
         whatever dask scheduler is active). Or a list of AnnData and of h5ad files or zarr stores, which are analysed
-        together with one design and the genes that all have.
+        together with one design and the genes that all have. Or strata of `flashmm_sc.pp.aggregate`, or a list of these, in
+        the place of their cells: results are the same, for any model whose columns they have.
     fixed
         Formula of the fixed effects over the columns of `adata.obs`, in formulaic's language, e.g.
         ``"~ trt"``. A formula is code: don't take one from a source you wouldn't run code from.
@@ -222,8 +224,10 @@ def lmm_de(
     n_threads(n_jobs)
     ddf = "satterthwaite" if moderate else ddf  # where a prior can't be learned
     contrasts_key = f"{key_added}_contrasts"
-    needed = lambda obs, where: needed_columns(obs, fixed, random, where, groupby=groupby, size_factors=values.column)
-    with study_of(adata, needed, values, copy=copy) as study:
+    columns = {"groupby": groupby, "size_factors": values.column}
+    needed = lambda obs, where: needed_columns(obs, fixed, random, where, **columns)
+    with cells_or_strata(adata, needed, values, copy=copy) as study:
+        values = study.fitted
         check_key(study.target, key_added)
         check_key(study.target, contrasts_key, tests=True)
         models, rows = build_models(
@@ -233,13 +237,13 @@ def lmm_de(
             check_moderate(method, len(models[0].design.random.d))
         if contrasts is not None:
             in_groups(contrasts, [(one.group, one.design.fixed.names, one.reference) for one in models], tell=False)
-        base = base_of(scales := study.scales, transform, log_base)
+        base = base_of(study.scales, values.transform, log_base)
         study = with_sizes(study, values, rows, n_jobs)
         cells = study.obs[needed(study.obs, "")].iloc[rows.cells]
         call = Call.of(cells, models[0].design, len(study.kept), groupby=groupby, moderate=moderate, ddf=ddf)
-        notes = before_fit(call, scales, values)
+        notes = before_fit(call, study.scales, values)
         tally = tally_of(models, rows, expressed=moderate or least.of_genes, linear=values.sized)
-        sums = study.sums(rows, transform=transform, tally=tally, n_jobs=n_jobs, show_progress=show_progress)
+        sums = study.sums(rows, transform=values.transform, tally=tally, n_jobs=n_jobs, show_progress=show_progress)
     parts = summed(models, rows, sums, least, study.genes)
     if moderate:
         notes += after_pass({part.model.group: part.expressed for part in parts})
@@ -264,8 +268,15 @@ def lmm_de(
     results = [fit_result(key_added, parts, fits, study, params=params, ranef=ranef)]
     results[0].entry["notes"] = np.array(notes, dtype=object)
     if contrasts is not None:
-        how = {"corr_method": corr_method, "corr_scope": corr_scope, "n_jobs": n_jobs}
-        results += contrasts_of_fit(results[0], contrasts_key, contrasts, left_out=len(parts) < len(models), **how)
+        results += contrasts_of_fit(
+            results[0],
+            contrasts_key,
+            contrasts,
+            left_out=len(parts) < len(models),
+            corr_method=corr_method,
+            corr_scope=corr_scope,
+            n_jobs=n_jobs,
+        )
     target = study.target.copy() if copy else study.target
     write(target, results, [key_added, contrasts_key])
     log_summary(results)

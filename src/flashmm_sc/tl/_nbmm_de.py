@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
@@ -14,12 +15,12 @@ from flashmm_sc._inference.adjustment import Correction, Scope
 from flashmm_sc._results.advice import on_samples
 from flashmm_sc._results.contrasts import contrasts_of_fit, in_groups
 from flashmm_sc._results.count_fits import count_result, counted
-from flashmm_sc._results.count_models import build_count_models, numbered, sample_term
+from flashmm_sc._results.count_models import build_count_models, sample_codes, sample_term
 from flashmm_sc._results.count_values import check_counts
 from flashmm_sc._results.filters import Filter
 from flashmm_sc._results.result import check_key, write
 from flashmm_sc._results.strata import strata_of
-from flashmm_sc._results.study import Source, study_of
+from flashmm_sc._results.strata_study import cells_or_strata
 from flashmm_sc._results.summary import log_summary
 from flashmm_sc._results.values import TOTAL, SizeFactors, Values
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from flashmm_sc._design.questions import Question
     from flashmm_sc._inference.contrasts import Contrasts
+    from flashmm_sc._results.study import Source
 
 Normalize: TypeAlias = Literal[None, "ratio"]
 
@@ -158,7 +160,7 @@ def nbmm_de(
     >>> fsc.get.lmm_de_df(adata, "trt[T.B]").columns[:5].to_list()
     ['variable', 'contrast', 'group', 'coef', 'log_fc']
     """
-    values = Values(layer, use_raw, mask_var, None, TOTAL if size_factors is None else size_factors, weigh=True)
+    values = Values(layer, use_raw, mask_var, None, size_factors, weigh=True)
     least = Filter(min_cells, min_fraction, min_counts)
     one_of("normalize", normalize, Normalize)
     one_of("corr_method", corr_method, Correction)
@@ -171,7 +173,9 @@ def nbmm_de(
     needed = lambda obs, where: needed_columns(
         obs, fixed, sample_term(sample, list(map(str, obs.columns))), where, **others
     )
-    with study_of(adata, needed, values, copy=copy) as study:
+    with cells_or_strata(adata, needed, values, copy=copy) as study:
+        if not (values.sized or study.of_strata):
+            values = replace(values, size_factors=TOTAL)
         check_key(study.target, key_added)
         check_key(study.target, contrasts_key, tests=True)
         term = sample_term(sample, list(study.obs.columns))
@@ -180,7 +184,7 @@ def nbmm_de(
             in_groups(contrasts, [(one.group, one.design.names, one.reference) for one in models], tell=False)
         check_counts(study)
         notes = on_samples(study.obs, models, term)
-        codes, n_samples = numbered(models, len(study.obs))
+        codes, n_samples = sample_codes(models, len(study.obs))
         strata = strata_of(study, codes, n_samples, values, n_jobs=n_jobs, show_progress=show_progress)
     parts = counted(models, strata, least, normalize=normalize is not None)
     fits = [part.fit(study, n_jobs) for part in parts]

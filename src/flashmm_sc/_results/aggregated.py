@@ -1,0 +1,210 @@
+"""The AnnData of strata that `pp.aggregate` makes: what it holds, how it is recognised, and what it says of its values."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from flashmm_sc._base.errors import listed
+from flashmm_sc._results.result import strings
+from flashmm_sc._results.values import Values
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from flashmm_sc._stream.kernel import Transform
+
+KEY = "aggregate"
+LAYERS = {
+    "squares": "sum_sq",
+    "expressed": "n_expressed",
+    "counts": "counts",
+    "size_sum": "size_sum",
+    "ratios": "counts_over_size",
+}
+"""Layers by what `Strata` calls them; the sums are X."""
+COLUMNS = {"n": "n_cells", "size": "size", "size_sq": "size_sq"}
+"""Columns of obs likewise."""
+NONE = "none"
+
+
+@dataclass(frozen=True)
+class Made:
+    """How strata were made, as it is stored in uns.
+
+    Attributes
+    ----------
+    words
+        Words that differ for strata whose sums don't go together.
+    transform, target_sum
+        As in `Values`.
+    size_factors
+        Likewise in a word, None without any.
+    log_base
+        Base of the logarithm that the values are on, NaN where it isn't known.
+    by, dropped
+        Columns of obs that tell strata apart, and those that vary within them.
+    """
+
+    words: str
+    transform: Transform
+    size_factors: str | None
+    target_sum: float | None
+    log_base: float
+    by: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, values: Values, log_base: float, by: list[str], dropped: list[str]) -> Made:
+        """How strata are made of these values."""
+        logged = values.transform is None and not math.isnan(log_base)
+        words = values.words + (f", logarithms to base {log_base:.17g}" if logged else "")
+        target, sizes = values.target_sum, values.params["size_factors"]
+        return cls(words, values.transform, sizes, target, log_base, tuple(by), tuple(dropped))
+
+    @property
+    def entry(self) -> dict[str, Any]:
+        """As it is stored: without None, which not every file can hold."""
+        stored = {
+            "values": self.words,
+            "transform": self.transform or NONE,
+            "size_factors": self.size_factors or NONE,
+            "by": np.array(self.by, dtype=object),
+            "dropped": np.array(self.dropped, dtype=object),
+        }
+        known = {"target_sum": self.target_sum, "log_base": None if math.isnan(self.log_base) else self.log_base}
+        return stored | {name: value for name, value in known.items() if value is not None}
+
+    @classmethod
+    def read(cls, entry: Any) -> Made:
+        """Of what is stored."""
+        text = lambda name: None if str(entry[name]) == NONE else str(entry[name])
+        target, base = entry.get("target_sum"), float(entry.get("log_base", math.nan))
+        columns = [tuple(strings(entry.get(name, ()))) for name in ("by", "dropped")]
+        transform: Any = text("transform")
+        return cls(
+            str(entry["values"]),
+            transform,
+            text("size_factors"),
+            None if target is None else float(target),
+            base,
+            *columns,
+        )
+
+    @property
+    def weighed(self) -> bool:
+        """Whether size factors weigh counts as they are."""
+        return self.transform is None and self.size_factors is not None
+
+    @property
+    def layers(self) -> list[str]:
+        """The layers that there must be."""
+        more = [] if self.transform is None else ["counts"]
+        sized = [] if self.size_factors is None else ["size_sum" if self.weighed else "ratios"]
+        return [LAYERS[name] for name in ("squares", "expressed", *more, *sized)]
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns of numbers that there must be in obs."""
+        return list(COLUMNS.values()) if self.size_factors is not None else [COLUMNS["n"]]
+
+    def fitted(self, values: Values) -> Values:
+        """The values whose sums these are; genes and base of the logarithm as the call says."""
+        sizes = None if self.transform is None else self.size_factors
+        return Values(
+            mask_var=values.mask_var,
+            transform=self.transform,
+            size_factors=sizes,
+            target_sum=None if sizes is None else self.target_sum,
+            log_base=values.log_base,
+        )
+
+
+def made(adata: AnnData) -> Made | None:
+    """How the strata of an AnnData were made; None if its rows are cells.
+
+    Raises
+    ------
+    ValueError
+        For strata of which this was lost, or that were made in several ways.
+    """
+    entry = adata.uns.get(KEY)
+    ours = {LAYERS["squares"], LAYERS["expressed"]} <= set(adata.layers) and COLUMNS["n"] in adata.obs
+    if entry is not None and hasattr(entry, "get") and "values" in entry:
+        return Made.read(entry)
+    if not ours:
+        return None
+    if entry is None:
+        msg = (
+            "These rows look like strata of fsc.pp.aggregate, but adata.uns['aggregate'], which says what was summed, is lost. "
+            "Concatenate strata with ad.concat(..., uns_merge='same')."
+        )
+        raise ValueError(msg)
+    msg = (
+        "These strata come from several calls of fsc.pp.aggregate with different transforms or size factors (uns['aggregate'] "
+        "has no 'values' that all share): their sums don't go together. Aggregate all cells in the same way, with a "
+        "target_sum where there are size factors, then concatenate."
+    )
+    raise ValueError(msg)
+
+
+def check_strata(adata: AnnData, how: Made) -> None:
+    """Refuse strata that lack what they should have, or whose numbers can't be.
+
+    Raises
+    ------
+    ValueError
+        When that is so.
+    """
+    lacking = [f"layers[{name!r}]" for name in how.layers if name not in adata.layers]
+    lacking += [f"obs[{name!r}]" for name in how.columns if name not in adata.obs]
+    if lacking:
+        words = ", ".join(lacking)
+        msg = f"adata holds strata of fsc.pp.aggregate, but {words} is missing; aggregate the cells again."
+        raise ValueError(msg)
+    for name in how.columns:
+        values = numbers(adata, name)
+        bad = ~(np.isfinite(values) & (values >= 0))
+        if name == COLUMNS["n"]:
+            bad |= values % 1 != 0
+        if bad.any():
+            row = int(np.flatnonzero(bad)[0])
+            kind = "a number of cells" if name == COLUMNS["n"] else "a sum of positive numbers"
+            msg = (
+                f"obs[{name!r}] is {values[row]:g} in stratum {str(adata.obs_names[row])!r}, which is not {kind}; aggregate the "
+                "cells again."
+            )
+            raise ValueError(msg)
+    if not numbers(adata, COLUMNS["n"]).any():
+        msg = f"obs[{COLUMNS['n']!r}] is zero in all strata: there are no cells."
+        raise ValueError(msg)
+
+
+def check_options(values: Values) -> None:
+    """Refuse what can only be done to cells."""
+    given: dict[str, Any] = {"layer": values.layer, "use_raw": values.use_raw or None, "transform": values.transform}
+    given |= {"size_factors": values.size_factors, "target_sum": values.target_sum}
+    names = [name for name, value in given.items() if value is not None]
+    if names:
+        words = listed(names)
+        msg = (
+            f"adata holds strata of fsc.pp.aggregate, sums that take no {words}. Give it to fsc.pp.aggregate, where values of "
+            "cells are read, as in transform='log1p', size_factors='total', target_sum=1e4, and leave it out here."
+        )
+        raise ValueError(msg)
+
+
+def n_cells(adata: AnnData) -> np.ndarray:
+    """Number of cells of each stratum."""
+    return numbers(adata, COLUMNS["n"]).astype(np.int64)
+
+
+def numbers(adata: AnnData, name: str) -> np.ndarray:
+    """A column of numbers of obs, one a stratum."""
+    column = adata.obs[name]
+    values = column if isinstance(column, pd.Series) else pd.Series(np.asarray(column))
+    return pd.to_numeric(values, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
