@@ -32,7 +32,7 @@ class DataSet:
     counts
         Their counts; None where the effects were put into Y.
     obs
-        Of the cells: sam, trt (bool, treated) and depth.
+        Of the cells: sam, trt (bool, treated), depth, and donor where a donor has both treatments.
     true
         Which genes have an effect.
     """
@@ -61,36 +61,36 @@ class DataSet:
         """The same data with effects put into a share of the genes."""
         if effect == NULL:
             return self
-        out = _replaced(self, effect=effect)
+        out = replaced(self, effect=effect)
         rng, m = out.rng(), len(self.true)
         true = np.zeros(m, bool)
         true[rng.permutation(m)[: round(share * m)]] = True
         treated = self.obs["trt"].to_numpy()
         if effect == SHIFTED:
             step = SHIFT * self.Y.std(axis=0) * true * rng.choice([-1, 1], m)
-            return _replaced(out, Y=self.Y + treated[:, None] * step, counts=None, true=true)
+            return replaced(out, Y=self.Y + treated[:, None] * step, counts=None, true=true)
         kept, up = rng.uniform(*KEPT, m), rng.random(m) < 0.5  # "up": the other group loses counts
         share_left = np.where(true & (up != treated[:, None]), kept, 1.0)
         counts = rng.binomial(self.counts.astype(int), share_left).astype(np.float32)
         depth = self.obs["depth"].to_numpy()[:, None]
         some = self.counts > 0
         scale = np.median(np.expm1(self.Y[some]) * (depth / np.where(some, self.counts, 1))[some])
-        return _replaced(out, Y=np.log1p(counts / depth * scale), counts=counts, true=true)
+        return replaced(out, Y=np.log1p(counts / depth * scale), counts=counts, true=true)
 
     def samples(self, min_cells: int = MIN_CELLS) -> tuple[np.ndarray | None, np.ndarray, pd.DataFrame]:
         """Sums of counts and means of values (samples × genes) of samples with enough cells, and the samples' obs."""
         codes, names = pd.factorize(self.obs["sam"], sort=True)
         indicator = sp.csr_array((np.ones(codes.size), (codes, np.arange(codes.size))))
         cells = indicator.sum(axis=1)
-        obs = (
-            self.obs.groupby("sam", observed=True).agg({"trt": "first", "depth": "sum"}).loc[names].assign(cells=cells)
-        )
+        how = {name: "sum" if name == "depth" else "first" for name in self.obs.columns.drop("sam")}
+        obs = self.obs.groupby("sam", observed=True).agg(how).loc[names].assign(cells=cells)
         enough = cells >= min_cells
         counts = None if self.counts is None else (indicator @ self.counts)[enough]
         return counts, (indicator @ self.Y / cells[:, None])[enough], obs[enough]
 
 
-def _replaced(data: DataSet, **values: object) -> DataSet:
+def replaced(data: DataSet, /, **values: object) -> DataSet:
+    """The data set with other values."""
     return DataSet(**(vars(data) | values))
 
 
@@ -108,11 +108,12 @@ def simulations(donors: list[int], repeats: int) -> list[Task]:
 def data_sets(task: Task, genes: int = 1000, cells: int = 5000) -> Iterator[DataSet]:
     """The cell types of a task, as they are."""
     study: Study = make(task, genes, cells)
-    data, effect = (task.data, NULL) if task.data in REAL else (SIMULATED, DRAWN)
+    data = task.data if task.data in REAL else SIMULATED
+    effect = NULL if task.effect == "null" else DRAWN
     for t in study.tested.columns:
         here, use = (study.adata.obs["cls"] == t).to_numpy(), study.tested[t].to_numpy()
         part = study.adata[here, use]
-        if not use.any() or (not task.split and not _testable(part.obs)):
+        if not use.any() or (not task.split and not testable(part.obs)):
             continue
         obs = pd.DataFrame({"sam": part.obs["sam"].astype(str), "trt": part.obs["trt"] == "B"}).assign(
             depth=part.obs["depth"].astype(float)
@@ -122,6 +123,7 @@ def data_sets(task: Task, genes: int = 1000, cells: int = 5000) -> Iterator[Data
         yield DataSet(data, task.donors, effect, task.repeat, t, Y, counts, obs, true)
 
 
-def _testable(obs: pd.DataFrame) -> bool:
+def testable(obs: pd.DataFrame) -> bool:
+    """Whether both sides have two samples of enough cells."""
     cells = obs.groupby(["trt", "sam"], observed=True).size()
-    return (cells >= MIN_CELLS).groupby("trt").sum().min() >= 2
+    return (cells >= MIN_CELLS).groupby("trt", observed=False).sum().min() >= 2

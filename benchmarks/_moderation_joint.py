@@ -21,14 +21,13 @@ import pandas as pd
 from _calibration_data import MIN_CELLS, Study, Task, make
 from _moderation_data import DE_SHARE, NULL, SHIFT, SHIFTED, DataSet, data_sets, real
 from _moderation_methods import run_r
-from scipy.stats import false_discovery_control
+from _scores import FDR, LEVELS, counted
 from threadpoolctl import threadpool_limits
 
 import flashmm_sc as fsc
 from flashmm_sc._inference.across import across_tests
 
 SIDES = [3, 4, 6, 10]
-LEVELS, FDR = (0.05, 0.01, 0.001), 0.05
 FACTOR, SPLINE, ACROSS = "3-level factor", "3-df spline", "across types"
 MODERATED, SATTERTHWAITE, LIMMA = "moderated", "satterthwaite", "limma-trend, means"
 MIN_COMMON = 150  # genes expressed in both of two cell types
@@ -50,7 +49,9 @@ def run_joint(folder: Path, work: Path, splits: int, jobs: int) -> pd.DataFrame:
         if info.with_name("peers.csv").exists():
             p[LIMMA] = pd.read_csv(info.with_name("peers.csv"))[LIMMA]
         true = p.pop("true").to_numpy(bool)
-        rows += [json.loads(info.read_text()) | {"method": name} | counted(p[name].to_numpy(), true) for name in p]
+        rows += [
+            json.loads(info.read_text()) | {"method": name} | counted_finite(p[name].to_numpy(), true) for name in p
+        ]
     return summed_up(pd.DataFrame(rows))
 
 
@@ -136,17 +137,13 @@ def across_types(study: Study | None, task: Task) -> Iterator[dict]:
             c = np.array([0.0, 1.0])
             p = across_tests([(both[0].inference, c), (both[1].inference, -c)], n_jobs=1).p[:, 0]
             info = {"data": task.data, "donors": task.donors, "repeat": task.repeat, "test": ACROSS, "effect": NULL}
-            yield info | {"method": method, "cls": " - ".join(pair)} | counted(p, np.zeros(len(p), bool))
+            yield info | {"method": method, "cls": " - ".join(pair)} | counted_finite(p, np.zeros(len(p), bool))
 
 
-def counted(p: np.ndarray, true: np.ndarray) -> dict[str, float]:
-    """Small p-values of genes without effect; power and false discovery proportion by Benjamini and Hochberg."""
+def counted_finite(p: np.ndarray, true: np.ndarray) -> dict[str, float]:
+    """Counts of the genes that were tested."""
     tested = np.isfinite(p)
-    p, true = p[tested], true[tested]
-    found = (false_discovery_control(p) if p.size else p) < FDR
-    row = {"n": (~true).sum()} | {f"p<{level}": (p[~true] < level).sum() for level in LEVELS}
-    row["power"] = found[true].mean() if true.any() else np.nan
-    return row | {"fdp": (found & ~true).sum() / max(found.sum(), 1)}
+    return counted(p[tested], true[tested])
 
 
 def summed_up(rows: pd.DataFrame) -> pd.DataFrame:

@@ -21,21 +21,27 @@ PEERS_R = Path(__file__).resolve().parent / "peers.R"
 
 
 def statistics(data: DataSet) -> fsc.SummaryStats:
-    """Sums over the cells of the model `~ trt` with `sam` random."""
+    """Sums over the cells of the model `~ trt`, or `~ donor + trt`, with `sam` random."""
     X = pd.DataFrame({"one": 1.0, "trt": data.obs["trt"].astype(float)})
+    if "donor" in data.obs:
+        X = X.join(pd.get_dummies(data.obs["donor"], drop_first=True, dtype=float))
     codes, names = pd.factorize(data.obs["sam"], sort=True)
     return fsc.sslmm(X, data.Y, np.eye(len(names))[codes], n_jobs=1)
 
 
-def mixed_models(data: DataSet) -> dict[str, np.ndarray]:
-    """What `tl.lmm_de(..., groupby=...)` does in a cell type: moderated, Satterthwaite's and n - p df."""
-    sums = statistics(data)
+def moderated(sums: fsc.SummaryStats) -> pd.Series:
+    """What `tl.lmm_de(..., groupby=..., moderate=True)` does in a cell type."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", fsc.FlashmmWarning)
-        moderated = fsc.lmm(sums, nonnegative=True, moderate=True, n_jobs=1)
+        return fsc.lmm(sums, nonnegative=True, moderate=True, n_jobs=1).p["trt"]
+
+
+def mixed_models(data: DataSet) -> dict[str, np.ndarray]:
+    """The mixed model's p-values: moderated, with Satterthwaite's and with n - p df."""
+    sums = statistics(data)
     plain = fsc.lmm(sums, nonnegative=True, ddf="satterthwaite", n_jobs=1)
     residual = 2 * stats.t.sf(np.abs(plain.t["trt"]), sums.n - 2)
-    return {MODERATED: moderated.p["trt"], "satterthwaite": plain.p["trt"], "residual": residual}
+    return {MODERATED: moderated(sums), "satterthwaite": plain.p["trt"], "residual": residual}
 
 
 def t_test(data: DataSet) -> np.ndarray:
@@ -47,20 +53,20 @@ def t_test(data: DataSet) -> np.ndarray:
         return stats.ttest_ind(means[treated], means[~treated]).pvalue
 
 
-def deseq(data: DataSet) -> np.ndarray:
-    """PyDESeq2's Wald test of the sums of counts."""
+def deseq(counts: np.ndarray, obs: pd.DataFrame) -> np.ndarray:
+    """PyDESeq2's Wald test of the sums of counts, samples × genes."""
     from pydeseq2.dds import DeseqDataSet
     from pydeseq2.default_inference import DefaultInference
     from pydeseq2.ds import DeseqStats
 
-    counts, _, obs = data.samples()
+    obs = obs.set_axis(obs.index.astype(str)).assign(trt=np.where(obs["trt"], "B", "A"))
     counts = pd.DataFrame(counts.astype(int), index=obs.index)
     counts.columns = counts.columns.astype(str)
-    obs = pd.DataFrame({"trt": np.where(obs["trt"], "B", "A")}, index=obs.index)
+    design = "~ donor + trt" if "donor" in obs else "~ trt"
     inference = DefaultInference(n_cpus=1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        dds = DeseqDataSet(counts=counts, metadata=obs, design="~ trt", quiet=True, inference=inference)
+        dds = DeseqDataSet(counts=counts, metadata=obs, design=design, quiet=True, inference=inference)
         dds.deseq2()
         tests = DeseqStats(dds, contrast=["trt", "B", "A"], quiet=True, inference=inference)
         tests.run_wald_test()
@@ -68,17 +74,22 @@ def deseq(data: DataSet) -> np.ndarray:
 
 
 def write_for_r(data: DataSet, folder: Path, lmer_genes: int = 0) -> None:
-    """What `peers.R` reads: samples.csv, means.csv, counts.csv; cells.csv for lmerTest."""
+    """What `peers.R` reads: samples.csv, means.csv, counts.csv; lmer_cells.csv for lmerTest."""
     counts, means, obs = data.samples()
-    obs.assign(trt=obs["trt"].astype(int)).to_csv(folder / "samples.csv", index=False)
     np.savetxt(folder / "means.csv", means.T, delimiter=",", fmt="%.9g")
-    if counts is not None:
-        np.savetxt(folder / "counts.csv", counts.T, delimiter=",", fmt="%d")
+    write_sums(counts, obs, folder)
     if lmer_genes:
         table = pd.DataFrame(data.Y[:, :lmer_genes], index=data.obs.index).add_prefix("g")
         table.insert(0, "trt", data.obs["trt"].astype(int))
         table.insert(0, "sam", data.obs["sam"])
-        table.to_csv(folder / "cells.csv", index=False, float_format="%.9g")
+        table.to_csv(folder / "lmer_cells.csv", index=False, float_format="%.9g")
+
+
+def write_sums(counts: np.ndarray | None, obs: pd.DataFrame, folder: Path, prefix: str = "") -> None:
+    """Samples, and their sums of counts where there are any."""
+    obs.assign(trt=obs["trt"].astype(int)).to_csv(folder / f"{prefix}samples.csv", index=False)
+    if counts is not None:
+        np.savetxt(folder / f"{prefix}counts.csv", counts.T, delimiter=",", fmt="%d")
 
 
 def run_r(work: Path) -> None:

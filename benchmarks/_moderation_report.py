@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib as mpl
-import numpy as np
-import pandas as pd
-
-mpl.use("Agg")
 import matplotlib.pyplot as plt
+import pandas as pd
+from _plots import FLOOR, LEVELS, STYLE, draw, draw_level, dress, markdown, rows_of, shares
+from _scores import paired_differences
 
 MODERATED = "moderated"
 LINES = {  # method → colour (Okabe and Ito's), marker, line
@@ -30,7 +28,6 @@ NAMES = {
     "t test": "t test of sample means",
     "limma-trend, means": "limma-trend of sample means",
 }
-LEVELS = {"p<0.05": 0.05, "p<0.01": 0.01, "p<0.001": 0.001}
 PEERS = ("limma-trend, means", "limma-trend, log CPM", "limma-voom", "edgeR QL")
 LEVEL_PANELS = [  # title, data, effect
     ("OneK1K, 4 cell types, donors split at random", "OneK1K", "null"),
@@ -45,47 +42,35 @@ POWER_PANELS = [  # title, data, effect, cell type
     ("Kang control, 8 cell types,\nthinned counts", "Kang control", "thinning", "all"),
     ("simulated,\n4 cell types", "simulated", "simulation", "all"),
 ]
-FLOOR = 0.1  # of shares relative to their level; smaller ones are drawn here
-
-
-def _rows(table: pd.DataFrame, **where: object) -> pd.DataFrame:
-    keep = np.logical_and.reduce([table[column] == value for column, value in where.items()])
-    return table[keep].sort_values("donors")
 
 
 def write_figure(table: pd.DataFrame, path: Path) -> None:
     """Shares of small p-values of null genes relative to their level; power and false discovery proportion."""
-    plt.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
+    plt.rcParams.update(STYLE)
     figure = plt.figure(figsize=(15, 14))
     top = figure.add_gridspec(3, 3, top=0.96, bottom=0.49, left=0.06, right=0.99, hspace=0.12, wspace=0.1)
     low = figure.add_gridspec(2, 6, top=0.4, bottom=0.1, left=0.06, right=0.99, hspace=0.12, wspace=0.12)
     for j, (title, data, effect) in enumerate(LEVEL_PANELS):
-        part = _rows(table, data=data, effect=effect, cls="all")
+        part = rows_of(table, data=data, effect=effect, cls="all")
         for i, (column, level) in enumerate(LEVELS.items()):
             axis = figure.add_subplot(top[i, j])
-            _lines(axis, part, column, 1 / level)
-            axis.set_yscale("log")
-            axis.set_ylim(FLOOR * 0.85, 25)
-            ticks = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20)
-            axis.set_yticks(ticks, [f"{tick:g}×" for tick in ticks])
-            axis.minorticks_off()
-            axis.axhline(1, color="0.6", lw=1, zorder=1)
+            draw_level(axis, part, column, LINES, MODERATED)
             if level > 0.001:
                 margin = {0.05: 0.3, 0.01: 0.5}[level]
                 axis.axhspan(1 - margin, 1 + margin, color="0.93", zorder=0)
             else:
                 axis.axhspan(FLOOR * 0.85, 2, color="0.93", zorder=0)
-            _dress(axis, title if i == 0 else "", f"share of p < {level},\nrelative to {level}", i == 2, j == 0)
+            dress(axis, title if i == 0 else "", f"share of p < {level},\nrelative to {level}", i == 2, j == 0)
     for j, (title, data, effect, cls) in enumerate(POWER_PANELS):
-        part = _rows(table, data=data, effect=effect, cls=cls)
+        part = rows_of(table, data=data, effect=effect, cls=cls)
         for i, (column, name) in enumerate({"power": "power at BH 0.05", "fdp": "false discovery proportion"}.items()):
             axis = figure.add_subplot(low[i, j])
-            _lines(axis, part, column, 1.0)
+            draw(axis, part, column, LINES, MODERATED)
             axis.set_ylim(-0.02, 1.02 if i == 0 else 0.42)
             if i == 1:
                 axis.axhline(0.05, color="0.6", lw=1, zorder=1)
                 axis.axhspan(-0.02, 0.06, color="0.93", zorder=0)
-            _dress(axis, title if i == 0 else "", name, i == 1, j == 0)
+            dress(axis, title if i == 0 else "", name, i == 1, j == 0)
     handles = [
         plt.Line2D([], [], color=color, marker=marker, ls=line, label=NAMES.get(name, f"{name} of pseudobulk counts"))
         for name, (color, marker, line) in reversed(LINES.items())
@@ -97,53 +82,10 @@ def write_figure(table: pd.DataFrame, path: Path) -> None:
     plt.close(figure)
 
 
-def _lines(axis: plt.Axes, rows: pd.DataFrame, column: str, scale: float) -> None:
-    for place, (method, (color, marker, line)) in enumerate(LINES.items()):
-        part = rows[rows["method"] == method].dropna(subset=column)
-        x = part["donors"] * 1.012 ** (place - len(LINES) / 2)  # side by side
-        value, error = part[column] * scale, part[f"se {column}"].fillna(0) * scale
-        low, high = value - 2 * error, value + 2 * error
-        if column.startswith("p<"):
-            value, low = value.clip(lower=FLOOR), low.clip(lower=FLOOR)
-        front = 4 if method == MODERATED else 2
-        axis.plot(x, value, color=color, marker=marker, ls=line, ms=5, lw=2.2 if front == 4 else 1.2, zorder=front)
-        axis.vlines(x, low, high, color=color, lw=0.8, alpha=0.6, zorder=front)
-
-
-def _dress(axis: plt.Axes, title: str, ylabel: str, bottom: bool, left: bool) -> None:
-    axis.set_xscale("log")
-    donors = [4, 6, 8, 12, 20, 40]
-    axis.set_xlim(3.6, 45)
-    axis.set_xticks(donors, [str(n) for n in donors] if bottom else [])
-    axis.xaxis.minorticks_off()
-    if title:
-        axis.set_title(title, fontsize=9.5)
-    if bottom:
-        axis.set_xlabel("donors")
-    if left:
-        axis.set_ylabel(ylabel)
-    else:
-        axis.tick_params(labelleft=False)
-
-
 def differences(rows: pd.DataFrame) -> pd.DataFrame:
-    """Power of the moderated tests minus that of each peer in the same splits."""
-    key = ["data", "effect", "donors", "cls", "repeat"]
-    power = rows[rows["power"].notna()].pivot_table(index=key, columns="method", values="power")
-    out = []
-    for peer in PEERS:
-        if peer not in power:
-            continue
-        gain = (power[MODERATED] - power[peer]).dropna().reset_index(name="gain")
-        for setting, part in pd.concat([gain, gain.assign(cls="all")]).groupby(key[:-1]):
-            values = part.groupby("repeat")["gain"].mean()
-            row = dict(zip(key[:-1], setting, strict=True)) | {"peer": peer, "splits": len(values)}
-            out.append(row | {"gain": values.mean(), "se": values.std() / np.sqrt(len(values))})
-    return pd.DataFrame(out)
-
-
-def _markdown(header: list[str], rows: list[list[str]]) -> str:
-    return "\n".join("| " + " | ".join(line) + " |" for line in (header, ["---"] * len(header), *rows))
+    """Power of the moderated tests minus that of each peer in the same splits, by cell type and in all."""
+    setting = ["data", "effect", "donors", "cls"]
+    return paired_differences(pd.concat([rows, rows.assign(cls="all")]), setting, MODERATED, PEERS, "power")
 
 
 def _methods(table: pd.DataFrame) -> list[str]:
@@ -159,37 +101,30 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
     methods = _methods(table)
     levels, found = [], []
     for _, data, effect in LEVEL_PANELS:
-        for donors in sorted(_rows(table, data=data, effect=effect)["donors"].unique()):
-            part = _rows(table, data=data, effect=effect, cls="all", donors=donors).set_index("method")
-            levels.append([f"{data}, {donors}", *(_shares(part, method) for method in methods)])
+        for donors in sorted(rows_of(table, data=data, effect=effect)["donors"].unique()):
+            part = rows_of(table, data=data, effect=effect, cls="all", donors=donors).set_index("method")
+            levels.append([f"{data}, {donors}", *(shares(part, method) for method in methods)])
     kinds = [
         ("OneK1K", effect, cls) for effect in ("shift", "thinning") for cls in ("cd4nc", "bmem", "monoc", "mononc")
     ]
     kinds += [("Kang control", "shift", "all"), ("Kang control", "thinning", "all"), ("simulated", "simulation", "all")]
     for data, effect, cls in kinds:
-        for donors in sorted(_rows(table, data=data, effect=effect, cls=cls)["donors"].unique()):
-            part = _rows(table, data=data, effect=effect, cls=cls, donors=donors).set_index("method")
+        for donors in sorted(rows_of(table, data=data, effect=effect, cls=cls)["donors"].unique()):
+            part = rows_of(table, data=data, effect=effect, cls=cls, donors=donors).set_index("method")
             name = " ".join([data, *([cls] if cls != "all" else []), *([effect] if effect != "simulation" else [])])
             found.append([f"{name}, {donors}", *(_found(part, method) for method in methods)])
-    errors = _rows(table, cls="all", method=MODERATED)
+    errors = rows_of(table, cls="all", method=MODERATED)
     errors = errors[errors["effect"].isin(["null", "simulation"])]
     text = [
         "Share of p < .05, < .01, < .001 among genes without effect (all cell types; donors in both groups together):",
-        _markdown(["data, donors", *map(_label, methods)], levels),
+        markdown(["data, donors", *map(_label, methods)], levels),
         "Monte-Carlo errors of the moderated shares (spread over splits, at most): "
         + ", ".join(f"{errors[f'se {name}'].max():.4f} ({name})" for name in LEVELS)
         + ". PyDESeq2 was run on one split of each size only, and on no Kang data.",
         "Power at Benjamini and Hochberg's 0.05 (mean false discovery proportion):",
-        _markdown(["data, cell type, effects, donors", *map(_label, methods)], found),
+        markdown(["data, cell type, effects, donors", *map(_label, methods)], found),
     ]
     path.write_text("\n\n".join(text) + "\n", encoding="utf-8")
-
-
-def _shares(part: pd.DataFrame, method: str) -> str:
-    if method not in part.index:
-        return ""
-    row = part.loc[method]
-    return " ".join(f"{row[name]:.{3 + (level < 0.01)}f}".removeprefix("0") for name, level in LEVELS.items())
 
 
 def _found(part: pd.DataFrame, method: str) -> str:

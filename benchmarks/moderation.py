@@ -30,13 +30,12 @@ from _moderation_joint import run_joint, write_joint
 from _moderation_methods import HAS_DESEQ, deseq, mixed_models, run_r, t_test, write_for_r
 from _moderation_probe import probe, read
 from _moderation_report import differences, targets, write_figure, write_table
-from scipy.stats import false_discovery_control
+from _scores import counted, means_over_splits
 from threadpoolctl import threadpool_limits
 
 HERE = Path(__file__).resolve().parent
 RESULTS, DOCS = HERE / "results", HERE.parent / "docs"
 SIDES = [2, 3, 4, 6, 10, 20]
-LEVELS, FDR = (0.05, 0.01, 0.001), 0.05
 FEWER = {"Kang control": (0.75, 0.35)}  # share of the splits: null, and with effects; eight cell types cost more
 MORE = {4: 4, 6: 2, 8: 2}  # times as many null splits of few donors of OneK1K, which vary most
 DESEQ = 1  # repeats that PyDESeq2 is run on; it takes seconds for each cell type
@@ -132,7 +131,8 @@ def analyse(data: DataSet, task: Task, work: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     p = mixed_models(data) | {"t test": t_test(data)}
     if HAS_DESEQ and data.counts is not None and task.repeat < DESEQ and data.data != "Kang control":
-        p["PyDESeq2"] = deseq(data)
+        counts, _, obs = data.samples()
+        p["PyDESeq2"] = deseq(counts, obs)
     pd.DataFrame({name: np.asarray(values) for name, values in p.items()} | {"true": data.true}).to_csv(
         folder / "p.csv", index=False
     )
@@ -158,32 +158,12 @@ def collected(work: Path) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def counted(p: np.ndarray, true: np.ndarray) -> dict[str, float]:
-    """Small p-values of genes without effect; power and false discovery proportion by Benjamini and Hochberg."""
-    null = p[~true]
-    found = (false_discovery_control(p) if p.size else p) < FDR
-    row = {"n": null.size} | {f"p<{level}": (null < level).sum() for level in LEVELS}
-    row["power"] = found[true].mean() if true.any() else np.nan
-    return row | {"fdp": (found & ~true).sum() / max(found.sum(), 1)}
-
-
 def summarised(rows: pd.DataFrame) -> pd.DataFrame:
     """Means over splits and their Monte-Carlo errors, of each cell type and of all."""
     setting = ["data", "effect", "donors", "method", "cls"]
     out = []
     for key, part in pd.concat([rows, rows.assign(cls="all")]).groupby(setting, sort=True):
-        sets = part.groupby("repeat")
-        n = sets["n"].sum()
-        row = dict(zip(setting, key, strict=True)) | {"splits": len(n), "p_values": n.sum()}
-        for name in (f"p<{level}" for level in LEVELS):
-            counts = sets[name].sum()
-            share = counts.sum() / max(n.sum(), 1)
-            spread = (counts / n).std() / np.sqrt(len(n))
-            row |= {name: share, f"se {name}": np.fmax(spread, np.sqrt(share * (1 - share) / max(n.sum(), 1)))}
-        for name in ("power", "fdp"):
-            values = sets[name].mean()
-            row |= {name: values.mean(), f"se {name}": values.std() / np.sqrt(len(values))}
-        out.append(row)
+        out.append(dict(zip(setting, key, strict=True)) | means_over_splits(part))
     return pd.DataFrame(out)
 
 

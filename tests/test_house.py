@@ -136,6 +136,7 @@ UNTESTED = {
     "_results.fits": "test_result.py, test_write.py",
     "_results.group_tests": "test_result.py",
     "_results.summarize": "tests/design/test_shared.py",
+    "cli._options": "test_main.py",
     "cli._report": "test_main.py",
     **dict.fromkeys(
         ["contrasts._each", "contrasts._means", "contrasts._pairwise", "contrasts._slope"],

@@ -8,7 +8,7 @@ import numpy as np
 
 from flashmm_sc._base.errors import named
 from flashmm_sc._results.aggregated import made
-from flashmm_sc._results.scale import first_values
+from flashmm_sc._results.checks import first_values
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

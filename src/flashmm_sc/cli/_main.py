@@ -1,4 +1,4 @@
-"""The command line: `flashmm-sc demo` and `flashmm-sc de`.
+"""The command line: `flashmm-sc demo`, `flashmm-sc de` and `flashmm-sc aggregate`.
 
 Packages that are slow to import are imported where they are used, so that --help and --version don't wait for them.
 """
@@ -13,6 +13,9 @@ from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, cast, get_args
+
+from flashmm_sc.cli import _aggregate
+from flashmm_sc.cli._options import add_value_options, check_sources, given
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -71,6 +74,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     de = commands.add_parser("de", help=words, description=description, epilog=EXAMPLE, formatter_class=layout)
     if "de" in argv:
         _add_de_options(de)
+    _aggregate.add(commands, argv)
     return parser
 
 
@@ -79,7 +83,6 @@ def _add_de_options(de: argparse.ArgumentParser) -> None:
     from flashmm_sc._gaussian.profile import Method
     from flashmm_sc._inference.adjustment import Correction, Scope
     from flashmm_sc._inference.df import Ddf
-    from flashmm_sc._stream.kernel import Transform
     from flashmm_sc.cli._models import add_model_options
 
     de.set_defaults(run=_de)
@@ -102,20 +105,11 @@ def _add_de_options(de: argparse.ArgumentParser) -> None:
         help="write a copy of IN (of a zarr store, OUT.zarr), of several inputs their genes, with the results",
     )
     add("--table", type=Path, default=None, metavar="OUT.csv", help="write the results as csv, or csv.gz")
-    add("--transform", choices=[name or "none" for name in get_args(Transform)], help="of the values as they are read")
-    add(
-        "--size-factors",
-        metavar="COLUMN",
-        help="divide by these before the logarithm (nb: depth): 'total', or a column of obs",
-    )
-    add("--target-sum", type=float, metavar="SUM", help="total that size factors bring cells to [median, or mean]")
+    add_value_options(de)
     add("--log-base", type=float, metavar="BASE", help="of values that are logarithms already, if nothing notes it")
     add("--min-cells", type=int, metavar="N", help="leave groups of fewer cells out [10]")
     add("--min-fraction", type=float, metavar="SHARE", help="leave genes out that fewer of a group's cells express [0]")
     add("--min-counts", type=float, metavar="SUM", help="leave genes out whose counts in a group are fewer [0; nb: 10]")
-    add("--layer", help="use this layer instead of X")
-    add("--use-raw", action="store_true", help="use raw instead of X")
-    add("--mask-var", metavar="COLUMN", help="boolean column of var: genes to fit")
     add("--groupby", metavar="COLUMN", help="column of obs: fit one model for each of its categories")
     add("--method", choices=get_args(Method), help="restricted or plain maximum likelihood")
     add("--ddf", choices=get_args(Ddf), help="degrees of freedom of the tests")
@@ -132,7 +126,6 @@ def _add_de_options(de: argparse.ArgumentParser) -> None:
     add("--corr-method", choices=get_args(Correction), help="correction of p-values for the number of genes")
     add("--corr-scope", choices=get_args(Scope), help="over the genes of each column of tests, or of all together")
     add("--key-added", metavar="KEY", help="key of the results [lmm_de; nb: nbmm_de]")
-    add("--n-jobs", type=int, metavar="N", help="threads [all cores]")
 
 
 def _named(text: str) -> tuple[str, str]:
@@ -164,12 +157,10 @@ def _de(args: argparse.Namespace) -> None:
     from flashmm_sc.cli._report import summary
     from flashmm_sc.get import lmm_de_df
 
-    options = {name: value for name, value in vars(args).items() if name not in ("run", "traceback")}
+    options = given(args)
     sources, out, table = (options.pop(name) for name in ("sources", "out", "table"))
     _check_files(sources, out, table)
     fit, options = of_model(options)
-    if options.get("transform") == "none":
-        options["transform"] = None
     if named := options.get("contrasts"):
         options["contrasts"] = dict(named)
         if len(dict(named)) < len(named):
@@ -194,10 +185,7 @@ def _de(args: argparse.Namespace) -> None:
 
 def _check_files(sources: Sequence[Path], out: Path | None, table: Path | None = None) -> None:
     """Refuse files that can't be read or written, before anything is computed."""
-    for source in sources:
-        if not source.exists():
-            msg = f"There is no file {str(source)!r}."
-            raise FileNotFoundError(msg)
+    check_sources(sources)
     if not (out or table):
         msg = "The results would go nowhere; give --out OUT.h5ad, --table OUT.csv or both."
         raise ValueError(msg)
@@ -226,7 +214,8 @@ def _fitted(fit: Callable[..., Any], path: Path, **options: Any) -> AnnData:
 
     with streamed(path) as adata:
         fit(adata, **options)
-    adata.uns.pop("log1p", None)
+    for noted in ("log1p", "aggregate"):
+        adata.uns.pop(noted, None)
     return adata
 
 

@@ -1,0 +1,198 @@
+"""The figure, the table and the check of `counts.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from _counts_data import PAIRED, SIMULATED, UNEQUAL
+from _counts_methods import ALL_SAMPLES, DESEQ, DREAM, NBMM, NEBULA, PSEUDOBULK
+from _moderation_methods import MODERATED
+from _plots import LEVELS, STYLE, draw, draw_level, markdown, rows_of, shares
+
+LINES = {  # method → colour (Okabe and Ito's), marker, line
+    DREAM: ("#999999", "x", "--"),
+    NEBULA: ("#E69F00", "s", "-"),
+    DESEQ: ("black", "*", ":"),
+    MODERATED: ("#56B4E9", "v", "-"),
+    "limma-trend, log CPM": ("#009E73", "D", "-"),
+    "limma-voom": ("#CC79A7", "^", "-"),
+    ALL_SAMPLES: ("#D55E00", "P", ":"),
+    "edgeR QL": ("#D55E00", "P", "-"),
+    NBMM: ("#0072B2", "o", "-"),
+}
+NAMES = {MODERATED: "moderated linear mixed model", NBMM: "nbmm_de"}
+NULL, THINNED, DRAWN = "null", "thinning", "simulation"
+PANELS = [  # title, data, effects
+    ("OneK1K,\n4 cell types", "OneK1K", THINNED),
+    ("Kang control,\n8 cell types", "Kang control", THINNED),
+    ("OneK1K,\nunequal cell numbers", "OneK1K" + UNEQUAL, THINNED),
+    ("Kang control,\nunequal cell numbers", "Kang control" + UNEQUAL, THINNED),
+    ("simulated donors\nof 5 to 500 cells", SIMULATED, DRAWN),
+    ("simulated donors\nwith both treatments", PAIRED, DRAWN),
+]
+FOUND = {
+    "power": "power at BH 0.05",
+    "fdp": "false discovery\nproportion",
+    "ranking": "power at 1 % realised\nfalse positives",
+}
+SHOWN = {"p<0.05": (0.3, 3), "p<0.001": (0.1, 10)}  # levels, and their limits relative to nominal
+REAL = ["OneK1K", "Kang control"]
+FDP = 0.07
+
+
+def write_figure(table: pd.DataFrame, path: Path) -> None:
+    """Levels of null data, and power, false discoveries and ranking where there are effects."""
+    plt.rcParams.update(STYLE)
+    panels = [panel for panel in PANELS if panel[1] in set(table["data"])]
+    figure = plt.figure(figsize=(2.7 * len(panels) + 0.8, 15))
+    place = {"top": 0.955, "bottom": 0.09, "left": 0.06, "right": 0.99, "hspace": 0.12, "wspace": 0.2}
+    grid = figure.add_gridspec(len(SHOWN) + len(FOUND), len(panels), **place)
+    for j, (title, data, effect) in enumerate(panels):
+        null, part = (rows_of(table, data=data, effect=kind) for kind in (NULL, effect))
+        axes = [figure.add_subplot(grid[i, j]) for i in range(grid.nrows)]
+        for axis, (column, limits) in zip(axes, SHOWN.items(), strict=False):
+            draw_level(axis, null, column, LINES, NBMM)
+            axis.set_ylim(*limits)
+            axis.set_ylabel(f"share of null p < {LEVELS[column]},\nrelative to {LEVELS[column]}")
+        for axis, (column, name) in zip(axes[len(SHOWN) :], FOUND.items(), strict=True):
+            draw(axis, part, column, LINES, NBMM)
+            axis.set_ylabel(name)
+            if column == "fdp":
+                axis.axhline(0.05, color="0.6", lw=1, zorder=1)
+                axis.set_ylim(-0.01, 0.31)
+            else:
+                axis.set_ylim(bottom=-0.01)
+        axes[0].set_title(title, fontsize=10)
+        for axis in axes:
+            _donors(axis, part["donors"].unique(), axis is axes[-1], j == 0)
+    handles = [
+        plt.Line2D([], [], color=color, marker=marker, ls=line, label=NAMES.get(name, name))
+        for name, (color, marker, line) in reversed(LINES.items())
+        if name in set(table["method"])
+    ]
+    figure.legend(handles=handles, loc="lower center", ncols=4, frameon=False, fontsize=11)
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
+def _donors(axis: plt.Axes, donors: np.ndarray, bottom: bool, left: bool) -> None:
+    """The numbers of donors there are, in logs."""
+    axis.set_xscale("log")
+    axis.set_xlim(donors.min() / 1.15, donors.max() * 1.15)
+    axis.set_xticks(donors, [str(n) for n in donors] if bottom else [""] * len(donors))
+    axis.xaxis.minorticks_off()
+    if bottom:
+        axis.set_xlabel("donors")
+    if not left:
+        axis.set_ylabel("")
+
+
+def write_table(table: pd.DataFrame, gains: pd.DataFrame, path: Path) -> None:
+    """Levels, what is found, and the differences in the same splits, in Markdown."""
+    methods = [method for method in reversed(LINES) if method in set(table["method"])]
+    names = [NAMES.get(method, method) for method in methods]
+    levels, found, more = [], [], []
+    for _, data, effect in PANELS:
+        for donors, part in rows_of(table, data=data, effect=NULL).groupby("donors"):
+            part = part.set_index("method")
+            levels.append([f"{data}, {donors}", *(shares(part, method) for method in methods)])
+        for donors, part in rows_of(table, data=data, effect=effect).groupby("donors"):
+            part = part.set_index("method")
+            found.append([f"{data}, {donors}", *(_found(part, method) for method in methods)])
+        for donors, part in rows_of(gains, data=data, effect=effect).groupby("donors"):
+            more.append([f"{data}, {donors}", *(_gains(part, method) for method in methods if method != NBMM)])
+    few = table[(table["effect"] == NULL) & table["method"].isin([DESEQ, NEBULA])]["splits"].max()
+    text = [
+        "Share of p < .05, < .01, < .001 where nothing is to be found (all cell types; donors in both groups together):",
+        markdown(["data, donors", *names], levels),
+        f"{_errors(table)} PyDESeq2 and NEBULA were run on {few:.0f} split of each size only.".replace(" nan ", " no "),
+        "Power at Benjamini and Hochberg's 0.05 (mean false discovery proportion), power at 1 % realised false positives:",
+        markdown(["data, donors", *names], found),
+        "What nbmm_de has more in the same splits, of power and of power at 1 % realised false positives (± Monte-Carlo "
+        "error of the latter):",
+        markdown(["data, donors", *(name for name in names if name != NBMM)], more),
+    ]
+    path.write_text("\n\n".join(text) + "\n", encoding="utf-8")
+
+
+def _errors(table: pd.DataFrame) -> str:
+    own = rows_of(table, effect=NULL, method=NBMM)
+    largest = ", ".join(f"{own[f'se {name}'].max():.4f} ({name})" for name in LEVELS)
+    return f"Monte-Carlo errors of nbmm_de's shares (spread over splits, at most): {largest}."
+
+
+def _found(part: pd.DataFrame, method: str) -> str:
+    if method not in part.index:
+        return ""
+    power, fdp, ranking = part.loc[method, list(FOUND)]
+    return f"{power:.2f} ({fdp:.2f}) {ranking:.2f}"
+
+
+def _gains(part: pd.DataFrame, peer: str) -> str:
+    gain = part[part["peer"] == peer].set_index("measure")
+    if gain.empty:
+        return ""
+    ranking = gain.loc["ranking"]
+    error = "" if np.isnan(ranking["se"]) else f" ± {ranking['se']:.3f}"
+    return f"{gain.loc['power', 'gain']:+.3f}, {ranking['gain']:+.3f}{error}"
+
+
+def targets(table: pd.DataFrame, gains: pd.DataFrame) -> str:
+    """Whether what nbmm_de was to reach is reached, line by line, with Monte-Carlo errors."""
+    own = table[table["method"] == NBMM]
+    if own.empty:
+        return "nbmm_de was not run."
+    null, thinned = (own[own["data"].isin(REAL) & (own["effect"] == effect)] for effect in (NULL, THINNED))
+    lines = ["Level, real null splits:"]
+    for name, most in (("p<0.05", 0.06), ("p<0.001", 0.0025)):
+        lines += [
+            _line(part[name].mean() <= most, f"{data} {name}, mean {_by_donors(part, name)}", f"<= {most}")
+            for data, part in null.groupby("data")
+        ]
+    for name, most in (("p<0.05", 0.012), ("p<0.001", 0.0)):
+        part = _of(gains, REAL, NULL, name)
+        lines += _differences(part[part["peer"] == "edgeR QL"], lambda gain, most=most: gain <= most, f"<= {most}")
+    lines.append("Thinned counts:")
+    lines += _differences(_of(gains, REAL, THINNED, "power", least=8), lambda gain: gain > 0, "> 0")
+    late = thinned[thinned["donors"] >= 8]
+    lines += [
+        _line(part["fdp"].mean() <= FDP, f"{data} fdp, mean {_by_donors(part, 'fdp')}", f"<= {FDP}")
+        for data, part in late.groupby("data")
+    ]
+    lines += _differences(_of(gains, REAL, THINNED, "ranking", least=6), lambda gain: gain > 0, "> 0")
+    lines += _differences(_of(gains, REAL, THINNED, "ranking", most=4), lambda gain: gain >= 0, ">= 0")
+    lines.append("Unequal numbers of cells:")
+    for measure in ("power", "ranking"):
+        for data, effect in ((SIMULATED, DRAWN), *((name + UNEQUAL, THINNED) for name in REAL)):
+            lines += _differences(_of(gains, [data], effect, measure), lambda gain: gain > 0, "> 0")
+    return "\n".join(lines)
+
+
+def _of(
+    gains: pd.DataFrame, data: list[str], effect: str, measure: str, *, least: int = 0, most: int = 1000
+) -> pd.DataFrame:
+    """Differences to pseudobulk of some numbers of donors."""
+    part = gains[gains["data"].isin(data) & gains["peer"].isin(PSEUDOBULK) & gains["donors"].between(least, most)]
+    return part[(part["effect"] == effect) & (part["measure"] == measure)]
+
+
+def _differences(part: pd.DataFrame, holds: Callable[[pd.Series], pd.Series], wanted: str) -> list[str]:
+    """A line a data set and peer."""
+    return [
+        _line(holds(rows["gain"]).all(), f"{data} {measure} minus that of {peer}: {_by_donors(rows, 'gain')}", wanted)
+        for (data, measure, peer), rows in part.groupby(["data", "measure", "peer"])
+    ]
+
+
+def _by_donors(rows: pd.DataFrame, name: str) -> str:
+    error = "se" if name == "gain" else f"se {name}"
+    values = (f"{r['donors']}: {r[name]:.4f} ± {r[error]:.4f}" for _, r in rows.sort_values("donors").iterrows())
+    return ("" if name == "gain" else f"{rows[name].mean():.4f} of ") + ", ".join(values)
+
+
+def _line(held: bool, what: str, wanted: str) -> str:
+    return f"  {'held' if held else 'NOT '} ({wanted})  {what}"
