@@ -12,7 +12,6 @@ from containers import assert_unchanged
 from same_results import results
 
 import flashmm_sc as fsc
-from flashmm_sc._results.aggregated import made, strata_in
 
 BY = ["sam", "cls", "trt", "batch"]
 SIZED = {"transform": "log1p", "size_factors": "total", "target_sum": 30}
@@ -222,9 +221,23 @@ def test_what_another_tool_aggregated_is_cells(study):
         assert fitted(study, fixed="~ trt", random="sam").uns["lmm_de"]["params"]["n_obs"] == 160
 
 
-def test_sums_are_read_back(study):
-    strata = fsc.pp.aggregate(study, BY, size_factors="total")
-    merged = strata_in(strata, made(strata)).merged(np.zeros(strata.n_obs, int), 1)
-    np.testing.assert_array_equal(merged.sums[0], study.X.toarray().sum(axis=0))
-    assert merged.n[0] == 160
-    assert merged.size[0] == study.X.sum()
+@pytest.mark.filterwarnings("ignore:Only .* genes are fitted")
+@pytest.mark.parametrize("sizes", ["total", "age"])
+def test_models_of_counts_are_those_of_cells(study, sizes):
+    options = {"fixed": "~ trt + batch", "sample": "sam:trt:batch", "groupby": "cls", "min_cells": 0, "min_counts": 5}
+    cells, strata = study.copy(), fsc.pp.aggregate(study, BY, size_factors=sizes)
+    fsc.tl.nbmm_de(cells, size_factors=sizes, **options)
+    fsc.tl.nbmm_de(strata, **options)
+    for name in ("coef", "se", "pval", "theta", "status", "sums"):
+        np.testing.assert_allclose(strata.varm[f"nbmm_de_{name}"], cells.varm[f"nbmm_de_{name}"], rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [({}, "not over the depth"), ({"transform": "log1p"}, "logarithms, not counts")],
+)
+def test_models_of_counts_need_sums_of_counts_and_depth(study, how, words):
+    strata = fsc.pp.aggregate(study, BY, **how)
+    with pytest.raises(ValueError, match=words):
+        fsc.tl.nbmm_de(strata, "~ trt", "sam:trt")
+    assert not strata.varm
