@@ -422,7 +422,9 @@ def test_anova(fitted):
     adata = fitted.copy()
     fsc.tl.lmm_anova(adata, key="nbmm_de")
     assert adata.uns["lmm_anova"]["coef_names"].tolist() == ["1|trt", "1|score", "2|trt", "2|score"]
-    np.testing.assert_allclose(adata.varm["lmm_anova_pval"], adata.varm["nbmm_de_pval"][:, [1, 2, 4, 5]], rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(
+        adata.varm["lmm_anova_pval"], adata.varm["nbmm_de_pval"][:, [1, 2, 4, 5]], rtol=1e-6, atol=1e-6
+    )
     with pytest.raises(ValueError, match="leave ddf='residual' out"):
         fsc.tl.lmm_anova(adata, key="nbmm_de", ddf="residual")
     with pytest.raises(ValueError, match="leave ddf='satterthwaite' out"):
