@@ -45,7 +45,7 @@ def assert_alike(ours, theirs):
     assert ours.keys() == theirs.keys()
     for name, expected in theirs.items():
         if not name[0].endswith("_n_iter"):
-            np.testing.assert_allclose(ours[name], expected, rtol=1e-9, atol=1e-10, err_msg=str(name))
+            np.testing.assert_allclose(ours[name], expected, rtol=1e-10, atol=1e-10, err_msg=str(name))
 
 
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
