@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from flashmm_sc._base.files import appearing_whole
+from flashmm_sc._base.files import appearing_whole, temporary_zeros
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path):
@@ -22,3 +23,17 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
         assert path.read_text() == "old"
     assert path.read_text() == "new"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_arrays_in_temporary_files_leave_nothing(tmp_path):
+    def interrupted():
+        with temporary_zeros(tmp_path) as new:
+            one, none = new((3, 4)), new((0, 4))
+            one[1] += 2
+            np.testing.assert_array_equal(one.sum(axis=1), [0, 8, 0])
+            assert none.shape == (0, 4)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert not list(tmp_path.iterdir())

@@ -21,7 +21,7 @@ def mixtures(m: int = 20, nu: float = 200.0, spread: float = 1.0, seed: int = 0)
     return Mixture(m, gene[order], weight[order], beta[order], se[order], nu, nu)
 
 
-@pytest.mark.parametrize("nu", [3.0, 200.0, 1e5])
+@pytest.mark.parametrize("nu", [3.0, 200.0, 1e5, np.inf])
 @pytest.mark.parametrize("spread", [0.0, 1.0, 3.0])
 @pytest.mark.parametrize("level", [0.5, 0.95, 1 - 1e-9])
 def test_intervals_against_bisection(nu, spread, level):

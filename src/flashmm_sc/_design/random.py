@@ -128,15 +128,15 @@ class Component:
     levels: list[str]
 
     @classmethod
-    def of(cls, term: RandomTerm, obs: pd.DataFrame) -> Component:
-        """Learn the levels from all cells."""
-        where = f"random term {term.name!r}"
-        codes, categories = _factor(obs, term.groups[0], where)
+    def of(cls, term: RandomTerm, obs: pd.DataFrame, argument: str = "") -> Component:
+        """Learn the levels from all cells; messages name the argument whose term it is, if it is no random term."""
+        where = argument or f"random term {term.name!r}"
+        codes, categories = _factor(obs, term.groups[0], where, random=not argument)
         factors, crossed, levels = [categories], [], [str(level) for level in categories]
         if len(term.groups) > 1:
             levels = [_quoted(level) for level in levels]
         for name in term.groups[1:]:
-            more, others = _factor(obs, name, where)
+            more, others = _factor(obs, name, where, random=not argument)
             cells, codes = np.unique(codes * len(others) + more, return_inverse=True)
             pairs = zip(*np.divmod(cells, len(others)), strict=True)
             levels = [f"{levels[i]}:{_quoted(str(others[j]))}" for i, j in pairs]
@@ -184,14 +184,15 @@ def _check_distinct(components: list[Component], obs: pd.DataFrame) -> None:
             raise ValueError(msg)
 
 
-def _factor(obs: pd.DataFrame, name: str, where: str) -> tuple[NDArray[np.int64], pd.Index]:
+def _factor(obs: pd.DataFrame, name: str, where: str, *, random: bool) -> tuple[NDArray[np.int64], pd.Index]:
     """Codes and levels of a grouping column."""
     values = complete_column(obs, name, where)
     factor = as_factor(values)
     if pd.api.types.is_float_dtype(values.dtype) and pd.api.types.is_float_dtype(factor.categories.dtype):
+        slope = f" A slope of it reads '(0 + {name}|sam)'." if random else ""
         msg = (
-            f"obs[{name!r}], which groups cells in {where}, holds numbers that are not whole. A slope of it reads "
-            f"'(0 + {name}|sam)'; if it does name groups, make it a category with .astype('category')."
+            f"obs[{name!r}], which groups cells in {where}, holds numbers that are not whole.{slope} If it does name groups, "
+            "make it a category with .astype('category')."
         )
         raise ValueError(msg)
     if twice := repeated(map(str, factor.categories)):

@@ -142,12 +142,18 @@ class CountInference:
         p = np.empty((len(self.fitted), len(hypotheses)))
         F, ranks = np.empty_like(p), [L.shape[1] for L in hypotheses]
         for j, (L, r) in enumerate(zip(hypotheses, ranks, strict=True)):
-            ratio = self.regression.ratios(pairs, L, n_jobs)
+            ratio = self._ratio(pairs, L, n_jobs)
             p[:, j] = np.minimum(np.bincount(pairs.gene, weight * chdtrc(r, ratio)), 1.0)
             mean = np.bincount(pairs.gene, weight * ratio) / r
             F[:, j] = np.where(p[:, j] > 0, chdtri(r, p[:, j]) / r, mean)
         df = {"df_num": np.tile(np.array(ranks, float), (len(p), 1)), "df": np.full_like(p, np.inf)}
         return FTests(**self._spread({"F": F, **df, "p": p}))
+
+    def _ratio(self, pairs: Pairs, L: np.ndarray, n_jobs: int | None) -> np.ndarray:
+        """Likelihood ratio statistics of L'β = 0; of one column the square of its corrected root, as in `t_tests`."""
+        if L.shape[1] > 1:
+            return self.regression.ratios(pairs, L, n_jobs)
+        return self.regression.roots(pairs, L, np.zeros((len(self.fitted), 1)), n_jobs)[:, 0] ** 2
 
     def mixtures(self, c: np.ndarray, n_jobs: int | None) -> tuple[np.ndarray, Callable[[np.ndarray], Mixture], float]:
         """As `Inference.mixtures`: of normals, by standard errors."""

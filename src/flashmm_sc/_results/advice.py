@@ -192,6 +192,10 @@ def _told(notes: list[str]) -> list[str]:
 def _scale(call: Call | None, scales: Sequence[Scale], values: Values) -> Iterator[str]:
     """On what the values are."""
     transform = values.transform
+    if values.weigh:
+        logged = [scale for scale in scales if values.sized and (scale.logged or scale.negative)]
+        yield from map(_weighed, logged[:1])
+        return
     sized = values.sized or (call is not None and any(map(call.of_cells, call.design.columns)))
     for scale in scales:
         if transform is None and scale.counts:
@@ -218,6 +222,13 @@ def _scale(call: Call | None, scales: Sequence[Scale], values: Values) -> Iterat
         else:
             continue
         return
+
+
+def _weighed(scale: Scale) -> str:
+    return (
+        f"{scale.source} seems to hold logarithms or scaled values, while size factors weigh counts: name the layer with counts, "
+        "as in layer='counts'. Sums of logarithms, for linear mixed models, need no size_factors."
+    )
 
 
 def _sample_term(call: Call) -> Iterator[str]:

@@ -179,9 +179,6 @@ def check_strata(adata: AnnData, how: Made) -> None:
                 "cells again."
             )
             raise ValueError(msg)
-    if not numbers(adata, COLUMNS["n"]).any():
-        msg = f"obs[{COLUMNS['n']!r}] is zero in all strata: there are no cells."
-        raise ValueError(msg)
 
 
 def check_options(values: Values) -> None:

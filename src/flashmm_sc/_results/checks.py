@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from flashmm_sc._base.errors import did_you_mean, listed
 from flashmm_sc._design.columns import repeated
 from flashmm_sc._results.result import uns_of
+from flashmm_sc._stream.blocks import blocks
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -35,6 +37,18 @@ class Expression:
     kept: np.ndarray
     gene: np.ndarray
     source: str
+
+    @cached_property
+    def first_values(self) -> np.ndarray:
+        """Finite stored values of the first rows or columns, which tell much of all."""
+        return first_values(self.X)
+
+
+def first_values(X: Any) -> np.ndarray:
+    """Finite stored values of the first rows or columns of a matrix."""
+    first = next(iter(blocks(X, 2**20)), None)
+    stored = first.values.data if first is not None else np.empty(0)
+    return stored[np.isfinite(stored)]
 
 
 def check_anndata(adata: AnnData, *, copy: bool) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _FEWEST = 2
 """Samples beyond the fixed effects that the variance between samples needs."""
+_SAMPLE = "Give a column of obs, or several that tell samples apart together, as in 'donor:treatment'."
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,18 +67,28 @@ class CountModel:
 
 
 def sample_term(sample: str | Sequence[str], columns: Sequence[str]) -> RandomTerm:
-    """The term that tells samples apart: a column of obs, or several, ``"donor:trt"`` or a list."""
-    if not isinstance(sample, str):
-        try:
-            names = [str(name) for name in sample]
-        except TypeError as error:
-            msg = f"sample={sample!r} must be a column of obs, or several, as in 'donor:treatment'."
-            raise TypeError(msg) from error
-        sample = RandomTerm("", tuple(names)).spelled if names else ""
-    terms = parse_random(sample, columns)
+    """The term that tells samples apart: a column of obs, or several, ``"donor:trt"`` or a list.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        For what is no column, no text, and no such term.
+    """
+    where = f"sample={sample!r}"
+    if not isinstance(sample, str) and (not isinstance(sample, list | tuple) or not set(map(type, sample)) <= {str}):
+        msg = f"{where} is of type {type(sample).__name__}. {_SAMPLE}"
+        raise TypeError(msg)
+    names = sample if isinstance(sample, str) else RandomTerm("", tuple(sample)).spelled
+    try:
+        terms = parse_random(names, columns)
+    except KeyError as error:
+        msg = str(error.args[0]).replace(f"random={names!r}", where, 1)
+        raise KeyError(msg) from error
+    except ValueError as error:
+        msg = f"{where} can't be read. {_SAMPLE}"
+        raise ValueError(msg) from error
     if len(terms) > 1 or terms[0].slope:
-        what = "a slope" if terms[0].slope else "several terms"
-        msg = f"sample={sample!r} is {what}; give one column of obs, or one that several make up, as in 'donor:treatment'."
+        msg = f"{where} is {'a slope' if terms[0].slope else 'several terms'}. {_SAMPLE}"
         raise ValueError(msg)
     return terms[0]
 
@@ -97,7 +108,7 @@ def build_count_models(
 
 
 def _build(group: str, obs: pd.DataFrame, fixed: str, sample: RandomTerm) -> CountModel:
-    levels = Component.of(sample, obs)
+    levels = Component.of(sample, obs, f"sample={sample.spelled!r}")
     codes, names = levels.codes(obs), levels.levels
     first = np.unique(codes, return_index=True)[1]
     columns = used_columns(parse_formula(fixed, f"fixed={fixed!r}"), list(obs.columns), f"fixed={fixed!r}")
@@ -108,8 +119,8 @@ def _build(group: str, obs: pd.DataFrame, fixed: str, sample: RandomTerm) -> Cou
     p = len(design.names)
     if n < p + _FEWEST:
         msg = (
-            f"{n} samples of {sample.name!r} are too few for the {p} columns of {fixed!r}: the variance between samples takes "
-            f"at least {_FEWEST} more samples than columns."
+            f"{sample.name!r} tells {n} samples apart, too few for {fixed!r}, which has {p} columns: the variance between samples "
+            f"takes at least {_FEWEST} more samples than columns."
         )
         raise ValueError(msg)
     table = design.table(samples)

@@ -6,14 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flashmm_sc._base.errors import listed, named
+from flashmm_sc._base.errors import named
 from flashmm_sc._results.aggregated import made
-from flashmm_sc._results.scale import first_values
+from flashmm_sc._results.checks import first_values
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from anndata import AnnData
 
     from flashmm_sc._results.study import Study
+    from flashmm_sc._stats.strata import Strata
 
 
 def check_counts(study: Study) -> None:
@@ -39,6 +42,25 @@ def check_counts(study: Study) -> None:
                 raise ValueError(msg)
 
 
+def check_sums(study: Study, strata: Strata, samples: Sequence[str]) -> None:
+    """Refuse sums that no counts have, of values that the first didn't tell: fractional, or less than one a cell.
+
+    Raises
+    ------
+    ValueError
+        Names a gene and a sample.
+    """
+    for sample, T, V, n in zip(samples, strata.sums, strata.squares, strata.expressed, strict=True):
+        bad = np.flatnonzero((np.round(T) != T) | (np.round(V) != V) | (n > T))
+        if bad.size:
+            gene, (adata, found) = bad[0], study.sources[0]
+            msg = (
+                f"{found.source} holds values of gene {study.genes[gene]!r} in sample {sample!r} that are no counts (fractions, or "
+                f"below zero; their sum is {T[gene]:.10g}): {_where_counts_are(adata)}"
+            )
+            raise ValueError(msg)
+
+
 def _first_that_is_none(X: Any) -> float | None:
     values = first_values(X)
     bad = values[(values < 0) | (values != np.round(values))]
@@ -51,7 +73,7 @@ def _where_counts_are(adata: AnnData) -> str:
     if adata.raw is not None and _first_that_is_none(adata.raw.X) is None:
         whole.append("use_raw=True")
     if whole:
-        return f"the model is of raw counts, which {listed(whole)} gives."
+        return f"the model is of raw counts, which {' or '.join(whole)} gives."
     return (
         "the model is of raw counts, as they were before sc.pp.normalize_total and sc.pp.log1p. Keep them in a layer, "
         "adata.layers['counts'] = adata.X.copy(), and use layer='counts'; logarithms are for fsc.tl.lmm_de."

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from flashmm_sc._base.errors import listed
-from flashmm_sc._stream.blocks import blocks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,7 +50,7 @@ class Scale:
     @classmethod
     def of(cls, adata: AnnData, found: Expression) -> Scale:
         """Look at the first values of a matrix."""
-        values = first_values(found.X)
+        values = found.first_values
         whole = bool((values == np.round(values)).all())
         negative = bool(values.min(initial=0.0) < 0)
         counts = bool(values.size and values.max() > 1 and not negative and whole)
@@ -82,10 +81,3 @@ def base_of(scales: Sequence[Scale], transform: Transform, log_base: float | Non
         msg = f"The values are logarithms to different bases, {listed(known)}: bring them to one scale first."
         raise ValueError(msg)
     return known[0] if known and not any(map(math.isnan, bases)) else math.nan
-
-
-def first_values(X: Any) -> np.ndarray:
-    """Finite stored values of the first rows or columns."""
-    first = next(iter(blocks(X, 2**20)), None)
-    values = first.values.data if first is not None else np.empty(0)
-    return values[np.isfinite(values)]

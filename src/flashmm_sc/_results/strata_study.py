@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +13,8 @@ import pandas as pd
 from flashmm_sc._base.errors import listed, named
 from flashmm_sc._design.rows import Rows, StratumRows
 from flashmm_sc._results.aggregated import COLUMNS, LAYERS, Made, check_options, check_strata, made, n_cells, numbers
-from flashmm_sc._results.scale import Scale, first_values
+from flashmm_sc._results.checks import first_values
+from flashmm_sc._results.scale import Scale
 from flashmm_sc._results.study import Needed, Source, Study, join, opened
 from flashmm_sc._stream.accumulate import accumulate
 from flashmm_sc._stream.sums import Sums, Tally, Zeros
@@ -62,7 +62,7 @@ class StrataStudy(Study):
         """Sums of strata stand for their cells."""
         return True
 
-    @cached_property
+    @property
     def scales(self) -> list[Scale]:
         """What the values of the cells seem to be."""
         found = []
@@ -173,6 +173,9 @@ def cells_or_strata(
         strata = join(several, names, in_obs, values)
         wanted = in_obs(strata.obs, "")
         n = np.concatenate([n_cells(one) for one in several])
+        if not n.any():
+            msg = "obs['n_cells'] is zero in all strata: there are no cells."
+            raise ValueError(msg)
         yield StrataStudy.of(strata, wanted, n, known[0])
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -78,7 +77,7 @@ class Study:
         """Whether sums of strata stand for their cells."""
         return False
 
-    @cached_property
+    @property
     def scales(self) -> list[Scale]:
         """What the values of each matrix seem to be."""
         found = []

@@ -86,6 +86,12 @@ class Values:
             if not self.sized:
                 msg = f"target_sum={self.target_sum!r} is for size_factors; give size_factors='total' as well."
                 raise ValueError(msg)
+            if self.weigh:
+                msg = (
+                    f"target_sum={self.target_sum!r} is for a transform, as in transform='log1p': size factors weigh counts as "
+                    "they are. Leave it out."
+                )
+                raise ValueError(msg)
         if self.sized and self.transform is None and not self.weigh:
             msg = "size_factors divide counts before their logarithm; give transform='log1p' (or 'log2p1') as well."
             raise ValueError(msg)

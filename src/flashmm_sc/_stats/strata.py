@@ -6,7 +6,6 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.sparse as sp
 
 if TYPE_CHECKING:
     from flashmm_sc._stream.sums import Sums
@@ -65,12 +64,6 @@ class Strata:
         """Strata × genes."""
         n_strata, n_genes = self.sums.shape
         return n_strata, n_genes
-
-    def merged(self, codes: np.ndarray, n_strata: int) -> Strata:
-        """Sums of coarser strata: `codes` number that of each stratum, -1 for those in none."""
-        (inside,) = np.nonzero(codes >= 0)
-        indicator = sp.csr_array((np.ones(len(inside)), (codes[inside], inside)), shape=(n_strata, len(codes)))
-        return self._each(lambda array: indicator @ array)
 
     def select(self, rows: np.ndarray | slice = slice(None), genes: np.ndarray | slice = slice(None)) -> Strata:
         """The sums of some strata, and of some genes; what is kept whole is not copied."""

@@ -100,6 +100,16 @@ def _decode_read(indices, data, start, stop, last, place, kind, table, size, row
     return found
 
 
+@numba.njit(nogil=True, cache=True, fastmath={"reassoc"})  # several values at a time
+def row_totals(indptr, data, first, last, totals):
+    """Write the sums of the values of cells `first` to `last` of a block of cells in CSR form."""
+    for i in range(first, last):
+        total = 0.0
+        for k in range(indptr[i], indptr[i + 1]):
+            total += np.float64(data[k])
+        totals[i] = total
+
+
 @numba.njit(nogil=True, cache=True)
 def add_rows(
     indptr, indices, data, first, last, gene, group, order, Wp, Wi, Wx, kind, table, size, linear, weight,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from flashmm_sc._stream.kernel import Transform, add_columns, add_rows, kind_and_table
+from flashmm_sc._stream.kernel import Transform, add_columns, add_rows, kind_and_table, row_totals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -197,7 +197,9 @@ def add_block(
     tally = tally or Tally()
     place = np.full(W.shape[1], -1)
     place[tally.linear] = np.arange(len(tally.linear))
-    sizes = _sizes(block, size, number, tally.weigh)
+    if size is not None and not isinstance(size, np.ndarray):
+        size = _sizes(block.start, cell_totals(block, pool, threads), size, number, tally.weigh)
+    sizes = np.empty(0) if size is None else size
     weight = np.empty(0)
     order = np.flatnonzero(number >= 0)
     if tally.strata:
@@ -218,19 +220,22 @@ def add_block(
         raise UnusableValueError(*((i + block.start, j) if block.by_rows else (i, j + block.start)), value)
 
 
-def _sizes(block: Block, size: np.ndarray | float | None, number: np.ndarray, weigh: bool) -> np.ndarray:
-    """Size factors of the cells of a block, none if there are none; cells of no model may have any.
+def _sizes(start: int, totals: np.ndarray, target: float, number: np.ndarray, weigh: bool) -> np.ndarray:
+    """Totals over the target of the cells from `start` on; those of cells of no model may be anything.
 
     A cell without counts has the size factor 1, as there is nothing to divide, or no weight.
     """
-    if size is None or isinstance(size, np.ndarray):
-        return np.empty(0) if size is None else size
-    totals = cell_totals(block)
     if (bad := np.flatnonzero((number >= 0) & ~((totals >= 0) & np.isfinite(totals)))).size:
-        raise UnusableValueError(bad[0] + block.start, -1, totals[bad[0]])
-    return np.where(totals > 0, totals, 0.0 if weigh else size) / size
+        raise UnusableValueError(bad[0] + start, -1, totals[bad[0]])
+    return np.where(totals > 0, totals, 0.0 if weigh else target) / target
 
 
-def cell_totals(block: Block) -> np.ndarray:
+def cell_totals(block: Block, pool: ThreadPoolExecutor | None = None, threads: int = 1) -> np.ndarray:
     """Sum of the values of each cell in a block, in double precision."""
-    return block.values @ np.ones(block.values.shape[1])
+    matrix = block.values
+    if not block.by_rows:
+        return matrix @ np.ones(matrix.shape[1])
+    totals = np.empty(matrix.shape[0])
+    cells = pairwise(np.linspace(0, len(totals), threads + 1).astype(np.int64))
+    list((pool.map if pool else map)(lambda its: row_totals(matrix.indptr, matrix.data, *its, totals), cells))
+    return totals

@@ -1,4 +1,4 @@
-"""The command line: `flashmm-sc demo` and `flashmm-sc de`.
+"""The command line: `flashmm-sc demo`, `flashmm-sc de` and `flashmm-sc aggregate`.
 
 Packages that are slow to import are imported where they are used, so that --help and --version don't wait for them.
 """
@@ -14,8 +14,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, cast, get_args
 
+from flashmm_sc.cli import _aggregate
+from flashmm_sc.cli._options import add_value_options, check_sources, given
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from anndata import AnnData
 
@@ -25,9 +28,10 @@ DEMO_EFFECTS: dict[str, Any] = {"n_de_genes_per_cluster": [10, 10, 10], "min_bet
 DEMO_MODEL: dict[str, Any] = {"fixed": "~ trt", "random": "sam", "groupby": "cls", "moderate": True}
 DEMO_VALUES: dict[str, Any] = {"transform": "log1p", "size_factors": "total"}
 EXAMPLE = """
-example:
+examples:
   flashmm-sc de counts.h5ad --fixed '~ trt' --random donor --groupby cell_type --moderate \\
-    --transform log1p --size-factors total --table de.csv"""
+    --transform log1p --size-factors total --table de.csv
+  flashmm-sc de counts.h5ad --model nb --fixed '~ trt' --sample donor --groupby cell_type --table de.csv"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,7 +60,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
-    parser = _Parser(prog="flashmm-sc", description="Differential expression of single cells with linear mixed models.")
+    parser = _Parser(prog="flashmm-sc", description="Differential expression of single cells with mixed models.")
     parser.add_argument("--version", action="version", version=f"flashmm-sc {version('flashmm-sc')}")
     parser.add_argument("--traceback", action="store_true", help="with an error, show where in the code it arose")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -70,15 +74,16 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     de = commands.add_parser("de", help=words, description=description, epilog=EXAMPLE, formatter_class=layout)
     if "de" in argv:
         _add_de_options(de)
+    _aggregate.add(commands, argv)
     return parser
 
 
 def _add_de_options(de: argparse.ArgumentParser) -> None:
-    """Options are the arguments of `tl.lmm_de`; one that isn't given has its default there."""
+    """Options are the arguments of `tl.lmm_de` and `tl.nbmm_de`; one that isn't given has its default there."""
     from flashmm_sc._gaussian.profile import Method
     from flashmm_sc._inference.adjustment import Correction, Scope
     from flashmm_sc._inference.df import Ddf
-    from flashmm_sc._stream.kernel import Transform
+    from flashmm_sc.cli._models import add_model_options
 
     de.set_defaults(run=_de)
     de.argument_default = argparse.SUPPRESS
@@ -91,7 +96,7 @@ def _add_de_options(de: argparse.ArgumentParser) -> None:
         metavar="FORMULA",
         help="of columns of obs, as '~ trt'; a formula is code",
     )
-    add("--random", required=True, action="append", metavar="TERM", help="sam or '(1|sam/cls)'; repeatable")
+    add_model_options(de)
     add(
         "--out",
         type=Path,
@@ -100,16 +105,11 @@ def _add_de_options(de: argparse.ArgumentParser) -> None:
         help="write a copy of IN (of a zarr store, OUT.zarr), of several inputs their genes, with the results",
     )
     add("--table", type=Path, default=None, metavar="OUT.csv", help="write the results as csv, or csv.gz")
-    add("--transform", choices=[name or "none" for name in get_args(Transform)], help="of the values as they are read")
-    add("--size-factors", metavar="COLUMN", help="divide by these before the logarithm: 'total', or a column of obs")
-    add("--target-sum", type=float, metavar="SUM", help="total that size factors bring cells to [median, or mean]")
+    add_value_options(de)
     add("--log-base", type=float, metavar="BASE", help="of values that are logarithms already, if nothing notes it")
     add("--min-cells", type=int, metavar="N", help="leave groups of fewer cells out [10]")
     add("--min-fraction", type=float, metavar="SHARE", help="leave genes out that fewer of a group's cells express [0]")
-    add("--min-counts", type=float, metavar="SUM", help="leave genes out whose counts in a group are fewer [0]")
-    add("--layer", help="use this layer instead of X")
-    add("--use-raw", action="store_true", help="use raw instead of X")
-    add("--mask-var", metavar="COLUMN", help="boolean column of var: genes to fit")
+    add("--min-counts", type=float, metavar="SUM", help="leave genes out whose counts in a group are fewer [0; nb: 10]")
     add("--groupby", metavar="COLUMN", help="column of obs: fit one model for each of its categories")
     add("--method", choices=get_args(Method), help="restricted or plain maximum likelihood")
     add("--ddf", choices=get_args(Ddf), help="degrees of freedom of the tests")
@@ -125,8 +125,7 @@ def _add_de_options(de: argparse.ArgumentParser) -> None:
     )
     add("--corr-method", choices=get_args(Correction), help="correction of p-values for the number of genes")
     add("--corr-scope", choices=get_args(Scope), help="over the genes of each column of tests, or of all together")
-    add("--key-added", default="lmm_de", metavar="KEY", help="key of the results [%(default)s]")
-    add("--n-jobs", type=int, metavar="N", help="threads [all cores]")
+    add("--key-added", metavar="KEY", help="key of the results [lmm_de; nb: nbmm_de]")
 
 
 def _named(text: str) -> tuple[str, str]:
@@ -154,15 +153,14 @@ def _de(args: argparse.Namespace) -> None:
 
     from flashmm_sc._base.files import appearing_whole
     from flashmm_sc._results.files import write_results
+    from flashmm_sc.cli._models import of_model
     from flashmm_sc.cli._report import summary
     from flashmm_sc.get import lmm_de_df
-    from flashmm_sc.tl import lmm_de
 
-    options = {name: value for name, value in vars(args).items() if name not in ("run", "traceback")}
+    options = given(args)
     sources, out, table = (options.pop(name) for name in ("sources", "out", "table"))
     _check_files(sources, out, table)
-    if options.get("transform") == "none":
-        options["transform"] = None
+    fit, options = of_model(options)
     if named := options.get("contrasts"):
         options["contrasts"] = dict(named)
         if len(dict(named)) < len(named):
@@ -171,12 +169,13 @@ def _de(args: argparse.Namespace) -> None:
     with ExitStack() as targets:
         new, new_table = (path and targets.enter_context(appearing_whole(path)) for path in (out, table))
         single = len(sources) == 1
-        adata = _fitted(sources[0], **options) if single else cast("AnnData", lmm_de(sources, **options))
-        n_obs = adata.uns[args.key_added]["params"]["n_obs"]
+        adata = _fitted(fit, sources[0], **options) if single else cast("AnnData", fit(sources, **options))
+        key = options["key_added"]
+        n_obs = adata.uns[key]["params"]["n_obs"]
         print(f"{', '.join(map(str, sources))}: {n_obs:,} cells, {adata.n_vars:,} genes", *summary(adata), sep="\n")
         if new and single:
             (shutil.copytree if sources[0].is_dir() else shutil.copyfile)(sources[0], new)
-            write_results(new, adata, args.key_added)
+            write_results(new, adata, key)
         elif new:
             adata.write_h5ad(new)
         if new_table:
@@ -186,10 +185,7 @@ def _de(args: argparse.Namespace) -> None:
 
 def _check_files(sources: Sequence[Path], out: Path | None, table: Path | None = None) -> None:
     """Refuse files that can't be read or written, before anything is computed."""
-    for source in sources:
-        if not source.exists():
-            msg = f"There is no file {str(source)!r}."
-            raise FileNotFoundError(msg)
+    check_sources(sources)
     if not (out or table):
         msg = "The results would go nowhere; give --out OUT.h5ad, --table OUT.csv or both."
         raise ValueError(msg)
@@ -212,14 +208,14 @@ def _check_files(sources: Sequence[Path], out: Path | None, table: Path | None =
             raise FileExistsError(msg)
 
 
-def _fitted(path: Path, **options: Any) -> AnnData:
+def _fitted(fit: Callable[..., Any], path: Path, **options: Any) -> AnnData:
     """Fit the cells of a file; uns then holds the fit, and after it the contrasts, and nothing else."""
     from flashmm_sc._results.files import streamed
-    from flashmm_sc.tl import lmm_de
 
     with streamed(path) as adata:
-        lmm_de(adata, **options)
-    adata.uns.pop("log1p", None)
+        fit(adata, **options)
+    for noted in ("log1p", "aggregate"):
+        adata.uns.pop(noted, None)
     return adata
 
 
@@ -228,11 +224,12 @@ def _demo(args: argparse.Namespace) -> None:
     from flashmm_sc._results.files import write_results
     from flashmm_sc.cli._report import compared, next_steps, simulated
     from flashmm_sc.datasets import simu_rnaseq
+    from flashmm_sc.tl import lmm_de
 
     _check_files([], args.out)
     with appearing_whole(args.out) as part:
         simu_rnaseq(filename=part, **DEMO_STUDY, **DEMO_EFFECTS).file.close()
-        adata = _fitted(part, **DEMO_MODEL, **DEMO_VALUES, show_progress=False)
+        adata = _fitted(lmm_de, part, **DEMO_MODEL, **DEMO_VALUES, show_progress=False)
         write_results(part, adata, "lmm_de")
     print(*simulated(adata), sep="\n")
     for name in adata.obs["cls"].cat.categories:

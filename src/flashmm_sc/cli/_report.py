@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 FDR = 0.05
 SHOWN = 5
+_BOUNDARY = "boundary: a variance component is zero; the tests are valid"
 NEXT = """
 planted and estimate are log2 fold changes, of the mean count and of 1 + count; the latter are smaller for low counts.
 
@@ -40,11 +41,13 @@ def summary(adata: AnnData) -> Iterator[str]:
     fit = results[0]
     names, codes = np.array(fit.names("status_names")), fit["status"].astype(int)
     seen = np.unique(codes)
-    rows = [["", "cells", *names[seen]]]
+    rows = [["", "cells", *(["samples"] if fit.of_counts else []), *names[seen]]]
     for group, described, its in zip(fit.groups, fit.models, codes.T, strict=True):
-        counts = [int(described["n"]), *((its == code).sum() for code in seen)]
+        samples = [len(described["samples"])] if fit.of_counts else []
+        counts = [int(described["n"]), *samples, *((its == code).sum() for code in seen)]
         rows.append([group or "all", *(f"{count:,}" for count in counts)])
-    yield from ("", "Genes by status (boundary: a variance component is zero; the tests are valid)", *_aligned(rows))
+    words = "filtered: too few counts or cells" if fit.of_counts else _BOUNDARY
+    yield from ("", f"Genes by status ({words})", *_aligned(rows))
     tables = [summarised(result, FDR) for result in results]
     rows = [[name, f"{count:,}"] for table in tables for name, count in zip(_names(table), table["found"], strict=True)]
     if rows:

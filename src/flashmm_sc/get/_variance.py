@@ -156,6 +156,9 @@ def ranef_df(
     ['variable', 'component', 'level', 'value']
     """
     result = found_fit(adata, key)
+    if result.of_counts:
+        msg = f"The fit {result.key!r} is of counts by fsc.tl.nbmm_de, which predicts no random effects; fsc.tl.lmm_de does."
+        raise KeyError(msg)
     if "ranef" not in result.arrays:
         msg = f"The fit {result.key!r} was stored without random effects; run fsc.tl.lmm_de again with ranef=True."
         raise KeyError(msg)

@@ -78,6 +78,9 @@ def variance_prior(
     check_optional_texts(component=component, group=group)
     check_figure(ax, show)
     fit = found_fit(adata, key)
+    if fit.of_counts:
+        msg = f"The fit {fit.key!r} is of counts by fsc.tl.nbmm_de; this draws moderated fits of fsc.tl.lmm_de."
+        raise ValueError(msg)
     key, models = fit.key, {model.group: model for model in fitted_models(fit)}
     model = models[_chosen("group", group, list(models), key)]
     names = list(model.component_names)

@@ -132,8 +132,7 @@ def aggregate(
         kept, dropped = constant(study.obs, codes, first)
         _check_names(kept, values)
         base = base_of(scales := study.scales, transform, None)
-        if transform is not None:
-            advice_on_values(scales, values)
+        advice_on_values(scales, values)
         study = with_sizes(study, values, StratumRows(codes, len(first)), n_jobs)
         how = Made.of(study.fitted, base, columns, dropped)
         if dropped:

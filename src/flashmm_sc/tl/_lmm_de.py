@@ -237,7 +237,22 @@ def lmm_de(
             check_moderate(method, len(models[0].design.random.d))
         if contrasts is not None:
             in_groups(contrasts, [(one.group, one.design.fixed.names, one.reference) for one in models], tell=False)
-        base = base_of(study.scales, values.transform, log_base)
+        params = {
+            "fixed": fixed,
+            "random": np.array(models[0].design.random.names, dtype=object),
+            **values.params,
+            **vars(least),
+            "method": method,
+            "ddf": ddf,
+            "nonnegative": nonnegative,
+            "moderate": moderate,
+            "groupby": groupby,
+            "corr_method": corr_method,
+            "corr_scope": corr_scope,
+            "max_iter": max_iter,
+            "n_obs": len(study.obs),
+            "log_base": base_of(study.scales, values.transform, log_base),
+        }
         study = with_sizes(study, values, rows, n_jobs)
         cells = study.obs[needed(study.obs, "")].iloc[rows.cells]
         call = Call.of(cells, models[0].design, len(study.kept), groupby=groupby, moderate=moderate, ddf=ddf)
@@ -249,34 +264,11 @@ def lmm_de(
         notes += after_pass({part.model.group: part.expressed for part in parts})
     fits = [fit(one.stats, one.model.projection, options, ddf, moderate, n_jobs, one.model.group) for one in parts]
     notes += after_fit({one.model.group: (one.model.n, its.status) for one, its in zip(parts, fits, strict=True)})
-    params = {
-        "fixed": fixed,
-        "random": np.array(models[0].design.random.names, dtype=object),
-        **values.params,
-        **vars(least),
-        "method": method,
-        "ddf": ddf,
-        "nonnegative": nonnegative,
-        "moderate": moderate,
-        "groupby": groupby,
-        "corr_method": corr_method,
-        "corr_scope": corr_scope,
-        "max_iter": max_iter,
-        "n_obs": len(study.obs),
-        "log_base": base,
-    }
     results = [fit_result(key_added, parts, fits, study, params=params, ranef=ranef)]
     results[0].entry["notes"] = np.array(notes, dtype=object)
     if contrasts is not None:
-        results += contrasts_of_fit(
-            results[0],
-            contrasts_key,
-            contrasts,
-            left_out=len(parts) < len(models),
-            corr_method=corr_method,
-            corr_scope=corr_scope,
-            n_jobs=n_jobs,
-        )
+        how = {"corr_method": corr_method, "corr_scope": corr_scope, "n_jobs": n_jobs}
+        results += contrasts_of_fit(results[0], contrasts_key, contrasts, left_out=len(parts) < len(models), **how)
     target = study.target.copy() if copy else study.target
     write(target, results, [key_added, contrasts_key])
     log_summary(results)

@@ -84,7 +84,7 @@ def lmm_variance_test(
     KeyError
         When there is no fit under `key` or `null`.
     ValueError
-        When the fit under `null` is of other cells, genes or options, or its components are not some of those of the
+        When a fit is of counts (`nbmm_de`); when the fit under `null` is of other cells, genes or options, or its components are not some of those of the
         other; and for unknown options.
 
     Notes
@@ -107,13 +107,25 @@ def lmm_variance_test(
     one_of("corr_method", corr_method, Correction)
     check_key(adata, key_added, tests=True)
     fit = Result.read_fit(adata, key)
+    _check_of_cells(fit)
     params = {"key": key, "corr_method": corr_method, "corr_scope": "column"}
     if null is None:
         tested = _z_tests(fit)
     else:
-        tested = _likelihood_ratio_tests(fit, Result.read_fit(adata, null))
+        smaller = Result.read_fit(adata, null)
+        _check_of_cells(smaller)
+        tested = _likelihood_ratio_tests(fit, smaller)
         params |= {"null": null}
     write(adata, [tests_result(key_added, tested, params)], [key_added])
+
+
+def _check_of_cells(fit: Result) -> None:
+    if fit.of_counts:
+        msg = (
+            f"The fit {fit.key!r} is of counts by fsc.tl.nbmm_de, whose variance between samples is averaged over and not tested; "
+            "fsc.get.variance_df shows it."
+        )
+        raise ValueError(msg)
 
 
 def _z_tests(fit: Result) -> list[GroupTests]:

@@ -16,7 +16,7 @@ from flashmm_sc._results.advice import on_samples
 from flashmm_sc._results.contrasts import contrasts_of_fit, in_groups
 from flashmm_sc._results.count_fits import count_result, counted
 from flashmm_sc._results.count_models import build_count_models, sample_codes, sample_term
-from flashmm_sc._results.count_values import check_counts
+from flashmm_sc._results.count_values import check_counts, check_sums
 from flashmm_sc._results.filters import Filter
 from flashmm_sc._results.result import check_key, write
 from flashmm_sc._results.strata import strata_of
@@ -186,6 +186,7 @@ def nbmm_de(
         notes = on_samples(study.obs, models, term)
         codes, n_samples = sample_codes(models, len(study.obs))
         strata = strata_of(study, codes, n_samples, values, n_jobs=n_jobs, show_progress=show_progress)
+        check_sums(study, strata, [name for model in models for name in model.samples])
     parts = counted(models, strata, least, normalize=normalize is not None)
     fits = [part.fit(study, n_jobs) for part in parts]
     params = {

@@ -1,0 +1,40 @@
+"""What the commands share: options of what is read, and how they become arguments."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, get_args
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+    from pathlib import Path
+
+
+def add_value_options(command: argparse.ArgumentParser) -> None:
+    """Options of what is read, and how."""
+    from flashmm_sc._stream.kernel import Transform
+
+    add = command.add_argument
+    add("--transform", choices=[name or "none" for name in get_args(Transform)], help="of the values as they are read")
+    add("--size-factors", metavar="COLUMN", help="depth of cells: 'total', or a column of obs")
+    add("--target-sum", type=float, metavar="SUM", help="total that size factors bring cells to [median, or mean]")
+    add("--layer", help="use this layer instead of X")
+    add("--use-raw", action="store_true", help="use raw instead of X")
+    add("--mask-var", metavar="COLUMN", help="boolean column of var: genes to use")
+    add("--n-jobs", type=int, metavar="N", help="threads [all cores]")
+
+
+def given(args: argparse.Namespace) -> dict[str, Any]:
+    """What was given, by the names of the arguments of functions."""
+    options = {name: value for name, value in vars(args).items() if name not in ("run", "traceback")}
+    if options.get("transform") == "none":
+        options["transform"] = None
+    return options
+
+
+def check_sources(sources: Sequence[Path]) -> None:
+    """Refuse files that are not there."""
+    for source in sources:
+        if not source.exists():
+            msg = f"There is no file {str(source)!r}."
+            raise FileNotFoundError(msg)
