@@ -185,9 +185,14 @@ def targets(table: pd.DataFrame, gains: pd.DataFrame) -> str:
 def _of(
     gains: pd.DataFrame, data: list[str], effect: str, measure: str, *, least: int = 0, most: int = 1000
 ) -> pd.DataFrame:
-    """Differences to pseudobulk of some numbers of donors."""
+    """Differences to pseudobulk of some numbers of donors, by data set and in the mean of several."""
     part = gains[gains["data"].isin(data) & gains["peer"].isin(PSEUDOBULK) & gains["donors"].between(least, most)]
-    return part[(part["effect"] == effect) & (part["measure"] == measure)]
+    part = part[(part["effect"] == effect) & (part["measure"] == measure)]
+    if len(data) == 1:
+        return part
+    sets = part.groupby(["measure", "peer", "donors"])  # and the mean of the data sets that have this size
+    both = sets.agg(gain=("gain", "mean"), se=("se", lambda se: np.hypot.reduce(se) / len(se))).reset_index()
+    return pd.concat([part, both.assign(data="mean")])
 
 
 def _differences(part: pd.DataFrame, holds: Callable[[pd.Series], pd.Series], wanted: str) -> list[str]:
