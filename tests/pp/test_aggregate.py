@@ -137,6 +137,8 @@ def spoilt(adata, how):
         adata.obs.loc["cell7", "sam"] = np.nan
     elif how in ("n_cells", "size"):
         adata.obs[how] = 1
+    elif how == "size of cells":
+        adata.obs["size"] = np.arange(160)
     elif how == "inf":
         adata.X = adata.X.toarray()
         adata.X[3, 5] = np.inf
@@ -155,6 +157,7 @@ def spoilt(adata, how):
         ("nan", "sam", {}, ValueError, r"is NaN in 1 of 160 cells. Fill them in or leave these cells out"),
         ("n_cells", "sam", {}, ValueError, r"obs has a column 'n_cells', the name of what is added .* rename it"),
         ("size", "sam", {"size_factors": "total"}, ValueError, "obs has a column 'size'"),
+        ("size of cells", "sam", {"size_factors": "total"}, ValueError, "obs has a column 'size'"),
         ("inf", "sam", {}, ValueError, "holds inf at cell 'cell3', gene 'gene5'"),
         ("negative", "sam", {"transform": "log1p"}, ValueError, "negative value -1 at cell 'cell3', gene 'gene5'"),
         ("", "sam", {"size_factors": "score"}, ValueError, "must be positive and finite"),

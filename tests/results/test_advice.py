@@ -101,6 +101,84 @@ def test_names_that_need_quotes(paired):
     assert not said(odd, "~ `the drug`", random, **LOGGED, moderate=True)
 
 
+def said_of_counts(adata, fixed, sample, **options):
+    """As `said`, of a call of `nbmm_de`."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        done = fsc.tl.nbmm_de(adata, fixed, sample, copy=True, **options)
+    found = [str(warning.message) for warning in caught if warning.category is fsc.AdviceWarning]
+    assert done.uns["nbmm_de"]["notes"].tolist() == found
+    assert all(warning.filename == __file__ for warning in caught if warning.category is fsc.AdviceWarning)
+    return found
+
+
+@pytest.fixture(scope="module")
+def parted(paired):
+    """Some patients have a disease; two cell types; wells in which each sample was split; patients as numbers."""
+    data = paired.copy()
+    patient = data.obs["patient_id"].str[1:].astype(int)
+    data.obs["disease"] = np.where(patient < 2, "yes", "no")
+    data.obs["number"], data.obs["the type"] = patient, np.resize(["B", "T"], 600)
+    data.obs["well"] = np.resize(["w1", "w1", "w2", "w2"], 600)
+    return data
+
+
+@pytest.mark.parametrize(
+    ("fixed", "sample", "better"),
+    [
+        ("~ condition", "patient_id:condition", "~ condition + patient_id"),
+        ("~ condition", ["patient_id", "sample"], "~ condition + patient_id"),
+        ("~ 0 + C(condition)", ["condition", "patient_id"], "~ 0 + C(condition) + patient_id"),
+        ("~ day", "number:day", "~ day + C(number)"),
+    ],
+)
+def test_samples_of_a_donor_are_blocked(parted, fixed, sample, better):
+    [note] = said_of_counts(parted, fixed, sample)
+    assert note.startswith("Several samples have the same '")
+    assert note.endswith(f"get lost in how it varies. Make it a block, fixed={better!r}.")
+    assert not said_of_counts(parted, better, sample)
+
+
+@pytest.mark.parametrize(
+    ("fixed", "sample", "better"),
+    [
+        ("~ disease", "patient_id:condition", "patient_id"),
+        ("~ disease", ["condition", "patient_id"], "patient_id"),
+        ("~ disease", ["the type", "patient_id"], "patient_id"),
+        ("~ patient_id + condition", ["patient_id", "condition", "well"], "patient_id:condition"),
+    ],
+)
+def test_parts_of_what_was_sampled_are_summed(parted, fixed, sample, better):
+    [note] = said_of_counts(parted, fixed, sample)
+    assert note.endswith(f"p-values come out too small. Sum over what was sampled as a whole, sample={better!r}.")
+    assert not said_of_counts(parted, fixed, better)
+
+
+@pytest.mark.parametrize(("fixed", "patients"), [("~ disease * condition", 5), ("~ condition", 2)])
+def test_two_levels_of_samples_are_for_cells(parted, fixed, patients):
+    """A block of donors would take up what varies between them, or would leave too few samples."""
+    some = parted[parted.obs["number"] < patients].copy()
+    [note] = said_of_counts(some, fixed, "patient_id:condition")
+    assert "effects of 'condition' get lost" in note
+    random = eval(note.partition("random=")[2].rstrip("."))
+    assert random == ["patient_id", "patient_id:condition"]
+    assert not said(some, fixed, random, **LOGGED, moderate=True)
+
+
+@pytest.mark.parametrize(
+    ("fixed", "sample", "groupby"),
+    [
+        ("~ condition", "sample", None),
+        ("~ patient_id + condition", "patient_id:condition", None),
+        ("~ C(number) + day", "number:condition", None),
+        ("~ disease", "patient_id", None),
+        ("~ disease", ["patient_id", "the type"], "the type"),
+    ],
+)
+def test_samples_that_have_nothing_in_common(parted, fixed, sample, groupby):
+    assert not said_of_counts(parted, fixed, sample, groupby=groupby)
+
+
 @pytest.fixture(scope="module")
 def study():
     return fsc.datasets.simu_rnaseq(n_genes=120, n_cells=1500, n_samples=8, n_clusters=2, seed=1)

@@ -45,7 +45,7 @@ def assert_alike(ours, theirs):
     assert ours.keys() == theirs.keys()
     for name, expected in theirs.items():
         if not name[0].endswith("_n_iter"):
-            np.testing.assert_allclose(ours[name], expected, rtol=1e-9, atol=1e-10, err_msg=str(name))
+            np.testing.assert_allclose(ours[name], expected, rtol=1e-10, atol=1e-10, err_msg=str(name))
 
 
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
@@ -229,7 +229,9 @@ def test_models_of_counts_are_those_of_cells(study, sizes):
     fsc.tl.nbmm_de(cells, size_factors=sizes, **options)
     fsc.tl.nbmm_de(strata, **options)
     for name in ("coef", "se", "pval", "theta", "status", "sums"):
-        np.testing.assert_allclose(strata.varm[f"nbmm_de_{name}"], cells.varm[f"nbmm_de_{name}"], rtol=1e-10, atol=1e-12)
+        np.testing.assert_allclose(
+            strata.varm[f"nbmm_de_{name}"], cells.varm[f"nbmm_de_{name}"], rtol=1e-10, atol=1e-12
+        )
 
 
 @pytest.mark.parametrize(

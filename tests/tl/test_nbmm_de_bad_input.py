@@ -300,6 +300,33 @@ def test_unusable_values_are_named(adata, value):
     assert_unchanged(adata, before)
 
 
+def aggregated(adata, **options):
+    return fsc.pp.aggregate(adata, ["sam", "cls"], **options)
+
+
+STRATA = {
+    "no depth": (lambda adata: aggregated(adata), "not over the depth of their cells: .* size_factors='total'"),
+    "logarithms": (
+        lambda adata: aggregated(adata, transform="log1p", size_factors="total", target_sum=1e4),
+        "sums of logarithms, not counts: aggregate raw counts",
+    ),
+    "fractions": (
+        lambda adata: aggregated(ad.AnnData(adata.X * 0.3, adata.obs, adata.var), size_factors="total"),
+        "adata.X holds .*, which is no count: the model is of raw counts; aggregate these",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", STRATA)
+def test_strata_that_are_not_of_counts(adata, case):
+    make, words = STRATA[case]
+    sums = make(adata)
+    before = sums.copy()
+    with pytest.raises(ValueError, match=words):
+        run(sums)
+    assert_unchanged(sums, before)
+
+
 def test_no_counts_at_all(adata):
     adata.X = sp.csr_matrix((N, M), dtype=np.float32)
     before = adata.copy()

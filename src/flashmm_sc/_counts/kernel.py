@@ -252,10 +252,23 @@ def _observed(y, r, mu, w):
 
 
 @_compiled
-def _log_u(r, eta, mu, eta0, mu0, X, w, room, C, v, c):
+def _ratio(y, r, eta, mu, eta0, mu0, w, logs):
+    """Twice the log-likelihood ratio, sample by sample so that little cancels; sets logs to log (r + μ)/(r + μ_0)."""
+    for i in range(y.size):
+        w[i] = (mu[i] - mu0[i]) / (r[i] + mu0[i])
+    log1p_of(w, logs)
+    total = 0.0
+    for i in range(y.size):
+        total += y[i] * (eta[i] - eta0[i]) - (y[i] + r[i]) * logs[i]
+    return max(2 * total, 0.0)
+
+
+@_compiled
+def _log_u(r, eta, mu, eta0, mu0, X, w, logs, C, v, c):
     """Logarithm of |c'S⁻¹q| |S| / |c|, of Skovgaard's u, for the maximum (η, μ) and that under the null (η_0, μ_0).
 
-    S = Σ x x' μ r/(r + μ_0) and q = Σ x μ (κ - κ_0), covariances of scores and log-likelihoods; κ = log(μ/(r + μ)).
+    S = Σ x x' μ r/(r + μ_0) and q = Σ x μ (κ - κ_0), covariances of scores and log-likelihoods; κ = log(μ/(r + μ)) and
+    logs are log (r + μ)/(r + μ_0).
     """
     n, p = eta.size, c.size
     for i in range(n):
@@ -263,10 +276,7 @@ def _log_u(r, eta, mu, eta0, mu0, X, w, room, C, v, c):
     _information(X, w, C)
     log_det = _factorise(C)
     for i in range(n):
-        w[i] = (mu[i] - mu0[i]) / (r[i] + mu0[i])
-    log1p_of(w, room)
-    for i in range(n):
-        w[i] = mu[i] * (eta[i] - eta0[i] - room[i])
+        w[i] = mu[i] * (eta[i] - eta0[i] - logs[i])
     for a in range(p):
         x, total = X[a], 0.0
         for i in range(n):
@@ -297,7 +307,6 @@ def against_null(Y, offset, c, phi, tau2, X, gene, beta, L, N, XN, D, XD, value,
         y = Y[g]
         _sizes(c, phi[g], tau2[e], r)
         _means(X, beta[e], offset, eta, mu)
-        most = _log_lik(y, r, eta, mu, w, room)
         _observed(y, r, mu, w)
         _information(X, w, J)
         log_j = _factorise(J)
@@ -313,7 +322,7 @@ def against_null(Y, offset, c, phi, tau2, X, gene, beta, L, N, XN, D, XD, value,
                 away[a] = beta[e, a] - value[g, h] * D[h, a]
             _null_start(H, N[h], away, HN, S, gamma)
             _maximise(y, base, r, XN[h], gamma, eta0, mu0, w, S, step)
-            ratio[e, h] = max(2 * (most - _log_lik(y, r, eta0, mu0, w, room)), 0.0)
+            ratio[e, h] = _ratio(y, r, eta, mu, eta0, mu0, w, room)
             if q == p - 1:
                 _observed(y, r, mu0, w)
                 _information(XN[h], w, S)

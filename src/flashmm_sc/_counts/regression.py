@@ -89,7 +89,8 @@ class Regression:
 
         def work(part: slice) -> None:
             offset, inverse_cells, phi = self._data
-            start = np.log((Y[part] + 0.5) / self.samples.size) @ self._basis[0]
+            rates = np.log((Y[part] + 0.5) / self.samples.size)
+            start = np.einsum("gi,ia->ga", rates, self._basis[0])  # of a gene the same to the last bit in any block
             fixed = offset, inverse_cells, phi[part], tau2, X
             profile(Y[part], *fixed, G // 2, _DROP, start, log_lik[part], beta[part])
 
@@ -152,5 +153,5 @@ class Regression:
         return ratio, log_u
 
 
-_NEAR_ZERO = 0.02
+_NEAR_ZERO = 5e-3
 """Signed roots of which r* can't be computed; their p-values are near 1 all the same."""

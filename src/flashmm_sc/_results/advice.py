@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain, combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import pandas as pd
 
 from flashmm_sc._base.errors import AdviceWarning, listed, warn
 from flashmm_sc._design.random_terms import RandomTerm, quoted
+from flashmm_sc._results.count_models import FEWEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -157,24 +159,30 @@ def after_fit(groups: dict[str, tuple[int, pd.Series]]) -> list[str]:
 
 def on_samples(obs: pd.DataFrame, models: Sequence[CountModel], term: RandomTerm) -> list[str]:
     """Advice on models of samples of which several have something in common that no fixed effect stands for."""
-    if len(term.groups) < 2:
-        return []
-    design, own = models[0].design, obs.iloc[models[0].cells]
-    samples = own.drop_duplicates(list(term.groups))
-    for name in term.groups:
-        rest = [other for other in term.groups if other != name]
-        sizes = samples.groupby(name, observed=True)[rest[0]].size()
-        if name in design.columns or sizes.max() < 2 or len(sizes) < 2:
+    model, columns = models[0], models[0].design.columns
+    samples = obs.iloc[model.cells].drop_duplicates(list(term.groups))
+    n_levels = lambda names: len(samples[list(dict.fromkeys(names))].drop_duplicates())
+    n, p = model.X.shape
+    alike = lambda names: f"Several samples have the same {listed(names)} and are alike, but are taken for independent"
+    for some in chain(*(combinations(term.groups, r) for r in range(1, len(term.groups)))):
+        n_whole = n_levels(some)
+        if p + FEWEST <= n_whole < n and n_levels([*some, *columns]) == n_whole:
+            whole = RandomTerm("", some).spelled
+            words = "p-values come out too small. Sum over what was sampled as a whole, sample="
+            return _told([f"{alike(some)}: {words}{whole!r}."])
+    for name in term.groups if len(term.groups) > 1 else ():
+        n_blocks = n_levels([name])
+        told = any(n_levels([other, name]) == n_levels([other]) for other in columns)
+        if told or not 1 < n_blocks < n:
             continue
-        inside = [other for other in design.columns if len(samples[[name, other]].drop_duplicates()) > len(sizes)]
-        alike = f"Several samples have the same {name!r} and are alike, but are taken for independent"
-        if inside:
-            fixed = f"{design.encoding.text} + {quoted(name)}"
-            return _told(
-                [f"{alike}: effects of {listed(inside)} get lost in how it varies. Make it a block, fixed={fixed!r}."]
-            )
-        whole = RandomTerm("", (name,)).spelled
-        return _told([f"{alike}: p-values come out too small. Sum over what was sampled as a whole, sample={whole!r}."])
+        inside = [other for other in columns if n_levels([name, other]) > n_blocks]
+        lost = f"{alike([name])}: effects of {listed(inside)} get lost in how it varies"
+        if len(inside) < len(columns) or n < p + n_blocks - 1 + FEWEST:
+            random = [RandomTerm("", (name,)).spelled, term.spelled]
+            return _told([f"{lost}. Two levels of samples are for fsc.tl.lmm_de, with random={random!r}."])
+        block = f"C({quoted(name)})" if pd.api.types.is_numeric_dtype(samples[name]) else quoted(name)
+        fixed = f"{model.design.encoding.text} + {block}"
+        return _told([f"{lost}. Make it a block, fixed={fixed!r}."])
     return []
 
 

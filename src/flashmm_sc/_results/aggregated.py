@@ -29,7 +29,6 @@ LAYERS = {
 """Layers by what `Strata` calls them; the sums are X."""
 COLUMNS = {"n": "n_cells", "size": "size", "size_sq": "size_sq"}
 """Columns of obs likewise."""
-NONE = "none"
 
 
 @dataclass(frozen=True)
@@ -69,31 +68,26 @@ class Made:
     @property
     def entry(self) -> dict[str, Any]:
         """As it is stored: without None, which not every file can hold."""
-        stored = {
+        stored: dict[str, Any] = {
             "values": self.words,
-            "transform": self.transform or NONE,
-            "size_factors": self.size_factors or NONE,
+            "transform": self.transform,
+            "size_factors": self.size_factors,
+            "target_sum": self.target_sum,
+            "log_base": None if math.isnan(self.log_base) else self.log_base,
             "by": np.array(self.by, dtype=object),
             "dropped": np.array(self.dropped, dtype=object),
         }
-        known = {"target_sum": self.target_sum, "log_base": None if math.isnan(self.log_base) else self.log_base}
-        return stored | {name: value for name, value in known.items() if value is not None}
+        return {name: value for name, value in stored.items() if value is not None}
 
     @classmethod
     def read(cls, entry: Any) -> Made:
         """Of what is stored."""
-        text = lambda name: None if str(entry[name]) == NONE else str(entry[name])
-        target, base = entry.get("target_sum"), float(entry.get("log_base", math.nan))
-        columns = [tuple(strings(entry.get(name, ()))) for name in ("by", "dropped")]
+        text = lambda name: str(entry[name]) if name in entry else None
         transform: Any = text("transform")
-        return cls(
-            str(entry["values"]),
-            transform,
-            text("size_factors"),
-            None if target is None else float(target),
-            base,
-            *columns,
-        )
+        target = float(entry["target_sum"]) if "target_sum" in entry else None
+        columns = [tuple(strings(entry.get(name, ()))) for name in ("by", "dropped")]
+        base = float(entry.get("log_base", math.nan))
+        return cls(str(entry["values"]), transform, text("size_factors"), target, base, *columns)
 
     @property
     def weighed(self) -> bool:

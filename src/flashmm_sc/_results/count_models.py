@@ -21,7 +21,7 @@ from flashmm_sc._results.groups import each_group
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_FEWEST = 2
+FEWEST = 2
 """Samples beyond the fixed effects that the variance between samples needs."""
 _SAMPLE = "Give a column of obs, or several that tell samples apart together, as in 'donor:treatment'."
 
@@ -117,10 +117,10 @@ def _build(group: str, obs: pd.DataFrame, fixed: str, sample: RandomTerm) -> Cou
     n = len(names)
     design = fixed_design(fixed, samples)
     p = len(design.names)
-    if n < p + _FEWEST:
+    if n < p + FEWEST:
         msg = (
             f"{sample.name!r} tells {n} samples apart, too few for {fixed!r}, which has {p} columns: the variance between samples "
-            f"takes at least {_FEWEST} more samples than columns."
+            f"takes at least {FEWEST} more samples than columns."
         )
         raise ValueError(msg)
     table = design.table(samples)

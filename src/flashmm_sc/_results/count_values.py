@@ -69,6 +69,8 @@ def _first_that_is_none(X: Any) -> float | None:
 
 def _where_counts_are(adata: AnnData) -> str:
     """What to do instead."""
+    if made(adata) is not None:
+        return "the model is of raw counts; aggregate these."
     whole = [f"layer={name!r}" for name in adata.layers if name and _first_that_is_none(adata.layers[name]) is None]
     if adata.raw is not None and _first_that_is_none(adata.raw.X) is None:
         whole.append("use_raw=True")

@@ -40,7 +40,7 @@ def _add_options(strata: argparse.ArgumentParser) -> None:
     option("sources", type=Path, nargs="+", metavar="IN.h5ad", help="file, or several (h5ad, zarr); only read")
     option("--by", required=True, action="append", metavar="COLUMN", help="of obs, tells strata apart; repeatable")
     option("--out", type=Path, required=True, metavar="SUMS.h5ad", help="file (h5ad) or store (zarr) to write")
-    add_value_options(strata)
+    add_value_options(strata, " (without --transform: weigh counts by them)")
 
 
 def _run(args: argparse.Namespace) -> None:

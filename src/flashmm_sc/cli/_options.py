@@ -10,13 +10,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def add_value_options(command: argparse.ArgumentParser) -> None:
-    """Options of what is read, and how."""
+def add_value_options(command: argparse.ArgumentParser, sizes: str = "") -> None:
+    """Options of what is read, and how; `sizes` are more words on size factors."""
     from flashmm_sc._stream.kernel import Transform
 
     add = command.add_argument
     add("--transform", choices=[name or "none" for name in get_args(Transform)], help="of the values as they are read")
-    add("--size-factors", metavar="COLUMN", help="depth of cells: 'total', or a column of obs")
+    words = f"divide by these before the logarithm{sizes}: 'total', or a column of obs"
+    add("--size-factors", metavar="COLUMN", help=words)
     add("--target-sum", type=float, metavar="SUM", help="total that size factors bring cells to [median, or mean]")
     add("--layer", help="use this layer instead of X")
     add("--use-raw", action="store_true", help="use raw instead of X")

@@ -130,7 +130,7 @@ def aggregate(
         study = _joined(several, names, columns, values)
         codes, first, labels = numbered(study.obs, columns)
         kept, dropped = constant(study.obs, codes, first)
-        _check_names(kept, values)
+        _check_names(study.obs, values)
         base = base_of(scales := study.scales, transform, None)
         advice_on_values(scales, values)
         study = with_sizes(study, values, StratumRows(codes, len(first)), n_jobs)
@@ -178,10 +178,10 @@ def _joined(several: Sequence[AnnData], names: Sequence[str], columns: list[str]
     return join(several, names, needed, values, every=True)
 
 
-def _check_names(kept: list[str], values: Values) -> None:
+def _check_names(obs: pd.DataFrame, values: Values) -> None:
     """Refuse columns whose names are those of what is added."""
     added = list(COLUMNS.values()) if values.sized else [COLUMNS["n"]]
-    if taken := [name for name in added if name in kept]:
+    if taken := [name for name in added if name in obs.columns]:
         msg = (
             f"obs has a column {listed(taken)}, the name of what is added for strata ({', '.join(added)}): rename it, as in "
             f"adata.obs.rename(columns={{{taken[0]!r}: {taken[0] + '_of_cells'!r}}}), or remove it."
