@@ -133,7 +133,7 @@ def strata(donors: int, types: int, genes: int) -> ad.AnnData:
     X = np.repeat(np.exp(rng.normal(-1.5, 1, (types, genes))), donors, axis=0)  # rates, then sums
     X *= rng.gamma(15, 1 / 15, X.shape)
     X = rng.poisson(S * X).astype(float)
-    layers = {"size_sum": X / S * Q, "sum_sq": X + (X / S) ** 2 * Q * (1 + phi)}
+    layers = {"size_sum": X / S * Q, "sum_sq": np.round(X + (X / S) ** 2 * Q * (1 + phi))}
     layers["n_expressed"] = np.minimum(X, obs[["n_cells"]].to_numpy())
     layers = {name: layers[name] for name in small.layers}
     return ad.AnnData(X, obs=obs.set_axis(np.arange(n).astype(str)), layers=layers, uns=small.uns)
