@@ -75,6 +75,15 @@ def _means(X, beta, offset, eta, mu):
 
 
 @_compiled
+def _start(y, offset, X, beta):
+    """Set β to the least-squares fit of the logarithms of rates; the rows of X are orthonormal."""
+    for a in range(beta.size):
+        beta[a] = 0.0
+        for i in range(y.size):
+            beta[a] += X[a, i] * (math.log(y[i] + 0.5) - offset[i])
+
+
+@_compiled
 def _log_lik(y, r, eta, mu, a, b):
     """The part of the log-likelihood that depends on η."""
     total = 0.0
@@ -187,7 +196,7 @@ def _sizes(c, phi, tau2, r):
 
 
 @_compiled
-def profile(Y, offset, c, phi, tau2, X, first, drop, start, log_lik, betas):
+def profile(Y, offset, c, phi, tau2, X, first, drop, log_lik, betas):
     """Adjusted profile log-likelihood, up to a constant of the gene, and β at every point of the grid of τ².
 
     From point `first` on to both sides, until the log-likelihood has fallen by `drop`; points beyond are left as they are.
@@ -199,7 +208,10 @@ def profile(Y, offset, c, phi, tau2, X, first, drop, start, log_lik, betas):
     for g in range(m):
         y, best = Y[g], -np.inf
         for side in range(2):
-            beta[:] = start[g] if side == 0 else betas[g, first]
+            if side == 0:
+                _start(y, offset, X, beta)
+            else:
+                beta[:] = betas[g, first]
             k, last = (first, G) if side == 0 else (first - 1, -1)
             while k != last:
                 _sizes(c, phi[g], tau2[k], r)
