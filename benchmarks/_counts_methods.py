@@ -61,14 +61,14 @@ def written(method: Callable[[Path], np.ndarray], folder: Path, file: str, again
         pd.DataFrame({FILES[file][0]: method(folder)}).to_csv(folder / file, index=False)
 
 
-def run_mixed_r(work: Path, folders: list[Path]) -> None:
-    """NEBULA on these data sets of the folder, and dream on the paired ones of them."""
+def run_mixed_r(work: Path, folders: list[Path], dream: bool) -> None:
+    """NEBULA on these data sets of the folder, and perhaps dream on the paired ones of them."""
     if shutil.which("Rscript") is None:
         return
     for folder in folders:
         if not (folder / "counts.mtx").exists():
             scipy.io.mmwrite(folder / "counts.mtx", sp.load_npz(folder / "counts.npz").T)
-    subprocess.run(["Rscript", "--vanilla", str(MIXED_PEERS_R), str(work)], check=False)
+    subprocess.run(["Rscript", "--vanilla", str(MIXED_PEERS_R), str(work), *(["dream"] if dream else [])], check=False)
 
 
 def p_values(folder: Path) -> pd.DataFrame:

@@ -105,11 +105,10 @@ def write_table(table: pd.DataFrame, gains: pd.DataFrame, path: Path) -> None:
             found.append([f"{data}, {donors}", *(_found(part, method) for method in methods)])
         for donors, part in rows_of(gains, data=data, effect=effect).groupby("donors"):
             more.append([f"{data}, {donors}", *(_gains(part, method) for method in methods if method != NBMM)])
-    few = table[(table["effect"] == NULL) & table["method"].isin([DESEQ, NEBULA])]["splits"].max()
     text = [
         "Share of p < .05, < .01, < .001 where nothing is to be found (all cell types; donors in both groups together):",
         markdown(["data, donors", *names], levels),
-        f"{_errors(table)} PyDESeq2 and NEBULA were run on {few:.0f} split of each size only.".replace(" nan ", " no "),
+        " ".join((_errors(table), *_few(table))),
         "Power at Benjamini and Hochberg's 0.05 (mean false discovery proportion), power at 1 % realised false positives:",
         markdown(["data, donors", *names], found),
         "What nbmm_de has more in the same splits, of power and of power at 1 % realised false positives (± Monte-Carlo "
@@ -123,6 +122,17 @@ def _errors(table: pd.DataFrame) -> str:
     own = rows_of(table, effect=NULL, method=NBMM)
     largest = ", ".join(f"{own[f'se {name}'].max():.4f} ({name})" for name in LEVELS)
     return f"Monte-Carlo errors of nbmm_de's shares (spread over splits, at most): {largest}."
+
+
+def _few(table: pd.DataFrame) -> list[str]:
+    """Which methods were run on a part of the splits."""
+    splits = table[table["effect"] == NULL].groupby("method")["splits"].max()
+    return [
+        f"{method}: {splits[method]} of {splits.max()} splits of each size"
+        + (", only of paired data." if method == DREAM else ", and no data of Kang et al.")
+        for method in (DESEQ, NEBULA, DREAM)
+        if method in splits
+    ]
 
 
 def _found(part: pd.DataFrame, method: str) -> str:
@@ -175,9 +185,14 @@ def targets(table: pd.DataFrame, gains: pd.DataFrame) -> str:
 def _of(
     gains: pd.DataFrame, data: list[str], effect: str, measure: str, *, least: int = 0, most: int = 1000
 ) -> pd.DataFrame:
-    """Differences to pseudobulk of some numbers of donors."""
+    """Differences to pseudobulk of some numbers of donors, by data set and in the mean of several."""
     part = gains[gains["data"].isin(data) & gains["peer"].isin(PSEUDOBULK) & gains["donors"].between(least, most)]
-    return part[(part["effect"] == effect) & (part["measure"] == measure)]
+    part = part[(part["effect"] == effect) & (part["measure"] == measure)]
+    if len(data) == 1:
+        return part
+    sets = part.groupby(["measure", "peer", "donors"])  # and the mean of the data sets that have this size
+    both = sets.agg(gain=("gain", "mean"), se=("se", lambda se: np.hypot.reduce(se) / len(se))).reset_index()
+    return pd.concat([part, both.assign(data="mean")])
 
 
 def _differences(part: pd.DataFrame, holds: Callable[[pd.Series], pd.Series], wanted: str) -> list[str]:

@@ -1,10 +1,10 @@
 # Peers with random effects: NEBULA on the cells, dream (variancePartition) on pseudobulk counts of paired samples.
 #
-#   Rscript mixed_peers.R FOLDER
+#   Rscript mixed_peers.R FOLDER [dream]
 #
 # Every subfolder that has info.json and counts.mtx (genes x cells): NEBULA, unless there is nebula.csv, from cells.csv (a
-# row a cell: sam, trt, depth, donor where donors are blocked), the samples being random and the donors fixed; dream, where
-# there are donors, with ~ trt + (1 | donor) from samples.csv and counts.csv as peers.R reads them.
+# row a cell: sam, trt, depth, donor where donors are blocked), the samples being random and the donors fixed. With "dream",
+# where there are donors: dream with ~ trt + (1 | donor) from samples.csv and counts.csv as peers.R reads them.
 
 has <- function(package) requireNamespace(package, quietly = TRUE)
 for (package in c("nebula", "variancePartition")) if (!has(package)) message("Not installed: ", package)
@@ -45,7 +45,9 @@ attempt <- function(test, folder, file) {
     tryCatch(test(folder), error = function(e) message(basename(folder), ": ", conditionMessage(e)))
 }
 
-folders <- dirname(Sys.glob(file.path(commandArgs(trailingOnly = TRUE)[1], "*", "counts.mtx")))
+arguments <- commandArgs(trailingOnly = TRUE)
+folders <- dirname(Sys.glob(file.path(arguments[1], "*", "counts.mtx")))
 paired <- function(folder) "donor" %in% names(read.csv(file.path(folder, "samples.csv"), nrows = 1))
 if (has("nebula")) for (folder in folders) attempt(nebula_tests, folder, "nebula.csv")
-if (has("variancePartition")) for (folder in Filter(paired, folders)) attempt(dream_tests, folder, "dream.csv")
+if ("dream" %in% arguments && has("variancePartition"))
+  for (folder in Filter(paired, folders)) attempt(dream_tests, folder, "dream.csv")
