@@ -19,7 +19,7 @@ from scipy.stats import chi2, norm
 from flashmm_sc._counts.samples import Samples
 
 PRIOR_COUNT = 1 / 8
-NEGLIGIBLE, NEAR_ZERO, POISSON = 1e-6, 0.02, 1e-10
+NEGLIGIBLE, NEAR_ZERO, POISSON = 1e-6, 5e-3, 1e-10
 
 
 @dataclass(frozen=True, eq=False)

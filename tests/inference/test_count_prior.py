@@ -8,7 +8,9 @@ from counts_reference import em, samples_of
 from scipy.stats import norm
 
 from flashmm_sc._counts.regression import Regression, grid
-from flashmm_sc._inference.count_prior import count_prior, smoothed
+from flashmm_sc._counts.samples import Samples
+from flashmm_sc._inference.count_prior import count_prior, design_effect, evidence, smoothed
+from flashmm_sc._inference.prior import learn
 
 TAU2 = grid()
 
@@ -67,3 +69,27 @@ def test_few_genes_share_it_with_a_stated_prior(m):
     assert prior.edges.size == 0
     shift = np.log(0.05) - prior.weights[0, 1:] @ np.log(TAU2[1:])
     assert -1.5 < shift < 0  # towards the genes' own
+
+
+@pytest.mark.parametrize("truth", [1.0, 2.0])
+def test_design_effect_of_counts_drawn_with_one(truth):
+    rng = np.random.default_rng(5)
+    m, n = 1200, 12
+    cells = np.geomspace(5, 500, n)
+    mean, phi = np.exp(rng.normal(-0.5, 1, m)), rng.gamma(2, 0.4, m)
+    b = truth * phi[:, None] / cells
+    d = b + np.exp(rng.normal(np.log(0.03), 0.8, m))[:, None] * (1 + b)
+    counts = rng.poisson(mean[:, None] * cells * rng.gamma(1 / d, d)).astype(float)
+    regression = Regression(Samples(counts, cells, 1 / cells, phi), np.column_stack([np.ones(n), np.arange(n) % 2]))
+    found = design_effect(regression, grid(), 1)
+    assert abs(np.log(found / truth)) < 0.3
+    few = regression.of_genes(np.arange(50))
+    assert design_effect(few, grid(), 1) == 1
+
+
+def test_evidence_is_the_log_likelihood_averaged_over_its_prior():
+    rng = np.random.default_rng(6)
+    log_lik, rate = rng.normal(size=(150, 41)) - 40, rng.normal(size=150)
+    weights = learn(grid()[:, None], log_lik, rate).of(rate)
+    expected = sum(np.log(w @ np.exp(one)) for w, one in zip(weights, log_lik, strict=True))
+    np.testing.assert_allclose(evidence(grid(), log_lik, rate), expected, rtol=1e-12)

@@ -83,7 +83,7 @@ def test_results_are_those_of_the_model_set_up_by_hand(study, expected):
     factor /= np.exp(np.log(factor).mean())
     design = np.column_stack([np.ones(8), [float(name[0] == "B") for name in names]])
     entry = expected.uns["nbmm_de"]
-    prior = entry["models"]["0"]["prior"]
+    prior, effect = (entry["models"]["0"][name] for name in ("prior", "design_effect"))
     assert entry["coef_names"].tolist() == ["Intercept", TRT]
     assert entry["theta_names"].tolist() == ["sam", "phi"]
     assert entry["models"]["0"]["samples"].tolist() == names
@@ -93,7 +93,7 @@ def test_results_are_those_of_the_model_set_up_by_hand(study, expected):
         phi = cells_dispersion(X[:, gene], s, obs["sam"].to_numpy())
         size = S * factor
         weights = prior["weights"][np.searchsorted(prior["edges"], np.log(T[:, gene].sum() / size.sum()), side="right")]
-        one = DensePosterior(T[:, gene], size, Q / S**2, phi, design, prior["gamma"][:, 0], weights)
+        one = DensePosterior(T[:, gene], size, effect * Q / S**2, phi, design, prior["gamma"][:, 0], weights)
         c = np.array([0.0, 1.0])
         theta = expected.varm["nbmm_de_theta"][gene]
         np.testing.assert_allclose(theta, [one.weights @ one.tau2, phi], rtol=1e-4)

@@ -75,6 +75,15 @@ def _means(X, beta, offset, eta, mu):
 
 
 @_compiled
+def _start(y, offset, X, beta):
+    """Set β to the least-squares fit of the logarithms of rates; the rows of X are orthonormal."""
+    for a in range(beta.size):
+        beta[a] = 0.0
+        for i in range(y.size):
+            beta[a] += X[a, i] * (math.log(y[i] + 0.5) - offset[i])
+
+
+@_compiled
 def _log_lik(y, r, eta, mu, a, b):
     """The part of the log-likelihood that depends on η."""
     total = 0.0
@@ -187,7 +196,7 @@ def _sizes(c, phi, tau2, r):
 
 
 @_compiled
-def profile(Y, offset, c, phi, tau2, X, first, drop, start, log_lik, betas):
+def profile(Y, offset, c, phi, tau2, X, first, drop, log_lik, betas):
     """Adjusted profile log-likelihood, up to a constant of the gene, and β at every point of the grid of τ².
 
     From point `first` on to both sides, until the log-likelihood has fallen by `drop`; points beyond are left as they are.
@@ -199,7 +208,10 @@ def profile(Y, offset, c, phi, tau2, X, first, drop, start, log_lik, betas):
     for g in range(m):
         y, best = Y[g], -np.inf
         for side in range(2):
-            beta[:] = start[g] if side == 0 else betas[g, first]
+            if side == 0:
+                _start(y, offset, X, beta)
+            else:
+                beta[:] = betas[g, first]
             k, last = (first, G) if side == 0 else (first - 1, -1)
             while k != last:
                 _sizes(c, phi[g], tau2[k], r)
@@ -252,10 +264,23 @@ def _observed(y, r, mu, w):
 
 
 @_compiled
-def _log_u(r, eta, mu, eta0, mu0, X, w, room, C, v, c):
+def _ratio(y, r, eta, mu, eta0, mu0, w, logs):
+    """Twice the log-likelihood ratio, sample by sample so that little cancels; sets logs to log (r + μ)/(r + μ_0)."""
+    for i in range(y.size):
+        w[i] = (mu[i] - mu0[i]) / (r[i] + mu0[i])
+    log1p_of(w, logs)
+    total = 0.0
+    for i in range(y.size):
+        total += y[i] * (eta[i] - eta0[i]) - (y[i] + r[i]) * logs[i]
+    return max(2 * total, 0.0)
+
+
+@_compiled
+def _log_u(r, eta, mu, eta0, mu0, X, w, logs, C, v, c):
     """Logarithm of |c'S⁻¹q| |S| / |c|, of Skovgaard's u, for the maximum (η, μ) and that under the null (η_0, μ_0).
 
-    S = Σ x x' μ r/(r + μ_0) and q = Σ x μ (κ - κ_0), covariances of scores and log-likelihoods; κ = log(μ/(r + μ)).
+    S = Σ x x' μ r/(r + μ_0) and q = Σ x μ (κ - κ_0), covariances of scores and log-likelihoods; κ = log(μ/(r + μ)) and
+    logs are log (r + μ)/(r + μ_0).
     """
     n, p = eta.size, c.size
     for i in range(n):
@@ -263,10 +288,7 @@ def _log_u(r, eta, mu, eta0, mu0, X, w, room, C, v, c):
     _information(X, w, C)
     log_det = _factorise(C)
     for i in range(n):
-        w[i] = (mu[i] - mu0[i]) / (r[i] + mu0[i])
-    log1p_of(w, room)
-    for i in range(n):
-        w[i] = mu[i] * (eta[i] - eta0[i] - room[i])
+        w[i] = mu[i] * (eta[i] - eta0[i] - logs[i])
     for a in range(p):
         x, total = X[a], 0.0
         for i in range(n):
@@ -297,7 +319,6 @@ def against_null(Y, offset, c, phi, tau2, X, gene, beta, L, N, XN, D, XD, value,
         y = Y[g]
         _sizes(c, phi[g], tau2[e], r)
         _means(X, beta[e], offset, eta, mu)
-        most = _log_lik(y, r, eta, mu, w, room)
         _observed(y, r, mu, w)
         _information(X, w, J)
         log_j = _factorise(J)
@@ -313,7 +334,7 @@ def against_null(Y, offset, c, phi, tau2, X, gene, beta, L, N, XN, D, XD, value,
                 away[a] = beta[e, a] - value[g, h] * D[h, a]
             _null_start(H, N[h], away, HN, S, gamma)
             _maximise(y, base, r, XN[h], gamma, eta0, mu0, w, S, step)
-            ratio[e, h] = max(2 * (most - _log_lik(y, r, eta0, mu0, w, room)), 0.0)
+            ratio[e, h] = _ratio(y, r, eta, mu, eta0, mu0, w, room)
             if q == p - 1:
                 _observed(y, r, mu0, w)
                 _information(XN[h], w, S)

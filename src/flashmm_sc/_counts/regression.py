@@ -2,7 +2,7 @@
 
     T_i ~ NB(mean S_i μ_i, dispersion d_i),    log μ_i = x_i'β,    d_i = b_i + τ² (1 + b_i)
 
-b_i is known from the cells (`samples`). Every sample gets a prior count of (1/8) (p/n) S_i / mean S, an eighth of a count a
+b_i is known from the cells (`samples`), up to a design effect that all genes share. Every sample gets a prior count of (1/8) (p/n) S_i / mean S, an eighth of a count a
 coefficient, so that log fold changes are finite where an arm has none; as in edgeR's predFC.
 """
 
@@ -58,6 +58,14 @@ class Regression:
     samples: Samples
     X: np.ndarray
 
+    def of_genes(self, genes: np.ndarray) -> Regression:
+        """The same of some genes."""
+        return Regression(self.samples.of_genes(genes), self.X)
+
+    def inflated(self, design_effect: float) -> Regression:
+        """The same, with sums known less well."""
+        return Regression(self.samples.inflated(design_effect), self.X)
+
     @cached_property
     def _basis(self) -> tuple[np.ndarray, np.ndarray]:
         """X = Q R: β is fitted as R β, so that scales and collinearity of covariates don't matter."""
@@ -89,9 +97,8 @@ class Regression:
 
         def work(part: slice) -> None:
             offset, inverse_cells, phi = self._data
-            start = np.log((Y[part] + 0.5) / self.samples.size) @ self._basis[0]
             fixed = offset, inverse_cells, phi[part], tau2, X
-            profile(Y[part], *fixed, G // 2, _DROP, start, log_lik[part], beta[part])
+            profile(Y[part], *fixed, G // 2, _DROP, log_lik[part], beta[part])
 
         for_gene_blocks(work, m, 64 * (Y.shape[1] + G * p), n_jobs)
         return log_lik, beta
@@ -152,5 +159,5 @@ class Regression:
         return ratio, log_u
 
 
-_NEAR_ZERO = 0.02
+_NEAR_ZERO = 5e-3
 """Signed roots of which r* can't be computed; their p-values are near 1 all the same."""

@@ -9,7 +9,7 @@ Cell j of sample i has x_ij counts, negative binomial with mean s_ij m_i and dis
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,7 +32,7 @@ class Samples:
     size
         S times a factor of the sample if there is normalisation, n.
     inverse_cells
-        Q / S², n: one over the number of cells where all have the same size factor.
+        Q / S², n, times a design effect: one over the number of cells where all have the same size factor.
     phi
         Dispersion of cells within samples, m.
     """
@@ -61,6 +61,10 @@ class Samples:
         factor = ratio_factors(strata.sums, S) if normalize else np.ones(len(S))
         return cls(np.ascontiguousarray(T.T), S * factor, Q / S**2, phi)
 
+    def inflated(self, design_effect: float) -> Samples:
+        """The same, with sums known less well: as if by so many times fewer cells."""
+        return replace(self, inverse_cells=self.inverse_cells * design_effect)
+
     @property
     def rate(self) -> np.ndarray:
         """Mean count of a cell of size 1, m."""
@@ -68,7 +72,7 @@ class Samples:
 
     def of_genes(self, genes: np.ndarray) -> Samples:
         """The same of some genes."""
-        return Samples(np.ascontiguousarray(self.counts[genes]), self.size, self.inverse_cells, self.phi[genes])
+        return replace(self, counts=np.ascontiguousarray(self.counts[genes]), phi=self.phi[genes])
 
 
 def dispersion(T: np.ndarray, U: np.ndarray, V: np.ndarray, S: np.ndarray, Q: np.ndarray, n: np.ndarray) -> np.ndarray:

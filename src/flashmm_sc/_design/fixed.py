@@ -256,7 +256,7 @@ def _nested(obs: pd.DataFrame, inner: list[str], outer: list[str]) -> list[str]:
     """Say which columns don't vary within the levels of a factor."""
     return [
         f"{b!r} does not vary within the levels of {a!r}: as fixed effects they can't be told apart "
-        f"(as a random term, random='(1|{a})', {a!r} takes nothing from {b!r})."
+        f"(as a random term of fsc.tl.lmm_de, random='(1|{a})', {a!r} takes nothing from {b!r})."
         for a in inner
         for b in outer
         if a != b and obs[b].groupby(as_factor(obs[a]).codes).nunique().max() == 1

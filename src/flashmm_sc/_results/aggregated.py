@@ -181,10 +181,11 @@ def check_options(values: Values) -> None:
     given |= {"size_factors": values.size_factors, "target_sum": values.target_sum}
     names = [name for name, value in given.items() if value is not None]
     if names:
-        example = "size_factors='total'" if values.weigh else "transform='log1p', size_factors='total', target_sum=1e4"
+        words = listed(names)
+        better = "size_factors='total'" if values.weigh else "transform='log1p', size_factors='total', target_sum=1e4"
         msg = (
-            f"adata holds strata of fsc.pp.aggregate, sums that take no {listed(names)}. Give it to fsc.pp.aggregate, where values "
-            f"of cells are read, as in {example}, and leave it out here."
+            f"adata holds strata of fsc.pp.aggregate, sums that take no {words}. Give it to fsc.pp.aggregate, where values of "
+            f"cells are read, as in {better}, and leave it out here."
         )
         raise ValueError(msg)
 

@@ -11,7 +11,7 @@ from flashmm_sc._base.errors import listed, warn
 from flashmm_sc._counts.regression import Regression, grid
 from flashmm_sc._counts.samples import Samples
 from flashmm_sc._gaussian.estimate import FILTERED, MASKED, OK
-from flashmm_sc._inference.count_prior import DEFAULT, count_prior
+from flashmm_sc._inference.count_prior import DEFAULT, count_prior, design_effect
 from flashmm_sc._inference.counts import CountInference
 from flashmm_sc._inference.prior import MIN_GENES, Prior
 from flashmm_sc._results.fits import described_design
@@ -54,6 +54,7 @@ class CountedModel:
                 f"variance {DEFAULT[0]} (standard deviation {DEFAULT[1]:g} of its logarithm) counts as much as 50 more."
             )
         tau2, regression = grid(), Regression(self.samples, self.model.X)
+        regression = regression.inflated(design_effect(regression, tau2, n_jobs))
         learned = lambda log_lik, rate: count_prior(tau2, log_lik, rate)
         fitted = study.kept[self.genes]
         return CountInference.of(regression, fitted, study.target.n_vars, prior=learned, tau2=tau2, n_jobs=n_jobs)
@@ -155,7 +156,7 @@ def count_models(result: Result) -> list[FittedModel]:
 
 
 def _described(part: CountedModel, fit: CountInference) -> dict[str, Any]:
-    model, samples = part.model, part.samples
+    model, samples = part.model, fit.regression.samples
     return described_design(model.design, model.terms, model.reference) | {
         "n": len(model.cells),
         "component_names": texts([[part.model.sample]]),
@@ -163,6 +164,7 @@ def _described(part: CountedModel, fit: CountInference) -> dict[str, Any]:
         "X": model.X,
         "size": samples.size,
         "inverse_cells": samples.inverse_cells,
+        "design_effect": float(samples.inverse_cells[0] / part.samples.inverse_cells[0]),
         "prior": dict(vars(fit.prior)),
     }
 

@@ -88,7 +88,7 @@ def nbmm_de(
         Genes to fit: a boolean column of `adata.var`, or one boolean a gene. Totals are over all genes.
     size_factors
         Depth of each cell: None (or "total") for its total over all genes, a column of `adata.obs`, or one number a cell;
-        taken over the mean of all cells.
+        taken over the mean of the group's cells.
     normalize
         "ratio": samples also get the median over genes of their mean counts relative to the other samples', as in DESeq2,
         so that a few strong genes don't make all others seem to change; from genes with counts in all samples, 5 and more
