@@ -114,12 +114,14 @@ def test_merging_a_gene_does_not_depend_on_the_others():
         )
 
 
-def test_merging_keeps_mean_and_variance():
+@pytest.mark.parametrize("df", [50.0, np.inf])
+def test_merging_keeps_mean_and_variance(df):
     rng = np.random.default_rng(0)
     gene = np.repeat([0, 1], 2000)
     se = np.exp(0.3 * rng.normal(size=(4000, 1)))
-    some = Mixture(2, gene, rng.dirichlet(np.ones(2000), 2).ravel(), 0.2 * rng.normal(size=(4000, 1)), se, 50.0, 50.0)
+    some = Mixture(2, gene, rng.dirichlet(np.ones(2000), 2).ravel(), 0.2 * rng.normal(size=(4000, 1)), se, df, df)
     small = across.merged(some)
+    np.testing.assert_allclose(small.nu, df)
     assert len(small.gene) < len(gene) / 2
     for values in (lambda x: x.beta, lambda x: x.beta**2 + x.se**2):
         np.testing.assert_allclose(small._sums @ values(small), some._sums @ values(some), rtol=1e-10)

@@ -154,10 +154,13 @@ def test_parts_of_what_was_sampled_are_summed(parted, fixed, sample, better):
     assert not said_of_counts(parted, fixed, better)
 
 
-@pytest.mark.parametrize(("fixed", "patients"), [("~ disease * condition", 5), ("~ condition", 2)])
+@pytest.mark.parametrize(
+    ("fixed", "patients"), [("~ disease * condition", 5), ("~ condition", 2), ("~ age + condition", 5)]
+)
 def test_two_levels_of_samples_are_for_cells(parted, fixed, patients):
-    """A block of donors would take up what varies between them, or would leave too few samples."""
+    """A block of donors would take up what varies between them, such as their ages, or would leave too few samples."""
     some = parted[parted.obs["number"] < patients].copy()
+    some.obs["age"] = 40 + some.obs["number"] % 3 + some.obs["number"] ** 2
     [note] = said_of_counts(some, fixed, "patient_id:condition")
     assert "effects of 'condition' get lost" in note
     random = eval(note.partition("random=")[2].rstrip("."))

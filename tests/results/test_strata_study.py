@@ -236,7 +236,7 @@ def test_models_of_counts_are_those_of_cells(study, sizes):
 
 @pytest.mark.parametrize(
     ("how", "words"),
-    [({}, "not over the depth"), ({"transform": "log1p"}, "logarithms, not counts")],
+    [({}, "without the size factors"), ({"transform": "log1p"}, "logarithms, not counts")],
 )
 def test_models_of_counts_need_sums_of_counts_and_depth(study, how, words):
     strata = fsc.pp.aggregate(study, BY, **how)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 
 import anndata as ad
@@ -111,7 +112,22 @@ BAD = {
     "covariate of cells": (
         None,
         {"fixed": "~ trt + score"},
-        ["obs['score']", "varies within samples", "cells of 's0' have '", "sample='sam:score'", "fsc.tl.lmm_de"],
+        [
+            "obs['score']",
+            "varies within samples",
+            "cells of 's0' have '",
+            "so it must be of samples: fit cells with fsc.tl.lmm_de",
+        ],
+    ),
+    "cells as samples": (
+        obs("id", lambda obs: obs.index),
+        {"sample": "id"},
+        ["Every sample of sample='id' has one cell", "such as donors", "fsc.pp.aggregate"],
+    ),
+    "cells of each type as samples": (
+        obs("id", lambda obs: obs.index),
+        {"sample": "id", "groupby": "cls"},
+        ["Every sample of sample='id' has one cell"],
     ),
     "cell types without groupby": (None, {"fixed": "~ trt + cls"}, ["obs['cls']", "sample='sam:cls'"]),
     "a sample in two arms": (
@@ -305,7 +321,7 @@ def aggregated(adata, **options):
 
 
 STRATA = {
-    "no depth": (lambda adata: aggregated(adata), "not over the depth of their cells: .* size_factors='total'"),
+    "no depth": (lambda adata: aggregated(adata), "without the size factors of their cells: .* size_factors='total'"),
     "logarithms": (
         lambda adata: aggregated(adata, transform="log1p", size_factors="total", target_sum=1e4),
         "sums of logarithms, not counts: aggregate raw counts",
@@ -356,9 +372,19 @@ def test_a_group_without_counts(adata):
     assert adata.uns["nbmm_de"]["groups"].tolist() == ["B"]
 
 
-def test_no_gene_passes(adata):
-    with pytest.raises(ValueError, match=r"no gene has min_counts=1000000000.0 and min_fraction=0.0; lower them"):
-        run(adata, min_counts=1e9)
+def test_strata_take_no_size_factors(adata):
+    sums = aggregated(adata, size_factors="total")
+    with pytest.raises(
+        ValueError, match="where values of cells are read, as in size_factors='total', and leave it out"
+    ):
+        run(sums, size_factors="total")
+
+
+@pytest.mark.parametrize(("groupby", "groups"), [(None, ""), ("cls", "'B', 'NK': ")])
+def test_no_gene_passes(adata, groupby, groups):
+    words = f"Nothing can be fitted: {groups}no gene has min_counts=1e+09 and min_fraction=0; lower them."
+    with pytest.raises(ValueError, match=f"^{re.escape(words)}$"):
+        run(adata, min_counts=1e9, groupby=groupby)
 
 
 # What isn't bad

@@ -36,11 +36,12 @@ def temporary_zeros(folder: Path) -> Iterator[Callable[[tuple[int, ...]], np.nda
             if not size:
                 return np.zeros(shape)
             file = files.enter_context(TemporaryFile(prefix=".flashmm-sc-", dir=folder))
+            mode: Literal["r+", "w+"] = "w+"
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(
                     file.fileno(), 0, size
-                )  # writing to what there is no space for would end the process
-            mode: Literal["r+", "w+"] = "r+" if hasattr(os, "posix_fallocate") else "w+"
+                )  # a page without space, when written to, would end the process
+                mode = "r+"
             return np.asarray(np.memmap(file, np.float64, mode, shape=shape))
 
         yield zeros

@@ -123,10 +123,12 @@ def _as_two(
     slope = np.divide(joint, spread**2, out=np.zeros_like(joint), where=spread > 1e-6 * variance)
     left = np.maximum(mean(off**2) - slope * joint, 0)
     two = lambda x, step: np.concatenate([x - step, x + step])[:, None]
+    with np.errstate(divide="ignore"):  # df may be infinite
+        df = 1 / mean(1 / nu[:, 0])
     return (
         np.tile(gene[first], 2),
         np.tile(total / 2, 2),
         two(centre, slope * spread),
         np.sqrt(two(variance + left, spread)),
-        two(1 / mean(1 / nu[:, 0]), 0),
+        two(df, 0),
     )

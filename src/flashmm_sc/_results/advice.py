@@ -172,8 +172,7 @@ def on_samples(obs: pd.DataFrame, models: Sequence[CountModel], term: RandomTerm
             return _told([f"{alike(some)}: {words}{whole!r}."])
     for name in term.groups if len(term.groups) > 1 else ():
         n_blocks = n_levels([name])
-        told = any(n_levels([other, name]) == n_levels([other]) for other in columns)
-        if told or not 1 < n_blocks < n:
+        if name in columns or not 1 < n_blocks < n or _stands_for(model, obs.iloc[model.cells][name]):
             continue
         inside = [other for other in columns if n_levels([name, other]) > n_blocks]
         lost = f"{alike([name])}: effects of {listed(inside)} get lost in how it varies"
@@ -184,6 +183,14 @@ def on_samples(obs: pd.DataFrame, models: Sequence[CountModel], term: RandomTerm
         fixed = f"{model.design.encoding.text} + {block}"
         return _told([f"{lost}. Make it a block, fixed={fixed!r}."])
     return []
+
+
+def _stands_for(model: CountModel, column: pd.Series) -> bool:
+    """Whether the fixed effects of a model can differ between all levels of a column of its samples."""
+    first = np.unique(model.codes, return_index=True)[1]
+    blocks = pd.get_dummies(column.iloc[first]).to_numpy(dtype=np.float64)
+    left = blocks - model.X @ np.linalg.lstsq(model.X, blocks, rcond=None)[0]
+    return bool(np.abs(left).max() < 1e-6)
 
 
 def advice_on_values(scales: Sequence[Scale], values: Values) -> None:

@@ -70,7 +70,8 @@ def counted(models: Sequence[CountModel], strata: Strata, least: Filter, *, norm
     ValueError
         When that is all of them.
     """
-    found, reasons, start = [], {}, 0
+    found, start = [], 0
+    reasons: dict[str, list[str]] = {}  # names of groups by reason
     for model in models:
         own = strata.select(slice(start, start + len(model.samples)))
         start += len(model.samples)
@@ -80,14 +81,16 @@ def counted(models: Sequence[CountModel], strata: Strata, least: Filter, *, norm
             & (own.sums.sum(axis=0) >= max(least.min_counts, 1))
         )
         if empty:
-            reasons[model.group] = f"no cell of {listed(empty)} has counts; leave these cells out."
+            reason = f"no cell of {listed(empty)} has counts; leave these cells out."
         elif not genes.size:
-            reasons[model.group] = (
-                f"no gene has min_counts={least.min_counts} and min_fraction={least.min_fraction}; lower them."
-            )
+            reason = f"no gene has min_counts={least.min_counts:g} and min_fraction={least.min_fraction:g}; lower them."
         else:
             found.append(CountedModel(model, genes, Samples.of(own, genes, normalize=normalize)))
-    words = [f"{group!r}: {reason}" if group else reason for group, reason in reasons.items()]
+            continue
+        reasons.setdefault(reason, []).append(model.group)
+    words = [
+        f"{listed(groups, len(groups))}: {reason}" if any(groups) else reason for reason, groups in reasons.items()
+    ]
     if not found:
         msg = "Nothing can be fitted: " + " ".join(words)
         raise ValueError(msg)

@@ -101,9 +101,16 @@ def build_count_models(
     Raises
     ------
     KeyError, ValueError
-        As `each_group`.
+        As `each_group`; for samples that have one cell each.
     """
     built = each_group(obs, groupby, lambda group, own: _build(group, own, fixed, sample), min_cells=min_cells)
+    if all(len(model.samples) == len(cells) for cells, model in built):
+        msg = (
+            f"Every sample of sample={sample.spelled!r} has one cell. Samples are what many cells come from, such as donors, and "
+            "the cells of one tell how exactly its sum is known. If these rows are sums that were made elsewhere, make them "
+            "of the cells by fsc.pp.aggregate."
+        )
+        raise ValueError(msg)
     return [replace(model, cells=cells) for cells, model in built]
 
 
@@ -148,10 +155,12 @@ def _check_constant(
             continue
         one, two = (obs[name].iloc[at] for at in (first[codes[other[0]]], other[0]))
         finer = RandomTerm("", (*sample.groups, name)).spelled
+        of_cells = 2 * len(np.unique(codes * len(obs) + values)) > len(obs)
+        better = "" if of_cells else f"make these finer, as in sample={finer!r}, or "
         msg = (
             f"obs[{name!r}], which fixed={fixed!r} uses, varies within samples: cells of {names[codes[other[0]]]!r} have "
-            f"{listed([one, two])}. Counts are summed over the cells of a sample, so it must be of samples: make these finer, "
-            f"as in sample={finer!r}, or fit cells with fsc.tl.lmm_de."
+            f"{listed([one, two])}. Counts are summed over the cells of a sample, so it must be of samples: {better}fit cells "
+            "with fsc.tl.lmm_de."
         )
         raise ValueError(msg)
 

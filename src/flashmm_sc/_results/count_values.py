@@ -30,7 +30,7 @@ def check_counts(study: Study) -> None:
     for part, (adata, found) in zip(study.matrices, study.sources, strict=True):
         how = made(adata) if study.of_strata else None
         if how is not None and not how.weighed:
-            what = "logarithms, not counts" if how.transform else "counts, but not over the depth of their cells"
+            what = "logarithms, not counts" if how.transform else "counts without the size factors of their cells"
             msg = (
                 f"These strata are sums of {what}: aggregate raw counts for models of counts, without transform and with "
                 "size_factors='total'."

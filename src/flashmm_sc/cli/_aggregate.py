@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 EXAMPLE = """
-example:
+examples, of counts for negative binomial and of logarithms for linear mixed models:
+  flashmm-sc aggregate counts.h5ad --by donor --by cell_type --out sums.h5ad --size-factors total
+  flashmm-sc de sums.h5ad --model nb --fixed '~ trt' --sample donor --groupby cell_type --table de.csv
+
   flashmm-sc aggregate counts.h5ad --by donor --by cell_type --out sums.h5ad \\
     --transform log1p --size-factors total --target-sum 1e4
   flashmm-sc de sums.h5ad --fixed '~ trt' --random donor --groupby cell_type --table de.csv"""

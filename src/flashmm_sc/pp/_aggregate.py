@@ -183,7 +183,7 @@ def _check_names(obs: pd.DataFrame, values: Values) -> None:
     added = list(COLUMNS.values()) if values.sized else [COLUMNS["n"]]
     if taken := [name for name in added if name in obs.columns]:
         msg = (
-            f"obs has a column {listed(taken)}, the name of what is added for strata ({', '.join(added)}): rename it, as in "
+            f"obs has a column {listed(taken)}, the name of what is added for strata ({', '.join(added)}): rename it, as in adata.obs = "
             f"adata.obs.rename(columns={{{taken[0]!r}: {taken[0] + '_of_cells'!r}}}), or remove it."
         )
         raise ValueError(msg)

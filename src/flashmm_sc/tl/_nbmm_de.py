@@ -72,8 +72,9 @@ def nbmm_de(
         lazy, or a list of AnnData and files, as in `lmm_de`.
     fixed
         Formula of the fixed effects, e.g. ``"~ trt"``, over columns of `adata.obs` that are constant within samples. Donors
-        with samples in several arms are blocks, ``"~ donor + trt"``. Splines and numbers are centred over samples. A
-        formula is code: don't take one from a source you wouldn't run code from.
+        with samples in several arms are blocks, ``"~ donor + trt"``, or ``"~ C(donor) + trt"`` where their names are numbers.
+        Splines and numbers are centred over samples. A formula is code: don't take one from a source you wouldn't run code
+        from.
     sample
         Column of `adata.obs` that tells samples apart, or several, ``"donor:trt"`` or ``["donor", "trt"]``.
     groupby
