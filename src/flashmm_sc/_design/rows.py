@@ -103,8 +103,17 @@ class Rows:
         parts = []
         for cells, table in self.parts:
             a, b = np.searchsorted(cells, (start, stop))
-            parts.append((cells[a:b] - start, table.iloc[a:b] if isinstance(table, pd.DataFrame) else table[a:b]))
+            parts.append((cells[a:b] - start, _of_table(table, slice(a, b))))
         return Piece(stop - start, parts)
+
+    def at(self, cells: np.ndarray) -> Rows:
+        """Rows of some cells, in this order; those of cell -1 belong to no model."""
+        parts = []
+        for own, table in self.parts:
+            place = np.minimum(np.searchsorted(own, cells), len(own) - 1)
+            found = np.flatnonzero(own[place] == cells)
+            parts.append((found, _of_table(table, place[found])))
+        return Rows(len(cells), self.encoder, parts)
 
     def cut(self, start: int, stop: int) -> tuple[sp.csr_array, np.ndarray]:
         """Design rows and models of the cells from `start` to `stop`.
@@ -169,9 +178,17 @@ class StratumRows:
         """What is known of the cells from `start` to `stop`."""
         return self.codes[start:stop]
 
+    def at(self, cells: np.ndarray) -> StratumRows:
+        """Rows of some cells, in this order; those of cell -1 belong to no stratum."""
+        return StratumRows(np.where(cells < 0, -1, self.codes[cells]).astype(np.int32), self.n_models)
+
     def cut(self, start: int, stop: int) -> tuple[sp.csr_array, np.ndarray]:
         """Rows without columns and strata of the cells from `start` to `stop`."""
         return _without_columns(self.piece(start, stop))
+
+
+def _of_table(table: Any, which: slice | np.ndarray) -> Any:
+    return table.iloc[which] if isinstance(table, pd.DataFrame) else table[which]
 
 
 def _without_columns(codes: np.ndarray) -> tuple[sp.csr_array, np.ndarray]:

@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 
 from flashmm_sc._base.errors import listed, named
-from flashmm_sc._design.rows import Rows, StratumRows
+from flashmm_sc._design.rows import Rows
 from flashmm_sc._results.aggregated import COLUMNS, LAYERS, Made, check_options, check_strata, made, n_cells, numbers
 from flashmm_sc._results.checks import first_values
 from flashmm_sc._results.scale import Scale
+from flashmm_sc._results.shared_rows import add_strata
 from flashmm_sc._results.study import Needed, Source, Study, join, opened
 from flashmm_sc._stream.accumulate import accumulate
 from flashmm_sc._stream.sums import Sums, Tally, Zeros
@@ -22,8 +23,10 @@ from flashmm_sc._stream.sums import Sums, Tally, Zeros
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    import scipy.sparse as sp
     from anndata import AnnData
 
+    from flashmm_sc._design.rows import StratumRows
     from flashmm_sc._results.values import Values
     from flashmm_sc._stream.kernel import Transform
 
@@ -87,58 +90,28 @@ class StrataStudy(Study):
     ) -> Sums:
         """The sums over all cells, whose design rows these are, from those of the strata."""
         tally = tally or Tally()
-        rows = self._one_a_stratum(rows)
-        if isinstance(rows, StratumRows):
-            by_model = rows
-        else:
-            models = np.full(len(self.n), -1, np.int32)
-            for i, (strata, _) in enumerate(rows.parts):
-                models[strata] = i
-            by_model = StratumRows(models, rows.n_models)
-        part = lambda layer: [
-            replace(part, X=adata.layers[layer] if layer else part.X)
-            for part, (adata, _) in zip(self.matrices, self.sources, strict=True)
-        ]
-        over = lambda layer, its, what=None: accumulate(
-            part(layer), its, tally=what, n_jobs=n_jobs, describe=self.describe
-        )
-        totals = lambda layer: over(layer, by_model, Tally(counts=True)).counts
-        sums = over("", rows)
-        none = np.zeros((0, sums.WY.shape[1]))
-        read = LAYERS["counts"] if self.how.transform else ""
-        return replace(
-            sums,
-            yy=totals(LAYERS["squares"]),
-            seen=totals(LAYERS["expressed"]) if tally.expressed else none,
-            counts=totals(read) if tally.counts else none,
-            WC=over(LAYERS["ratios"], rows).WY[tally.linear] if len(tally.linear) else none,
-            total=totals("") if tally.strata else none,
-            weighted=totals(LAYERS["size_sum"]) if tally.weigh else none,
-            sizes=self._sizes(by_model) if tally.weigh else none,
-        )
+        layers = {
+            "total": "",
+            "yy": LAYERS["squares"],
+            "seen": LAYERS["expressed"],
+            "counts": LAYERS["counts"] if self.how.transform else "",
+            "weighted": LAYERS["size_sum" if tally.weigh else "ratios"],
+        }
 
-    def _sizes(self, rows: StratumRows) -> np.ndarray:
-        """Sums of size factors and of their squares of coarser strata."""
-        inside = rows.cells
-        weigh = lambda name: np.bincount(rows.codes[inside], self._column(name)[inside], rows.n_models)
-        return np.column_stack([weigh(COLUMNS["size"]), weigh(COLUMNS["size_sq"])])
+        def product(name: str, W: sp.csr_array) -> np.ndarray:
+            layer = layers[name]
+            parts = [
+                replace(part, X=adata.layers[layer] if layer else part.X)
+                for part, (adata, _) in zip(self.matrices, self.sources, strict=True)
+            ]
+            return accumulate(parts, Rows.of(W), n_jobs=n_jobs, describe=self.describe).WY
+
+        first = np.where(self.n > 0, np.cumsum(self.n) - self.n, -1)
+        sizes = [self._column(COLUMNS[name]) for name in ("size", "size_sq")] if tally.weigh else None
+        return add_strata(product, rows.at(first), tally, None if sizes is None else np.column_stack(sizes))
 
     def _column(self, name: str) -> np.ndarray:
         return np.concatenate([numbers(adata, name) for adata, _ in self.sources])
-
-    def _one_a_stratum(self, rows: Rows | StratumRows) -> Rows | StratumRows:
-        """Design rows, or coarser strata, of strata: each that of its first cell."""
-        starts = np.cumsum(self.n) - self.n
-        if isinstance(rows, StratumRows):
-            codes = np.full(len(self.n), -1, np.int32)
-            codes[self.n > 0] = rows.codes[starts[self.n > 0]]
-            return StratumRows(codes, rows.n_models)
-        parts = []
-        for cells, table in rows.parts:
-            at = np.searchsorted(cells, starts)
-            own = np.flatnonzero((self.n > 0) & (at < len(cells)) & (cells[np.minimum(at, len(cells) - 1)] == starts))
-            parts.append((own, table.iloc[at[own]]))
-        return Rows(len(self.n), rows.encoder, parts)
 
 
 @contextmanager

@@ -19,14 +19,14 @@ from flashmm_sc._design.cell_design import in_memory
 from flashmm_sc._results.checks import Expression, check_anndata, find_expression, gene_mask
 from flashmm_sc._results.files import streamed
 from flashmm_sc._results.scale import Scale
+from flashmm_sc._results.shared_rows import add_strata, shared_rows
 from flashmm_sc._stream.accumulate import accumulate
-from flashmm_sc._stream.sums import CellMatrix, Sums, Zeros
+from flashmm_sc._stream.sums import CellMatrix, Sums, Tally, Zeros
 
 if TYPE_CHECKING:
     from flashmm_sc._design.rows import Rows, StratumRows
     from flashmm_sc._results.values import Values
     from flashmm_sc._stream.kernel import Transform
-    from flashmm_sc._stream.sums import Tally
 
 Needed: TypeAlias = Callable[[Any, str], list[str]]
 Source: TypeAlias = AnnData | str | PathLike[str]
@@ -97,16 +97,23 @@ class Study:
         new: Zeros = np.zeros,
     ) -> Sums:
         """One pass over all cells, whose design rows these are; `new` makes arrays."""
-        return accumulate(
+        over = lambda its, what: accumulate(
             self.matrices,
-            rows,
+            its,
             transform=transform,
-            tally=tally,
+            tally=what,
             n_jobs=n_jobs,
             show_progress=show_progress,
             describe=self.describe,
             new=new,
         )
+        tally = tally or Tally()
+        shared = shared_rows(rows, len(self.kept), tally, sized=self.divided)
+        if shared is None:
+            return over(rows, tally)
+        strata, each, what = shared
+        sums = over(strata, what)
+        return add_strata(lambda name, W: W.T @ getattr(sums, name), each, tally)
 
     def describe(self, i: int, j: int) -> str:
         """Words for cell i and column j of the part that it is in, or for the cell alone if j < 0."""

@@ -211,11 +211,14 @@ def add_block(
     fixed = (*kind_and_table(transform), np.empty(0) if tally.weigh else sizes, place, weight)
     sums_of = sums.WY, sums.yy, sums.seen, sums.counts, sums.WC, sums.total, sums.weighted
     kernel: Callable[..., tuple[int, int]] = add_rows if block.by_rows else add_columns
-    call = lambda genes: kernel(*stored, *genes, gene, number, order, *rows, *fixed, *sums_of)
-    ranges = pairwise(np.linspace(0, values.shape[1], threads + 1).astype(np.int64))
-    bad = [position for position in (pool.map if pool else map)(call, ranges) if position[0] >= 0]
-    if bad:
-        i, j = min(bad)
+    ranges = list(pairwise(np.linspace(0, values.shape[1], threads + 1).astype(np.int64)))
+
+    def bad(order: np.ndarray) -> list[tuple[int, int]]:
+        call = lambda genes: kernel(*stored, *genes, gene, number, order, *rows, *fixed, *sums_of)
+        return [position for position in (pool.map if pool else map)(call, ranges) if position[0] >= 0]
+
+    if found := bad(order):
+        i, j = min(bad(np.sort(order)) if tally.strata else found)  # the first cell, of whatever stratum
         value = values[[i], [j]].item()
         raise UnusableValueError(*((i + block.start, j) if block.by_rows else (i, j + block.start)), value)
 
