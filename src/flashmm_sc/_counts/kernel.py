@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 
+from flashmm_sc._counts.algebra import compiled, factorise, information, room, solve, solve_lower, symmetric, table
 from flashmm_sc._counts.elementary import exp_of, log1p_of
 
 MAX_STEPS = 60
@@ -24,17 +24,16 @@ _CLOSE = 1e-6
 """Decrement of the last Newton step; what is left after it is of the order of its square."""
 _SHIFT = 8
 """From here on three terms of Stirling's series give log Γ to 1e-11."""
-_compiled = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
 
 
-@_compiled
+@compiled
 def _series(x):
     """Log Γ(x) - ((x - ½) log x - x + ½ log 2π)."""
     z = 1.0 / (x * x)
     return (1.0 / 12 - z * (1.0 / 360 - z * (1.0 / 1260 - z / 1680))) / x
 
 
-@_compiled
+@compiled
 def _constants(y, r, a, b):
     """Sum of log Γ(y + r) - log Γ(r) - y log r, exact also where r is large; a and b are room for two arrays.
 
@@ -62,7 +61,7 @@ def _constants(y, r, a, b):
     return total
 
 
-@_compiled
+@compiled
 def _means(X, beta, offset, eta, mu):
     """Set η = offset + X'β and μ."""
     for i in range(eta.size):
@@ -74,7 +73,7 @@ def _means(X, beta, offset, eta, mu):
     exp_of(eta, mu)
 
 
-@_compiled
+@compiled
 def _start(y, offset, X, beta):
     """Set β to the least-squares fit of the logarithms of rates; the rows of X are orthonormal."""
     for a in range(beta.size):
@@ -83,7 +82,7 @@ def _start(y, offset, X, beta):
             beta[a] += X[a, i] * (math.log(y[i] + 0.5) - offset[i])
 
 
-@_compiled
+@compiled
 def _log_lik(y, r, eta, mu, a, b):
     """The part of the log-likelihood that depends on η."""
     total = 0.0
@@ -95,50 +94,7 @@ def _log_lik(y, r, eta, mu, a, b):
     return total
 
 
-@_compiled
-def _information(X, w, H):
-    """Set the lower triangle of H = X diag(w) X'."""
-    for a in range(len(X)):
-        for b in range(a + 1):
-            x, z, total = X[a], X[b], 0.0
-            for i in range(w.size):
-                total += w[i] * x[i] * z[i]
-            H[a, b] = total
-
-
-@_compiled
-def _factorise(H):
-    """Replace the lower triangle of H by its Cholesky factor; return log |H|."""
-    log_det = 0.0
-    for a in range(len(H)):
-        for b in range(a + 1):
-            total = H[a, b]
-            for k in range(b):
-                total -= H[a, k] * H[b, k]
-            H[a, b] = math.sqrt(max(total, 1e-300)) if a == b else total / H[b, b]
-        log_det += 2 * math.log(H[a, a])
-    return log_det
-
-
-@_compiled
-def _solve_lower(C, v):
-    for a in range(v.size):
-        for b in range(a):
-            v[a] -= C[a, b] * v[b]
-        v[a] /= C[a, a]
-
-
-@_compiled
-def _solve(C, v):
-    """Replace v by (C C')⁻¹ v."""
-    _solve_lower(C, v)
-    for a in range(v.size - 1, -1, -1):
-        for b in range(a + 1, v.size):
-            v[a] -= C[b, a] * v[b]
-        v[a] /= C[a, a]
-
-
-@_compiled
+@compiled
 def _maximise(y, offset, r, X, beta, eta, mu, w, H, step):
     """Bring β to the maximum; η and μ are those at it. Return the number of steps."""
     p = beta.size
@@ -155,9 +111,9 @@ def _maximise(y, offset, r, X, beta, eta, mu, w, H, step):
             for i in range(y.size):
                 total += w[i] * x[i]
             step[a] = total
-        _information(X, eta, H)
-        _factorise(H)
-        _solve_lower(H, step)
+        information(X, eta, H)
+        factorise(H)
+        solve_lower(H, step)
         decrement = 0.0
         for a in range(p):
             decrement += step[a] * step[a]
@@ -180,14 +136,14 @@ def _maximise(y, offset, r, X, beta, eta, mu, w, H, step):
     return MAX_STEPS
 
 
-@_compiled
+@compiled
 def _fisher(r, mu, w):
     """Set w to the expected information of η."""
     for i in range(mu.size):
         w[i] = mu[i] * r[i] / (r[i] + mu[i])
 
 
-@_compiled
+@compiled
 def _sizes(c, phi, tau2, r):
     """Set r to 1/d, d = b + τ²(1 + b) and b = φ c."""
     for i in range(c.size):
@@ -195,7 +151,7 @@ def _sizes(c, phi, tau2, r):
         r[i] = 1.0 / max(b + tau2 * (1.0 + b), 1e-10)
 
 
-@_compiled
+@compiled
 def profile(Y, offset, c, phi, tau2, X, first, drop, log_lik, betas):
     """Adjusted profile log-likelihood, up to a constant of the gene, and β at every point of the grid of τ².
 
@@ -203,8 +159,8 @@ def profile(Y, offset, c, phi, tau2, X, first, drop, log_lik, betas):
     """
     m, n = Y.shape
     G, p = tau2.size, len(X)
-    eta, mu, w, r, room = np.empty(n), np.empty(n), np.empty(n), np.empty(n), np.empty(n)
-    H, step, beta = np.empty((p, p)), np.empty(p), np.empty(p)
+    eta, mu, w, r, logs = room(n), room(n), room(n), room(n), room(n)
+    H, step, beta = table(p, p), room(p), room(p)
     for g in range(m):
         y, best = Y[g], -np.inf
         for side in range(2):
@@ -216,10 +172,10 @@ def profile(Y, offset, c, phi, tau2, X, first, drop, log_lik, betas):
             while k != last:
                 _sizes(c, phi[g], tau2[k], r)
                 _maximise(y, offset, r, X, beta, eta, mu, w, H, step)
-                value = _log_lik(y, r, eta, mu, w, room) + _constants(y, r, w, room)
+                value = _log_lik(y, r, eta, mu, w, logs) + _constants(y, r, w, logs)
                 _fisher(r, mu, w)
-                _information(X, w, H)
-                value -= 0.5 * _factorise(H)
+                information(X, w, H)
+                value -= 0.5 * factorise(H)
                 log_lik[g, k] = value
                 betas[g, k] = beta
                 best = max(best, value)
@@ -228,14 +184,7 @@ def profile(Y, offset, c, phi, tau2, X, first, drop, log_lik, betas):
                 k += 1 if side == 0 else -1
 
 
-@_compiled
-def _symmetric(H):
-    for a in range(len(H)):
-        for b in range(a):
-            H[b, a] = H[a, b]
-
-
-@_compiled
+@compiled
 def _null_start(H, N, away, HN, S, gamma):
     """Set γ to where the quadratic approximation of the log-likelihood at the maximum is largest under the null."""
     p, q = N.shape
@@ -252,18 +201,18 @@ def _null_start(H, N, away, HN, S, gamma):
             S[a, b] = 0.0
             for k in range(p):
                 S[a, b] += N[k, a] * HN[k, b]
-    _factorise(S)
-    _solve(S, gamma)
+    factorise(S)
+    solve(S, gamma)
 
 
-@_compiled
+@compiled
 def _observed(y, r, mu, w):
     """Set w to the observed information of η."""
     for i in range(mu.size):
         w[i] = mu[i] * r[i] * (y[i] + r[i]) / (r[i] + mu[i]) ** 2
 
 
-@_compiled
+@compiled
 def _ratio(y, r, eta, mu, eta0, mu0, w, logs):
     """Twice the log-likelihood ratio, sample by sample so that little cancels; sets logs to log (r + μ)/(r + μ_0)."""
     for i in range(y.size):
@@ -275,18 +224,18 @@ def _ratio(y, r, eta, mu, eta0, mu0, w, logs):
     return max(2 * total, 0.0)
 
 
-@_compiled
+@compiled
 def _log_u(r, eta, mu, eta0, mu0, X, w, logs, C, v, c):
     """Logarithm of |c'S⁻¹q| |S| / |c|, of Skovgaard's u, for the maximum (η, μ) and that under the null (η_0, μ_0).
 
-    S = Σ x x' μ r/(r + μ_0) and q = Σ x μ (κ - κ_0), covariances of scores and log-likelihoods; κ = log(μ/(r + μ)) and
+    S = Σ x x' μ r/(r + μ_0) and q = Σ x μ (ζ - ζ_0), covariances of scores and log-likelihoods; ζ = log(μ/(r + μ)) and
     logs are log (r + μ)/(r + μ_0).
     """
     n, p = eta.size, c.size
     for i in range(n):
         w[i] = mu[i] * r[i] / (r[i] + mu0[i])
-    _information(X, w, C)
-    log_det = _factorise(C)
+    information(X, w, C)
+    log_det = factorise(C)
     for i in range(n):
         w[i] = mu[i] * (eta[i] - eta0[i] - logs[i])
     for a in range(p):
@@ -294,7 +243,7 @@ def _log_u(r, eta, mu, eta0, mu0, X, w, logs, C, v, c):
         for i in range(n):
             total += w[i] * x[i]
         v[a] = total
-    _solve(C, v)
+    solve(C, v)
     u, norm = 0.0, 0.0
     for a in range(p):
         u += c[a] * v[a]
@@ -302,7 +251,7 @@ def _log_u(r, eta, mu, eta0, mu0, X, w, logs, C, v, c):
     return math.log(max(abs(u), 1e-300)) - 0.5 * math.log(norm) + log_det
 
 
-@_compiled
+@compiled
 def against_null(Y, offset, c, phi, tau2, X, gene, beta, L, N, XN, D, XD, value, ratio, log_u):
     """2 (max l - max l under the null), and log |u| of the signed root's correction where the null takes one column.
 
@@ -310,23 +259,23 @@ def against_null(Y, offset, c, phi, tau2, X, gene, beta, L, N, XN, D, XD, value,
     gene's v; L is h × p, N h × p × q, D h × p; XN and XD are the same for X'β.
     """
     n, (p, q) = Y.shape[1], N.shape[1:]
-    eta, mu, eta0, mu0 = np.empty(n), np.empty(n), np.empty(n), np.empty(n)
-    r, w, base, room = np.empty(n), np.empty(n), np.empty(n), np.empty(n)
-    H, J, HN, S = np.empty((p, p)), np.empty((p, p)), np.empty((p, q)), np.empty((q, q))
-    away, v, gamma, step = np.empty(p), np.empty(p), np.empty(q), np.empty(q)
+    eta, mu, eta0, mu0 = room(n), room(n), room(n), room(n)
+    r, w, base, logs = room(n), room(n), room(n), room(n)
+    H, J, HN, S = table(p, p), table(p, p), table(p, q), table(q, q)
+    away, v, gamma, step = room(p), room(p), room(q), room(q)
     for e in range(gene.size):
         g = gene[e]
         y = Y[g]
         _sizes(c, phi[g], tau2[e], r)
         _means(X, beta[e], offset, eta, mu)
         _observed(y, r, mu, w)
-        _information(X, w, J)
-        log_j = _factorise(J)
+        information(X, w, J)
+        log_j = factorise(J)
         _fisher(r, mu, w)
-        _information(X, w, H)
-        _symmetric(H)
+        information(X, w, H)
+        symmetric(H)
         J[:] = H
-        log_i = _factorise(J)
+        log_i = factorise(J)
         for h in range(len(N)):
             for i in range(n):
                 base[i] = offset[i] + value[g, h] * XD[h, i]
@@ -334,29 +283,29 @@ def against_null(Y, offset, c, phi, tau2, X, gene, beta, L, N, XN, D, XD, value,
                 away[a] = beta[e, a] - value[g, h] * D[h, a]
             _null_start(H, N[h], away, HN, S, gamma)
             _maximise(y, base, r, XN[h], gamma, eta0, mu0, w, S, step)
-            ratio[e, h] = _ratio(y, r, eta, mu, eta0, mu0, w, room)
+            ratio[e, h] = _ratio(y, r, eta, mu, eta0, mu0, w, logs)
             if q == p - 1:
                 _observed(y, r, mu0, w)
-                _information(XN[h], w, S)
-                log_n = _factorise(S)
-                log_u[e, h] = 0.5 * (log_j - log_n) - log_i + _log_u(r, eta, mu, eta0, mu0, X, w, room, J, v, L[h])
+                information(XN[h], w, S)
+                log_n = factorise(S)
+                log_u[e, h] = 0.5 * (log_j - log_n) - log_i + _log_u(r, eta, mu, eta0, mu0, X, w, logs, J, v, L[h])
 
 
-@_compiled
+@compiled
 def standard_errors(Y, offset, c, phi, tau2, X, gene, beta, L, out):
     """Roots of c'(X W X')⁻¹ c for the rows c of L, W the expected information, for pairs of a gene and a τ²."""
     n, p = Y.shape[1], len(X)
-    eta, mu, w, r = np.empty(n), np.empty(n), np.empty(n), np.empty(n)
-    H, v = np.empty((p, p)), np.empty(p)
+    eta, mu, w, r = room(n), room(n), room(n), room(n)
+    H, v = table(p, p), room(p)
     for e in range(gene.size):
         _sizes(c, phi[gene[e]], tau2[e], r)
         _means(X, beta[e], offset, eta, mu)
         _fisher(r, mu, w)
-        _information(X, w, H)
-        _factorise(H)
+        information(X, w, H)
+        factorise(H)
         for j in range(len(L)):
             v[:] = L[j]
-            _solve_lower(H, v)
+            solve_lower(H, v)
             total = 0.0
             for a in range(p):
                 total += v[a] * v[a]

@@ -2,8 +2,9 @@
 
     T_i ~ NB(mean S_i μ_i, dispersion d_i),    log μ_i = x_i'β,    d_i = b_i + τ² (1 + b_i)
 
-b_i is known from the cells (`samples`), up to a design effect that all genes share. Every sample gets a prior count of (1/8) (p/n) S_i / mean S, an eighth of a count a
-coefficient, so that log fold changes are finite where an arm has none; as in edgeR's predFC.
+b_i is known from the cells (`samples`), up to a design effect that all genes share. Every sample gets a prior count of
+(1/8) (p/n) S_i / mean S, an eighth of a count a coefficient, so that log fold changes are finite where an arm has none; as in
+edgeR's predFC.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from flashmm_sc._counts.samples import Samples
 
 PRIOR_COUNT = 1 / 8
+_NEAR_ZERO = 5e-3
+"""Signed roots below which r* is lost to rounding, and the root stands for it."""
 _DROP = 25.0
 """The log-likelihood's fall from its maximum beyond which points of the grid count for nothing."""
 
@@ -157,7 +160,3 @@ class Regression:
 
         for_gene_blocks(work, len(pairs.gene), 256 * self.X.shape[1], n_jobs)
         return ratio, log_u
-
-
-_NEAR_ZERO = 5e-3
-"""Signed roots of which r* can't be computed; their p-values are near 1 all the same."""

@@ -35,7 +35,7 @@ def parse_formula(formula: str, where: str) -> SimpleFormula:
         msg = f"fixed must be a formula such as '~ trt', not {type(formula).__name__}."
         raise TypeError(msg)
     hidden = _Hidden.of(formula)
-    bars = " Random terms go to random=, e.g. random='(1|sam)'." if "|" in hidden.text else ""
+    bars = " Random terms go to random=, e.g. random='(1|sam)' (nbmm_de: sample='sam')." if "|" in hidden.text else ""
     if "`" in hidden.text:
         msg = f"{where} has a backtick without another. Names with a backtick have no place in a formula: rename the column."
         raise ValueError(msg)

@@ -51,7 +51,7 @@ def smoothed(tau2: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def design_effect(regression: Regression, tau2: np.ndarray, n_jobs: int | None) -> float:
-    """The first of `_EFFECTS` after which the evidence of the genes falls; 1 with fewer than `MIN_GENES`."""
+    """The first of `_EFFECTS` after which the evidence of the genes doesn't rise; 1 with fewer than `MIN_GENES`."""
     order = np.argsort(regression.samples.rate, kind="stable")
     if len(order) < MIN_GENES:
         return 1.0
@@ -60,14 +60,14 @@ def design_effect(regression: Regression, tau2: np.ndarray, n_jobs: int | None) 
     for effect in _EFFECTS:
         log_lik, _ = some.inflated(effect).profile(tau2, n_jobs)
         found = evidence(tau2, log_lik, np.log(some.samples.rate))
-        if found < most:
+        if found <= most:  # without overdispersion it makes no difference
             break
         best, most = effect, found
     return best
 
 
 def evidence(tau2: np.ndarray, log_lik: np.ndarray, log_rate: np.ndarray) -> float:
-    """Log-likelihood of all genes, averaged over the prior that they teach."""
+    """Log-likelihood of all genes, averaged over the prior that fits them best: smoothed, it would blur what is compared."""
     weights = learn(tau2[:, None], log_lik, log_rate).of(log_rate)
     most = log_lik.max(axis=1, keepdims=True)
     return float((np.log((weights * np.exp(log_lik - most)).sum(axis=1)) + most[:, 0]).sum())

@@ -216,8 +216,8 @@ def _scale(call: Call | None, scales: Sequence[Scale], values: Values) -> Iterat
         if transform is None and scale.counts:
             yield (
                 f"{scale.source} seems to hold raw counts, which are fitted as they are. For log-expression use "
-                "transform='log1p', size_factors='total', or sc.pp.normalize_total and sc.pp.log1p first; effects between "
-                "samples can be fitted to counts by fsc.tl.nbmm_de."
+                "transform='log1p', size_factors='total' (strata: in fsc.pp.aggregate), or sc.pp.normalize_total and "
+                "sc.pp.log1p first; effects between samples can be fitted to counts by fsc.tl.nbmm_de."
             )
         elif transform is None and scale.negative and values.log_base is None:
             yield (

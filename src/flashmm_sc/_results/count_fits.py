@@ -164,7 +164,7 @@ def _described(part: CountedModel, fit: CountInference) -> dict[str, Any]:
         "X": model.X,
         "size": samples.size,
         "inverse_cells": samples.inverse_cells,
-        "design_effect": float(samples.inverse_cells[0] / part.samples.inverse_cells[0]),
+        "design_effect": round(float(samples.inverse_cells[0] / part.samples.inverse_cells[0]), 6),
         "prior": dict(vars(fit.prior)),
     }
 
