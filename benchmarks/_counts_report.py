@@ -161,7 +161,7 @@ def targets(table: pd.DataFrame, gains: pd.DataFrame) -> str:
     for name, most in (("p<0.05", 0.06), ("p<0.001", 0.0025)):
         lines += [
             _line(part[name].mean() <= most, f"{data} {name}, mean {_by_donors(part, name)}", f"<= {most}")
-            for data, part in null.groupby("data")
+            for data, part in (("all", null), *null.groupby("data"))
         ]
     for name, most in (("p<0.05", 0.012), ("p<0.001", 0.0)):
         part = _of(gains, REAL, NULL, name)
@@ -171,7 +171,7 @@ def targets(table: pd.DataFrame, gains: pd.DataFrame) -> str:
     late = thinned[thinned["donors"] >= 8]
     lines += [
         _line(part["fdp"].mean() <= FDP, f"{data} fdp, mean {_by_donors(part, 'fdp')}", f"<= {FDP}")
-        for data, part in late.groupby("data")
+        for data, part in (("all", late), *late.groupby("data"))
     ]
     lines += _differences(_of(gains, REAL, THINNED, "ranking", least=6), lambda gain: gain > 0, "> 0")
     lines += _differences(_of(gains, REAL, THINNED, "ranking", most=4), lambda gain: gain >= 0, ">= 0")
@@ -205,6 +205,8 @@ def _differences(part: pd.DataFrame, holds: Callable[[pd.Series], pd.Series], wa
 
 def _by_donors(rows: pd.DataFrame, name: str) -> str:
     error = "se" if name == "gain" else f"se {name}"
+    if len(set(rows["data"])) > 1:
+        return f"{rows[name].mean():.4f} of all sizes"
     values = (f"{r['donors']}: {r[name]:.4f} ± {r[error]:.4f}" for _, r in rows.sort_values("donors").iterrows())
     return ("" if name == "gain" else f"{rows[name].mean():.4f} of ") + ", ".join(values)
 
