@@ -94,6 +94,7 @@ def test_formulaic_is_known_in_the_design_only():
 
 UNTESTED = {
     "_counts.algebra": "Cholesky factors: test_regression.py",
+    "_results.stored": "fits with their contrasts: tests/tl/test_lmm_de.py, tests/tl/test_nbmm_de.py",
     "_results.summed": "statistics of the genes that pass: test_filters.py; means of counts: test_sizes.py",
     "get._summary": "tests/results/test_summary.py",
     "_results.values": "options of values: test_scale.py, test_sizes.py",

@@ -11,12 +11,14 @@ import pytest
 import scipy.sparse as sp
 
 from flashmm_sc._results.strata import strata_of
-from flashmm_sc._results.study import study_of
+from flashmm_sc._results.strata_study import cells_or_strata
 from flashmm_sc._results.values import Values
 
 
 def summed(adata, codes, n_strata, values, **options):
-    with study_of(adata, lambda obs, where: [name for name in [values.column] if name], values, copy=False) as study:
+    with cells_or_strata(
+        adata, lambda obs, where: [name for name in [values.column] if name], values, copy=False
+    ) as study:
         return strata_of(study, codes, n_strata, values, **options)
 
 

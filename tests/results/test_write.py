@@ -95,7 +95,7 @@ def test_what_can_fail_is_computed_before_anything_is_written(earlier, monkeypat
     def fail(*_, **__):
         raise MemoryError
 
-    home = {"ranef": "flashmm_sc._arrays.lmm.LMMFit.ranef", "contrasts": "flashmm_sc.tl._lmm_de.contrasts_of_fit"}
+    home = {"ranef": "flashmm_sc._arrays.lmm.LMMFit.ranef", "contrasts": "flashmm_sc._results.stored.contrasts_of_fit"}
     monkeypatch.setattr(home[what], fail)
     before = earlier.copy()
     with pytest.raises(MemoryError):

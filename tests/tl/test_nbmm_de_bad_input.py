@@ -103,6 +103,11 @@ BAD = {
     "logarithms, no counts left": (X(lambda X: X.log1p()), {}, ["adata.X holds", "no count", "layers['counts']"]),
     "logarithms, counts in a layer": (normalised_with_counts, {}, ["adata.X holds", "which layer='counts' gives"]),
     "fractions in a layer": (normalised_with_counts, {"layer": "halved"}, ["adata.layers['halved'] holds", "'counts'"]),
+    "logarithms in a layer, counts in X": (
+        lambda adata: adata.layers.update(logs=adata.X.log1p()),
+        {"layer": "logs"},
+        ["adata.layers['logs'] holds", "which adata.X, without layer= and use_raw=, gives"],
+    ),
     "fractions, counts in raw": (normalised_with_raw, {}, ["adata.X holds", "use_raw=True"]),
     "negative whole numbers": (X(lambda X: X - sp.csr_matrix(np.eye(N, M)) * 99), {}, ["adata.X holds -", "no count"]),
     "dense z-scores": (X(lambda X: X.toarray() - 3.5), {}, ["adata.X holds", "5, which is no count"]),

@@ -23,6 +23,25 @@ def information(X, w, H):
 
 
 @compiled
+def product(X, w, out):
+    """Set out to X w."""
+    for a in range(len(X)):
+        x, total = X[a], 0.0
+        for i in range(w.size):
+            total += w[i] * x[i]
+        out[a] = total
+
+
+@compiled
+def squares(v):
+    """The sum of the squares of v."""
+    total = 0.0
+    for a in range(v.size):
+        total += v[a] * v[a]
+    return total
+
+
+@compiled
 def factorise(H):
     """Replace the lower triangle of H by its Cholesky factor; return log |H|."""
     log_det = 0.0
@@ -38,6 +57,7 @@ def factorise(H):
 
 @compiled
 def solve_lower(C, v):
+    """Replace v by C⁻¹ v."""
     for a in range(v.size):
         for b in range(a):
             v[a] -= C[a, b] * v[b]
@@ -45,9 +65,8 @@ def solve_lower(C, v):
 
 
 @compiled
-def solve(C, v):
-    """Replace v by (C C')⁻¹ v."""
-    solve_lower(C, v)
+def solve_upper(C, v):
+    """Replace v by C'⁻¹ v."""
     for a in range(v.size - 1, -1, -1):
         for b in range(a + 1, v.size):
             v[a] -= C[b, a] * v[b]
@@ -55,7 +74,15 @@ def solve(C, v):
 
 
 @compiled
+def solve(C, v):
+    """Replace v by (C C')⁻¹ v."""
+    solve_lower(C, v)
+    solve_upper(C, v)
+
+
+@compiled
 def symmetric(H):
+    """Set the upper triangle of H to the lower."""
     for a in range(len(H)):
         for b in range(a):
             H[b, a] = H[a, b]

@@ -16,14 +16,26 @@ import math
 
 import numpy as np
 
-from flashmm_sc._counts.algebra import compiled, factorise, information, room, solve, solve_lower, symmetric, table
+from flashmm_sc._counts.algebra import (
+    compiled,
+    factorise,
+    information,
+    product,
+    room,
+    solve,
+    solve_lower,
+    solve_upper,
+    squares,
+    symmetric,
+    table,
+)
 from flashmm_sc._counts.elementary import exp_of, log1p_of
 
-MAX_STEPS = 60
+_MAX_STEPS = 60
 _CLOSE = 1e-6
 """Decrement of the last Newton step; what is left after it is of the order of its square."""
 _SHIFT = 8
-"""From here on three terms of Stirling's series give log Γ to 1e-11."""
+"""From here on four terms of Stirling's series give log Γ to 1e-11."""
 
 
 @compiled
@@ -96,31 +108,22 @@ def _log_lik(y, r, eta, mu, a, b):
 
 @compiled
 def _maximise(y, offset, r, X, beta, eta, mu, w, H, step):
-    """Bring β to the maximum; η and μ are those at it. Return the number of steps."""
+    """Bring β to the maximum; η and μ are those at it."""
     p = beta.size
     _means(X, beta, offset, eta, mu)
     if p == 0:
-        return 0
-    for n_steps in range(1, MAX_STEPS + 1):
+        return
+    for _ in range(_MAX_STEPS):
         for i in range(y.size):
             share = (y[i] + r[i]) / (r[i] + mu[i])
             w[i] = y[i] - mu[i] * share
             eta[i] = mu[i] * share * r[i] / (r[i] + mu[i])
-        for a in range(p):
-            x, total = X[a], 0.0
-            for i in range(y.size):
-                total += w[i] * x[i]
-            step[a] = total
+        product(X, w, step)
         information(X, eta, H)
         factorise(H)
         solve_lower(H, step)
-        decrement = 0.0
-        for a in range(p):
-            decrement += step[a] * step[a]
-        for a in range(p - 1, -1, -1):
-            for b in range(a + 1, p):
-                step[a] -= H[b, a] * step[b]
-            step[a] /= H[a, a]
+        decrement = squares(step)
+        solve_upper(H, step)
         delta = 0.0
         for i in range(y.size):
             change = 0.0
@@ -132,8 +135,7 @@ def _maximise(y, offset, r, X, beta, eta, mu, w, H, step):
             beta[a] += length * step[a]
         _means(X, beta, offset, eta, mu)
         if decrement < _CLOSE and delta < 0.1:
-            return n_steps
-    return MAX_STEPS
+            return
 
 
 @compiled
@@ -231,24 +233,19 @@ def _log_u(r, eta, mu, eta0, mu0, X, w, logs, C, v, c):
     S = Σ x x' μ r/(r + μ_0) and q = Σ x μ (ζ - ζ_0), covariances of scores and log-likelihoods; ζ = log(μ/(r + μ)) and
     logs are log (r + μ)/(r + μ_0).
     """
-    n, p = eta.size, c.size
+    n = eta.size
     for i in range(n):
         w[i] = mu[i] * r[i] / (r[i] + mu0[i])
     information(X, w, C)
     log_det = factorise(C)
     for i in range(n):
         w[i] = mu[i] * (eta[i] - eta0[i] - logs[i])
-    for a in range(p):
-        x, total = X[a], 0.0
-        for i in range(n):
-            total += w[i] * x[i]
-        v[a] = total
+    product(X, w, v)
     solve(C, v)
-    u, norm = 0.0, 0.0
-    for a in range(p):
+    u = 0.0
+    for a in range(c.size):
         u += c[a] * v[a]
-        norm += c[a] * c[a]
-    return math.log(max(abs(u), 1e-300)) - 0.5 * math.log(norm) + log_det
+    return math.log(max(abs(u), 1e-300)) - 0.5 * math.log(squares(c)) + log_det
 
 
 @compiled
@@ -306,7 +303,4 @@ def standard_errors(Y, offset, c, phi, tau2, X, gene, beta, L, out):
         for j in range(len(L)):
             v[:] = L[j]
             solve_lower(H, v)
-            total = 0.0
-            for a in range(p):
-                total += v[a] * v[a]
-            out[e, j] = math.sqrt(total)
+            out[e, j] = math.sqrt(squares(v))

@@ -41,8 +41,8 @@ class Pairs:
     tau2: np.ndarray
     beta: np.ndarray
 
-    def __getitem__(self, part: slice) -> Pairs:
-        """Some of the pairs."""
+    def __getitem__(self, part: slice | np.ndarray) -> Pairs:
+        """Some of the pairs, by a slice or a mask."""
         return Pairs(self.gene[part], self.tau2[part], self.beta[part])
 
 
@@ -75,9 +75,8 @@ class Regression:
         return np.linalg.qr(self.X)
 
     @cached_property
-    def _data(self) -> tuple[np.ndarray, ...]:
-        """What all kernels take of the data after Y: offsets, Q/S² and φ."""
-        return np.log(self.samples.size), self.samples.inverse_cells, self.samples.phi
+    def _offset(self) -> np.ndarray:
+        return np.log(self.samples.size)
 
     @cached_property
     def _design(self) -> np.ndarray:
@@ -99,9 +98,8 @@ class Regression:
         log_lik, beta = np.full((m, G), -np.inf), np.zeros((m, G, p))
 
         def work(part: slice) -> None:
-            offset, inverse_cells, phi = self._data
-            fixed = offset, inverse_cells, phi[part], tau2, X
-            profile(Y[part], *fixed, G // 2, _DROP, log_lik[part], beta[part])
+            data = Y[part], self._offset, self.samples.inverse_cells, self.samples.phi[part], tau2, X
+            profile(*data, G // 2, _DROP, log_lik[part], beta[part])
 
         for_gene_blocks(work, m, 64 * (Y.shape[1] + G * p), n_jobs)
         return log_lik, beta
@@ -112,10 +110,7 @@ class Regression:
         se = np.empty((len(pairs.gene), len(own)))
 
         def work(part: slice) -> None:
-            some = pairs[part]
-            offset, inverse_cells, phi = self._data
-            fixed = offset, inverse_cells, phi, some.tau2, self._design
-            standard_errors(self._counts, *fixed, some.gene, some.beta, own, se[part])
+            standard_errors(*self._at(pairs[part]), own, se[part])
 
         for_gene_blocks(work, len(pairs.gene), 64 * self.X.shape[1], n_jobs)
         return pairs.beta @ own.T, se
@@ -138,6 +133,11 @@ class Regression:
         none = np.zeros((len(self.samples.counts), 1))
         return self._against([self._in_basis(L)], pairs, none, n_jobs)[0][:, 0]
 
+    def _at(self, pairs: Pairs) -> tuple[np.ndarray, ...]:
+        """What kernels take of the data and of pairs."""
+        data = self._counts, self._offset, self.samples.inverse_cells, self.samples.phi
+        return *data, pairs.tau2, self._design, pairs.gene, pairs.beta
+
     def _in_basis(self, L: np.ndarray) -> np.ndarray:
         """Columns of L as combinations of R β: r × p."""
         return np.ascontiguousarray(np.linalg.solve(self._basis[1].T, L).T)
@@ -153,10 +153,7 @@ class Regression:
         ratio, log_u = (np.zeros((len(pairs.gene), len(hypotheses))) for _ in range(2))
 
         def work(part: slice) -> None:
-            some = pairs[part]
-            offset, inverse_cells, phi = self._data
-            fixed = offset, inverse_cells, phi, some.tau2, self._design
-            against_null(self._counts, *fixed, some.gene, some.beta, *null, value, ratio[part], log_u[part])
+            against_null(*self._at(pairs[part]), *null, value, ratio[part], log_u[part])
 
         for_gene_blocks(work, len(pairs.gene), 256 * self.X.shape[1], n_jobs)
         return ratio, log_u

@@ -203,7 +203,7 @@ class CountInference:
         rest = np.arange(len(x))
         for _ in range(_MOST_STEPS):
             here = np.isin(pairs.gene, rest)
-            some = Pairs(pairs.gene[here], pairs.tau2[here], pairs.beta[here])
+            some = pairs[here]
             z = -sign * self.regression.roots(some, c, x[:, None], n_jobs)
             tails = np.bincount(some.gene, weight[here] * np.exp(log_ndtr(-z[:, 0])), len(x))[rest]
             over = -ndtri(tails) - goal

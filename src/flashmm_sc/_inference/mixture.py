@@ -24,7 +24,7 @@ from scipy.special import gammaln, ndtri, stdtrit
 
 from flashmm_sc._base.threads import for_gene_blocks
 from flashmm_sc._inference.t_tests import Alternative, Intervals, TTests
-from flashmm_sc._inference.tails import SMALL, df_of_tail, log_upper_tail, quantile, upper_tail
+from flashmm_sc._inference.tails import MANY_DF, SMALL, df_of_tail, log_upper_tail, quantile, upper_tail
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 _LEAST = 0.8
 _TINY = np.nextafter(0, 1)
 _NEAR = 2e-5  # the last step of Newton, in se; what is left is of the order of its square
-_MANY_DF = 1e8  # beyond which differences of log Γ lose digits
 _JUMP = 4.0  # the longest, in se
 _MOST_STEPS = 100
 
@@ -190,7 +189,7 @@ def mixture_tests(
 
 def _density(t: np.ndarray, nu: np.ndarray | float) -> np.ndarray:
     """The density of t; with infinite df that of the normal, all but exactly."""
-    nu = np.minimum(nu, _MANY_DF)
+    nu = np.minimum(nu, MANY_DF)
     log_constant = gammaln((nu + 1) / 2) - gammaln(nu / 2) - 0.5 * np.log(nu * np.pi)
     return np.exp(log_constant - (nu + 1) / 2 * np.log1p(t * t / nu))
 

@@ -14,7 +14,7 @@ from scipy.optimize import nnls
 from scipy.special import gammaln, ndtr, softmax
 
 from flashmm_sc._base.threads import one_blas_thread
-from flashmm_sc._inference.tails import normal_deviate
+from flashmm_sc._inference.tails import MANY_DF, normal_deviate
 
 NULL_WEIGHT = 10
 """Dirichlet parameter of π_0, against 1 of the others: where the data can't tell, effects are zero rather than tiny."""
@@ -60,7 +60,7 @@ def normal_errors(coef: np.ndarray, se: np.ndarray, t: np.ndarray, df: np.ndarra
     Lu and Stephens, arXiv 1901.10679: a normal likelihood with these serves for one with estimated variances. Near
     t = 0, where the ratio t / z is lost to rounding, it is its limit, that of the densities at zero.
     """
-    half = np.minimum(df, 1e8) / 2  # from there on the densities don't differ
+    half = np.minimum(df, MANY_DF) / 2
     at_zero = np.exp(gammaln(half) - gammaln(half + 0.5)) * np.sqrt(half)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(np.abs(t) < 1e-6, se * at_zero, np.abs(coef / normal_deviate(t, df)))

@@ -12,6 +12,8 @@ from scipy.special import betainc, betaincinv, betaln, hyp2f1, log_ndtr, ndtr, n
 SMALL = 1e-290
 """Probabilities below which logarithms take their place."""
 _MANY = 1000  # df from which the quantile is found by way of the normal one
+MANY_DF = 1e8
+"""Beyond it, densities are those of the normal, and differences of log Γ lose digits."""
 _INFINITE = 1e15  # df that are as good as infinitely many
 _FAR = -300.0  # logarithm of the tail from which on stdtrit may fail, or the tail be no number any more
 _LARGEST = 709.0  # logarithm of numbers

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
+    from flashmm_sc._results.checks import Expression
     from flashmm_sc._results.study import Study
     from flashmm_sc._stats.strata import Strata
 
@@ -38,7 +39,7 @@ def check_counts(study: Study) -> None:
             raise ValueError(msg)
         if (bad := _first_that_is_none(found.X)) is not None:
             with named(part.name):
-                msg = f"{found.source} holds {bad:g}, which is no count: {_where_counts_are(adata)}"
+                msg = f"{found.source} holds {bad:g}, which is no count: {_where_counts_are(adata, found)}"
                 raise ValueError(msg)
 
 
@@ -56,7 +57,7 @@ def check_sums(study: Study, strata: Strata, samples: Sequence[str]) -> None:
             gene, (adata, found) = bad[0], study.sources[0]
             msg = (
                 f"{found.source} holds values of gene {study.genes[gene]!r} in sample {sample!r} that are no counts (fractions, or "
-                f"below zero; their sum is {T[gene]:.10g}): {_where_counts_are(adata)}"
+                f"below zero; their sum is {T[gene]:.10g}): {_where_counts_are(adata, found)}"
             )
             raise ValueError(msg)
 
@@ -67,13 +68,15 @@ def _first_that_is_none(X: Any) -> float | None:
     return float(bad[0]) if bad.size else None
 
 
-def _where_counts_are(adata: AnnData) -> str:
+def _where_counts_are(adata: AnnData, found: Expression) -> str:
     """What to do instead."""
     if made(adata) is not None:
         return "the model is of raw counts; aggregate these."
     whole = [f"layer={name!r}" for name in adata.layers if name and _first_that_is_none(adata.layers[name]) is None]
     if adata.raw is not None and _first_that_is_none(adata.raw.X) is None:
         whole.append("use_raw=True")
+    if found.source != "adata.X" and adata.X is not None and _first_that_is_none(adata.X) is None:
+        whole.insert(0, "adata.X, without layer= and use_raw=,")
     if whole:
         return f"the model is of raw counts, which {' or '.join(whole)} gives."
     return (

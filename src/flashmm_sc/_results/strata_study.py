@@ -118,12 +118,12 @@ class StrataStudy(Study):
 def cells_or_strata(
     adata: AnnData | Sequence[Source], needed: Needed, values: Values, *, copy: bool
 ) -> Iterator[Study]:
-    """The study of an AnnData or of several, see `study_of`, which hold cells, or strata of `flashmm_sc.pp.aggregate`.
+    """The study of an AnnData or of several, see `join`, which hold cells, or strata of `flashmm_sc.pp.aggregate`.
 
     Raises
     ------
     KeyError, ValueError
-        As `study_of`; for strata that don't go together, lack something, or are to be changed as only cells can be.
+        As `opened` and `join`; for strata that don't go together, lack something, or are to be changed as only cells can be.
     """
     with opened(adata, copy=copy) as (several, names):
         found = []

@@ -124,20 +124,11 @@ class Study:
 
 
 @contextmanager
-def study_of(
-    adata: AnnData | Sequence[Source], needed: Needed, values: Values, *, copy: bool, every: bool = False
-) -> Iterator[Study]:
-    """Find the cells of an AnnData, or of several; files are open as long as the context lasts.
-
-    `needed` tells which columns of obs are wanted, see `needed_columns`; `every` asks for those too that all have.
-    """
-    with opened(adata, copy=copy) as (several, names):
-        yield join(several, names, needed, values, every=every)
-
-
-@contextmanager
 def opened(adata: AnnData | Sequence[Source], *, copy: bool) -> Iterator[tuple[list[AnnData], list[str]]]:
-    """Open and check what there is of an AnnData, or of several, and name it in words; one AnnData has no name."""
+    """Open and check what there is of an AnnData, or of several, and name it in words; one AnnData has no name.
+
+    Files are open as long as the context lasts.
+    """
     if isinstance(adata, AnnData):
         check_anndata(adata, copy=copy)
         yield [adata], [""]
@@ -152,7 +143,10 @@ def opened(adata: AnnData | Sequence[Source], *, copy: bool) -> Iterator[tuple[l
 def join(
     several: Sequence[AnnData], names: Sequence[str], needed: Needed, values: Values, *, every: bool = False
 ) -> Study:
-    """The study of what was opened, see `study_of`."""
+    """The study of what was opened.
+
+    `needed` tells which columns of obs are wanted, see `needed_columns`; `every` asks for those too that all have.
+    """
     if names[0]:
         return _joint(several, names, needed, values, every=every)
     (adata,) = several

@@ -62,7 +62,7 @@ def fitted(
     the columns of the grid
         As they were given; called ``"fit_grid"`` instead of ``"fit"``, where a column here has that name.
     `fit`, `se`, `df`, `ci_low`, `ci_high`
-        Mean on the scale of the fitted values, its standard error, degrees of freedom, and confidence interval. NaN for
+        Mean on the scale of the fitted values (of counts, natural logarithm of the mean count of a cell of mean depth), its standard error, degrees of freedom, and confidence interval. NaN for
         genes that were not fitted.
 
     Raises

@@ -32,8 +32,8 @@ def lmm_de_df(
     Parameters
     ----------
     adata
-        With results of `flashmm_sc.tl.lmm_de`, `flashmm_sc.tl.lmm_test`, `flashmm_sc.tl.lmm_anova` or
-        `flashmm_sc.tl.shrink`.
+        With results of `flashmm_sc.tl.lmm_de`, `flashmm_sc.tl.nbmm_de`, `flashmm_sc.tl.lmm_test`,
+        `flashmm_sc.tl.lmm_anova` or `flashmm_sc.tl.shrink`.
     coefs
         Coefficients or contrasts to show, by default all.
     key
@@ -52,7 +52,8 @@ def lmm_de_df(
     `log_fc`
         The estimate as log2: coef / ln 2 for natural logs. A difference of mean log-expression, which is smaller than the
         logarithm of the ratio of means: log(1 + x) of single cells compresses it, the more the fewer the counts. NaN,
-        with a warning, where the base of the logarithm isn't known; no fold change for a covariate.
+        with a warning, where the base of the logarithm isn't known; no fold change for a covariate. Of counts
+        (`flashmm_sc.tl.nbmm_de`) it is the logarithm of the ratio of mean counts itself.
     `log2_ratio`
         For fits with `size_factors`: log2 of the ratio of fitted mean counts, uncompressed. The means are those of cells
         (least squares, each cell counts the same). NaN where a contrast is no difference of two means, as for
@@ -63,7 +64,7 @@ def lmm_de_df(
         which t can't, and tells genes apart whose p-values are too small for a number. In moderated fits the p-value is
         an average of exact ones, t_value = coef / se, and df those at which this t has the p-value (`moderate` in
         `flashmm_sc.tl.lmm_de`); one-sided tests and those with `lfc` have the se and df of the two-sided one, and the
-        t_value that has their p-value.
+        t_value that has their p-value. Of counts, which are tested by likelihood ratios, t_value is z, and df are infinite.
     `ci_low`, `ci_high`
         Confidence interval of `coef`, after `flashmm_sc.tl.lmm_test` with `conf_level`.
     `f_value`, `df_num`

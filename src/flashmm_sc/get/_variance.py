@@ -28,7 +28,7 @@ def variance_df(
     Parameters
     ----------
     adata
-        With results of `flashmm_sc.tl.lmm_de`.
+        With results of `flashmm_sc.tl.lmm_de` or `flashmm_sc.tl.nbmm_de`.
     key
         Key of the fit, by default ``"lmm_de"`` or that of the only fit.
     groups
@@ -37,7 +37,9 @@ def variance_df(
     Returns
     -------
     DataFrame with `variable` (gene), `component` (the residual last), `group` if the fit has groups, and `variance`
-    and `se` on the squared scale of the fitted values.
+    and `se` on the squared scale of the fitted values. Of counts, the components are that of the samples, τ², whose root is
+    the coefficient of variation between them, with its posterior standard deviation as `se`; and ``phi``, the dispersion of
+    cells, without one.
 
     Raises
     ------

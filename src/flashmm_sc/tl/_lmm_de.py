@@ -15,15 +15,15 @@ from flashmm_sc._inference.adjustment import Correction, Scope
 from flashmm_sc._inference.df import Ddf, check_ddf
 from flashmm_sc._inference.moderated import check_moderate
 from flashmm_sc._results.advice import Call, after_fit, after_pass, before_fit
-from flashmm_sc._results.contrasts import contrasts_of_fit, in_groups
+from flashmm_sc._results.contrasts import in_groups
 from flashmm_sc._results.filters import Filter
 from flashmm_sc._results.fits import fit_result
 from flashmm_sc._results.models import build_models
-from flashmm_sc._results.result import check_key, write
+from flashmm_sc._results.result import check_key
 from flashmm_sc._results.scale import base_of
 from flashmm_sc._results.sizes import with_sizes
+from flashmm_sc._results.stored import stored
 from flashmm_sc._results.strata_study import cells_or_strata
-from flashmm_sc._results.summary import log_summary
 from flashmm_sc._results.summed import summed, tally_of
 from flashmm_sc._results.values import SizeFactors, Values
 
@@ -264,12 +264,8 @@ def lmm_de(
         notes += after_pass({part.model.group: part.expressed for part in parts})
     fits = [fit(one.stats, one.model.projection, options, ddf, moderate, n_jobs, one.model.group) for one in parts]
     notes += after_fit({one.model.group: (one.model.n, its.status) for one, its in zip(parts, fits, strict=True)})
-    results = [fit_result(key_added, parts, fits, study, params=params, ranef=ranef)]
-    results[0].entry["notes"] = np.array(notes, dtype=object)
-    if contrasts is not None:
-        how = {"corr_method": corr_method, "corr_scope": corr_scope, "n_jobs": n_jobs}
-        results += contrasts_of_fit(results[0], contrasts_key, contrasts, left_out=len(parts) < len(models), **how)
-    target = study.target.copy() if copy else study.target
-    write(target, results, [key_added, contrasts_key])
-    log_summary(results)
+    result = fit_result(key_added, parts, fits, study, params=params, ranef=ranef)
+    result.entry["notes"] = np.array(notes, dtype=object)
+    left_out = len(parts) < len(models)
+    target = stored(study.target, result, contrasts_key, contrasts, left_out=left_out, copy=copy, n_jobs=n_jobs)
     return None if target is adata else target

@@ -84,8 +84,8 @@ def lmm_variance_test(
     KeyError
         When there is no fit under `key` or `null`.
     ValueError
-        When a fit is of counts (`nbmm_de`); when the fit under `null` is of other cells, genes or options, or its components are not some of those of the
-        other; and for unknown options.
+        When a fit is of counts (`nbmm_de`); when the fit under `null` is of other cells, genes or options, or its components
+        are not some of those of the other; and for unknown options.
 
     Notes
     -----

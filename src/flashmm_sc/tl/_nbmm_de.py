@@ -13,15 +13,15 @@ from flashmm_sc._base.threads import n_threads
 from flashmm_sc._design.cell_design import needed_columns
 from flashmm_sc._inference.adjustment import Correction, Scope
 from flashmm_sc._results.advice import on_samples
-from flashmm_sc._results.contrasts import contrasts_of_fit, in_groups
+from flashmm_sc._results.contrasts import in_groups
 from flashmm_sc._results.count_fits import count_result, counted
 from flashmm_sc._results.count_models import build_count_models, sample_codes, sample_term
 from flashmm_sc._results.count_values import check_counts, check_sums
 from flashmm_sc._results.filters import Filter
-from flashmm_sc._results.result import check_key, write
+from flashmm_sc._results.result import check_key
+from flashmm_sc._results.stored import stored
 from flashmm_sc._results.strata import strata_of
 from flashmm_sc._results.strata_study import cells_or_strata
-from flashmm_sc._results.summary import log_summary
 from flashmm_sc._results.values import TOTAL, SizeFactors, Values
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def nbmm_de(
         Genes to fit: a boolean column of `adata.var`, or one boolean a gene. Totals are over all genes.
     size_factors
         Depth of each cell: None (or "total") for its total over all genes, a column of `adata.obs`, or one number a cell;
-        taken over the mean of the group's cells.
+        taken over the mean of the group's cells. Not for strata, which were summed with theirs.
     normalize
         "ratio": samples also get the median over genes of their mean counts relative to the other samples', as in DESeq2,
         so that a few strong genes don't make all others seem to change; from genes with counts in all samples, 5 and more
@@ -130,7 +130,8 @@ def nbmm_de(
     `adata.varm['nbmm_de_status']` : int8, genes × groups
         Codes count into `adata.uns['nbmm_de']['status_names']`, 0 is "ok".
     `adata.uns['nbmm_de']` : dict
-        Parameters, names, the advice given (`notes`), and of each group the design, sizes of samples and the prior of τ².
+        Parameters, names, the advice given (`notes`), and of each group, under ``models``, the design, sizes of samples, the
+        prior of τ² and the `design_effect`.
 
     With `groupby` the groups lie side by side, named ``"B cells|trt[T.stim]"``. `lmm_test`, `lmm_anova`, `shrink`,
     `flashmm_sc.get` and `flashmm_sc.pl` work on them as on results of `lmm_de`.
@@ -148,8 +149,9 @@ def nbmm_de(
     Notes
     -----
     The model is NEBULA's NBGMM (He et al., Communications Biology 2021) for effects between samples. For a sample's sum T_i,
-    S_i = Σ s_ij, Q_i = Σ s_ij² and b_i = φ Q_i / S_i², T_i ~ NB(mean S_i μ_i, dispersion b_i + τ² (1 + b_i)). The
-    likelihood at each τ² is adjusted for β (Cox and Reid, as in edgeR), p-values come from Skovgaard's corrected signed root
+    S_i = Σ s_ij, Q_i = Σ s_ij² and b_i = κ φ Q_i / S_i², T_i ~ NB(mean S_i μ_i, dispersion b_i + τ² (1 + b_i)). φ is that of
+    cells of the same sample, by moments; κ >= 1 is a design effect, as cells of a sample are not quite independent, one for
+    all genes of a group: that under which their sums are most probable. The likelihood at each τ² is adjusted for β (Cox and Reid, as in edgeR), p-values come from Skovgaard's corrected signed root
     of the likelihood ratio, and each sample gets a prior count, an eighth of a count a coefficient in all, so that log fold
     changes are finite where an arm has no counts.
 
@@ -203,12 +205,8 @@ def nbmm_de(
         "n_obs": len(study.obs),
         "log_base": math.e,
     }
-    results = [count_result(key_added, parts, fits, study, params=params, n_jobs=n_jobs)]
-    results[0].entry["notes"] = np.array(notes, dtype=object)
-    if contrasts is not None:
-        how = {"corr_method": corr_method, "corr_scope": corr_scope, "n_jobs": n_jobs}
-        results += contrasts_of_fit(results[0], contrasts_key, contrasts, left_out=len(parts) < len(models), **how)
-    target = study.target.copy() if copy else study.target
-    write(target, results, [key_added, contrasts_key])
-    log_summary(results)
+    result = count_result(key_added, parts, fits, study, params=params, n_jobs=n_jobs)
+    result.entry["notes"] = np.array(notes, dtype=object)
+    left_out = len(parts) < len(models)
+    target = stored(study.target, result, contrasts_key, contrasts, left_out=left_out, copy=copy, n_jobs=n_jobs)
     return None if target is adata else target
