@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 
 import numpy as np
 from scipy.linalg import null_space
@@ -14,13 +15,17 @@ from scipy.linalg import null_space
 
 @dataclass(frozen=True, eq=False)
 class DenseModel:
-    """y = X β + Σ_k Z_k b_k + e; theta = (s_1, ..., s_K, s_0), d the columns of each Z_k in Z."""
+    """y = X β + Σ_k Z_k b_k + e; theta = (s_1, ..., s_K, s_0), d the columns of each Z_k in Z.
+
+    The covariances of `correlated` components, pair by pair, stand between s_K and s_0.
+    """
 
     y: np.ndarray
     X: np.ndarray
     Z: np.ndarray
     d: tuple[int, ...]
     method: str = "REML"
+    correlated: tuple[tuple[int, ...], ...] = ()
 
     @property
     def nu(self) -> int:
@@ -30,9 +35,25 @@ class DenseModel:
 
     @cached_property
     def kernels(self) -> list[np.ndarray]:
-        """V_k = Z_k Z_k', and the identity for the residual."""
+        """V_k = Z_k Z_k', Z_k Z_l' + Z_l Z_k' for covariances, and the identity for the residual."""
         parts = np.split(self.Z, np.cumsum(self.d)[:-1], axis=1)
-        return [Z @ Z.T for Z in parts] + [np.eye(len(self.y))]
+        joint = [parts[k] @ parts[l].T for k, l in self.pairs]
+        return [Z @ Z.T for Z in parts] + [V + V.T for V in joint] + [np.eye(len(self.y))]
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """Pairs of correlated components."""
+        return [pair for group in self.correlated for pair in combinations(group, 2)]
+
+    def D(self, theta: np.ndarray) -> np.ndarray:
+        """Covariance of the random effects, q × q."""
+        places, out = (
+            np.split(np.arange(sum(self.d)), np.cumsum(self.d)[:-1]),
+            np.diag(np.repeat(theta[: len(self.d)], self.d)),
+        )
+        for (k, l), s in zip(self.pairs, theta[len(self.d) : -1], strict=True):
+            out[places[k], places[l]] = out[places[l], places[k]] = s
+        return out
 
     @cached_property
     def contrasts(self) -> np.ndarray:
@@ -60,9 +81,9 @@ class DenseModel:
         return self.cov(theta) @ self.X.T @ np.linalg.solve(self.V(theta), self.y)
 
     def ranef(self, theta: np.ndarray) -> np.ndarray:
-        """BLUPs s_k Z_k' V⁻¹ (y - X β)."""
+        """BLUPs D Z' V⁻¹ (y - X β)."""
         residual = np.linalg.solve(self.V(theta), self.y - self.X @ self.coef(theta))
-        return np.repeat(theta[:-1], self.d) * (self.Z.T @ residual)
+        return self.D(theta) @ (self.Z.T @ residual)
 
     def loglik(self, theta: np.ndarray) -> float:
         """The (restricted) log-likelihood; -inf outside its domain."""
@@ -151,6 +172,43 @@ def design(
     }[name]
     parts = [Z[:, Z.any(axis=0)] for Z in parts]
     return X, np.hstack(parts), tuple(Z.shape[1] for Z in parts)
+
+
+CORRELATED = {  # components of terms with correlated effects: of the samples 1, x and z, of four batches 1 and x
+    "intercept and slope": (("1", "x"),),
+    "three": (("1", "x", "z"),),
+    "and batch": (("1", "x"), ("batch",)),
+    "two terms": (("batch", "x of batch"), ("1", "z")),
+    "and slope": (("1", "x"), ("z",)),
+}
+
+
+def correlated_example(
+    name: str, m: int = 6, *, seed: int = 0, n: int = 90
+) -> tuple[np.ndarray, np.ndarray, tuple[int, ...], tuple[tuple[int, ...], ...], np.ndarray]:
+    """X, Z, d, the correlated groups and Y (cells × m genes); Γ differs between genes, and is zero or singular in two."""
+    rng = np.random.default_rng(seed)
+    X, samples, _ = design("sam", seed=seed, n=n)
+    x, z, batch = rng.normal(0.5, 1, n), rng.uniform(-1, 1, n), np.eye(4)[rng.integers(0, 4, n)]
+    columns = {"1": samples, "x": samples * x[:, None], "z": samples * z[:, None]}
+    columns |= {"batch": batch, "x of batch": batch * x[:, None]}
+    X = np.column_stack([X, x])
+    terms, place = CORRELATED[name], 0
+    groups: list[tuple[int, ...]] = []
+    Y = X @ rng.normal(size=(X.shape[1], m)) + rng.normal(size=(n, m))
+    for term in terms:
+        groups.append(tuple(range(place, place + len(term))))
+        place += len(term)
+        for gene in range(m):
+            root = np.tril(rng.normal(size=(len(term), len(term))))
+            root *= [0.0, 1.0][gene > 0]
+            root[:, 1:] *= [0.0, 1.0][gene != 1]
+            Y[:, gene] += sum(
+                columns[k] @ b
+                for k, b in zip(term, root @ rng.normal(size=(len(term), columns[term[0]].shape[1])), strict=True)
+            )
+    Z = [columns[k] for term in terms for k in term]
+    return X, np.hstack(Z), tuple(part.shape[1] for part in Z), tuple(g for g in groups if len(g) > 1), Y
 
 
 def _unequal(size: int) -> np.ndarray:

@@ -58,9 +58,16 @@ def test_no_circle_of_imports():
     TopologicalSorter({module: imported(module) & MODULES.keys() - {module} for module in MODULES}).prepare()
 
 
-def test_the_two_covariances_do_not_know_each_other():
+def test_covariances_do_not_know_each_other():
+    """But for the crossed one, which leaves dense ones at the points of its table."""
     for module in MODULES:
-        for one, other in (("dense", "sparse"), ("sparse", "dense")):
+        for one, other in (
+            ("dense", "sparse"),
+            ("sparse", "dense"),
+            ("dense", "crossed"),
+            ("sparse", "crossed"),
+            ("crossed", "sparse"),
+        ):
             if module.startswith(f"_gaussian.{one}."):
                 assert not any(name.startswith(f"_gaussian.{other}.") for name in imported(module)), module
 
@@ -93,10 +100,17 @@ def test_formulaic_is_known_in_the_design_only():
 
 
 UNTESTED = {
+    "_stats.correlated": "groups that are refused or selected: tests/gaussian/test_correlated.py",
+    "_gaussian.blocks.factorisation": "all of it: blocks/test_covariance.py",
+    "_gaussian.blocks.kernel": "the levels of a factorisation: blocks/test_covariance.py",
+    "_gaussian.blocks.layout": "vectors over correlated components: blocks/test_covariance.py",
+    "_gaussian.blocks.terms": "the parts of a design: blocks/test_covariance.py",
     "_counts.algebra": "Cholesky factors: test_regression.py",
     "_results.stored": "fits with their contrasts: tests/tl/test_lmm_de.py, tests/tl/test_nbmm_de.py",
     "_results.summed": "statistics of the genes that pass: test_filters.py; means of counts: test_sizes.py",
     "get._summary": "tests/results/test_summary.py",
+    "_results.per_cell": "numbers of cells: test_sizes.py, test_weights.py",
+    "_stats.weights": "sums of weights: tests/results/test_weights.py",
     "_results.values": "options of values: test_scale.py, test_sizes.py",
     "_base.linalg": "a choice of threads; its eigenvalues are those of every test of the dense covariance",
     "_base.threads": "threads and blocks make no difference: tests/arrays/test_lmm.py",
@@ -113,10 +127,13 @@ UNTESTED = {
     "_stats.cross": "sums are those of the definitions: test_summary.py",
     "_stats.totals": "sums that centre designs: tests/arrays/test_varexp.py",
     "_counts.kernel": "fits, roots and ratios: test_regression.py",
-    "_gaussian.covariance": "a protocol; both implementations are tested",
+    "_gaussian.chebyshev": "tables that interpolate: crossed/test_table.py, sparse/test_covariance.py",
+    "_gaussian.covariance": "a protocol; all implementations are tested",
+    "_gaussian.crossed.kernel": "crossed/test_covariance.py",
     "_gaussian.dense.elimination": "inverses, determinants and inertia: dense/test_covariance.py",
     "_gaussian.estimate": "fits: tests/arrays/test_lmm.py",
     "_gaussian.genes": "projected data: test_projection.py",
+    "_gaussian.gram": "moments, eigenvalues and products with S: crossed/test_covariance.py",
     "_gaussian.information": "tests/arrays/test_lmm.py, tests/inference/test_df.py",
     "_gaussian.point": "points of f: test_solver.py",
     "_gaussian.profile": "f and its derivatives: test_solver.py; several minima: test_optima.py",

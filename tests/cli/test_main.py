@@ -31,6 +31,7 @@ QUIET = ["--fixed", "~ trt", "--random", "sam", "--transform", "log1p", "--size-
 
 @pytest.fixture
 def source(adata, tmp_path):
+    adata.obs["w"] = np.linspace(0.5, 2, adata.n_obs)
     """The counts in a file, with a layer, raw and things that a fit must neither need nor lose."""
     adata.obs["depth"] = np.linspace(1, 3, adata.n_obs)
     adata.raw = adata.copy()
@@ -112,6 +113,7 @@ def test_other_matrices(adata, tmp_path, matrix):
         (["--layer", "dense"], {"layer": "dense"}),
         (["--use-raw"], {"use_raw": True}),
         (["--mask-var", "use"], {"mask_var": "use"}),
+        (["--weights", "w"], {"weights": "w"}),
         (["--random", "batch"], {"random": ["sam", "batch"]}),
         (["--groupby", "cls", "--fixed", "~ trt"], {"groupby": "cls", "fixed": "~ trt"}),
         (

@@ -26,6 +26,7 @@ def project(X, parts, sparse=False) -> Projection:
     names = stats.coef_names, stats.component_names
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(room, "MOST_DENSE", (0, 0))
+        patch.setattr(room, "FILLED", 1.0)
         projection = Projection.of(stats.cross, stats.n, stats.d, *names, sparse=sparse)
         assert isinstance(projection.S, SparseCovariance) == sparse
     return projection
@@ -89,6 +90,7 @@ def test_boundary_genes_of_a_balanced_design_have_the_df_of_the_cells(sparse, du
     X = pd.DataFrame({"one": 1.0, "trt": trt, "age": donor % 2})
     if sparse:
         monkeypatch.setattr(room, "MOST_DENSE", (0, 0))
+        monkeypatch.setattr(room, "FILLED", 1.0)
     fit = fsc.lmmfit(simulated(X), X, dummies(donor), nonnegative=True, ddf="satterthwaite")
     assert isinstance(fit.projection.S, SparseCovariance) == sparse
     zero = fit.df[fit.status == "boundary"]
@@ -156,6 +158,7 @@ def test_textbook_designs(design, sparse, monkeypatch):
     np.testing.assert_array_equal(project(X, parts, sparse).containment(np.eye(X.shape[1])), caps)
     if sparse:
         monkeypatch.setattr(room, "MOST_DENSE", (0, 0))
+        monkeypatch.setattr(room, "FILLED", 1.0)
     d = [Z.shape[1] for Z in parts]
     fit = fsc.lmmfit(simulated(X), X, np.hstack(parts), d, nonnegative=True, ddf="satterthwaite")
     every = (fit.theta.iloc[:, :-1] == 0).all(axis=1)

@@ -16,9 +16,7 @@ from flashmm_sc._results.values import Values
 
 
 def summed(adata, codes, n_strata, values, **options):
-    with cells_or_strata(
-        adata, lambda obs, where: [name for name in [values.column] if name], values, copy=False
-    ) as study:
+    with cells_or_strata(adata, lambda obs, where: list(values.columns.values()), values, copy=False) as study:
         return strata_of(study, codes, n_strata, values, **options)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
 from containers import assert_unchanged
@@ -178,6 +179,33 @@ BAD = {
     "mask of numbers": (None, {"mask_var": [1] * 12}, ValueError, ["True or False a gene (12)", "int64"]),
     "mask of another length": (None, {"mask_var": [True] * 5}, ValueError, ["(12)", "shape (5,)"]),
     "mask of nothing": (None, {"mask_var": [False] * 12}, ValueError, ["leaves no gene"]),
+    # weights
+    "weights column": (None, {"weights": "scor"}, KeyError, ["weights='scor'", "Did you mean 'score'?"]),
+    "negative weights": (
+        None,
+        {"weights": "score"},
+        ValueError,
+        ["weights='score' must be positive and finite", "of 160"],
+    ),
+    "NaN in weights": (missing("score", 2), {"weights": "score"}, ValueError, ["obs['score']", "NaN in 2 of 160"]),
+    "NaN in given weights": (None, {"weights": [np.nan] + [1.0] * 159}, ValueError, ["weights must be", "'cell0'"]),
+    "all weights zero": (
+        None,
+        {"weights": np.zeros(160)},
+        ValueError,
+        ["160 of 160 are not: 0.0", "Leave these cells out"],
+    ),
+    "a weight of zero": (None, {"weights": [1.0] * 159 + [0]}, ValueError, ["1 of 160 are not", "'cell159'"]),
+    "infinite weight": (None, {"weights": [np.inf] + [1.0] * 159}, ValueError, ["positive and finite"]),
+    "weights of other length": (None, {"weights": np.ones(5)}, ValueError, ["one number a cell (160), not 5"]),
+    "words as weights": (None, {"weights": "trt"}, ValueError, ["weights='trt' should hold numbers"]),
+    "table of weights": (None, {"weights": np.ones((160, 2))}, ValueError, ["a column of obs, or one number a cell"]),
+    "weights of other cells": (
+        None,
+        {"weights": pd.Series(1.0, [f"cell{i}" for i in range(160)][::-1])},
+        ValueError,
+        ["weights are labelled by other cells", "adata.obs_names"],
+    ),
     "no steps": (None, {"max_iter": 0}, ValueError, ["max_iter=0 is too small; give 1 or more"]),
     "threads as text": (None, {"n_jobs": "2"}, TypeError, ["n_jobs='2' must be a whole number"]),
     "layer as number": (None, {"layer": 3}, KeyError, ["layer=3 is not in adata.layers"]),

@@ -18,6 +18,7 @@ from flashmm_sc._gaussian.genes import Genes
 from flashmm_sc._gaussian.information import expected_information
 from flashmm_sc._gaussian.profile import Method, Objective
 from flashmm_sc._gaussian.projection import Projection
+from flashmm_sc._gaussian.structure import check_correlated
 from flashmm_sc._inference.df import Ddf, check_ddf, with_df
 from flashmm_sc._inference.inference import Inference
 from flashmm_sc._inference.moderated import Moderated, check_moderate, moderation
@@ -262,7 +263,8 @@ def lmm(
         check_moderate(method, len(stats.d))
     names = stats.coef_names, stats.component_names
     sparse = nonnegative and not moderate
-    projection = Projection.of(stats.cross, stats.n, stats.d, *names, sparse=sparse)
+    check_correlated(stats.correlated, nonnegative, moderate)
+    projection = Projection.of(stats.cross, stats.n, stats.d, *names, sparse=sparse, correlated=stats.correlated)
     return fit(stats, projection, options, ddf, moderate, n_jobs)
 
 
@@ -282,7 +284,7 @@ def fit(
     ddf = "satterthwaite" if moderate else ddf
     tests = Inference(projection, fitted, options.method, ddf, moderated).t_tests(np.eye(projection.p), n_jobs=n_jobs)
     genes, coefs = list(stats.gene_names), list(stats.coef_names)
-    thetas = [*stats.component_names, "residual"]
+    thetas = stats.theta_names
     frame = lambda values, columns: pd.DataFrame(values, index=genes, columns=columns)
     codes = pd.Categorical.from_codes(with_df(fitted.status, tests.df), pd.Index(list(STATUS)))
     return LMMFit(
@@ -301,15 +303,25 @@ def fit(
     )
 
 
-def lmmfit(Y: Any, X: Any, Z: Any, d: Sequence[int] | int | None = None, **options: Any) -> LMMFit:
+def lmmfit(
+    Y: Any,
+    X: Any,
+    Z: Any,
+    d: Sequence[int] | int | None = None,
+    *,
+    correlated: Sequence[Sequence[int]] = (),
+    weights: Any = None,
+    **options: Any,
+) -> LMMFit:
     """Fit a linear mixed model to every gene from cell-level data: `sslmm`, then `lmm`.
 
     Parameters
     ----------
     Y
         Expression, cells × genes (FLASHMM has genes × cells); dense, sparse or DataFrame.
-    X, Z, d
-        Designs of the fixed and random effects and the columns of each random component, as in `sslmm`.
+    X, Z, d, correlated, weights
+        Designs of the fixed and random effects, the columns of each random component, which are correlated, and precision
+        weights of the cells, as in `sslmm`.
     **options
         As in `lmm`.
 
@@ -331,4 +343,5 @@ def lmmfit(Y: Any, X: Any, Z: Any, d: Sequence[int] | int | None = None, **optio
     >>> fsc.lmmfit(rng.normal(size=(60, 4)), X, np.eye(6)[sample], method="ML", nonnegative=True).method
     'ML'
     """
-    return lmm(sslmm(X, Y, Z, d, n_jobs=options.get("n_jobs")), **options)
+    stats = sslmm(X, Y, Z, d, correlated=correlated, weights=weights, n_jobs=options.get("n_jobs"))
+    return lmm(stats, **options)

@@ -75,11 +75,11 @@ def lrt(fit: LMMFit, null: LMMFit | None = None) -> pd.DataFrame:
 
 
 def _loglik_without_random(stats: SummaryStats, projection: Projection, method: str) -> np.ndarray:
-    """-1/2 [ν (1 + log(2π y'Ry / ν)) + log det X'X (REML)]."""
+    """-1/2 [ν (1 + log(2π y'Ry / ν)) + log det X'X (REML)] + 1/2 Σ log w."""
     yRy = stats.yy - np.einsum("ij,ij->j", stats.XY, projection.XXi @ stats.XY)
     nu, logdet = (stats.n - projection.p, projection.logdet_XX) if method == "REML" else (stats.n, 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return -0.5 * (nu * (1 + np.log(2 * np.pi * yRy / nu)) + logdet)
+        return -0.5 * (nu * (1 + np.log(2 * np.pi * yRy / nu)) + logdet - stats.log_weight_sum)
 
 
 def _left_out(fit: LMMFit, null: LMMFit) -> tuple[int, int]:

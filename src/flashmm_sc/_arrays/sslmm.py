@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from flashmm_sc._design.columns import positive_numbers
 from flashmm_sc._design.rows import Rows
 from flashmm_sc._stats.cross import CrossProducts
 from flashmm_sc._stats.summary import SummaryStats
+from flashmm_sc._stats.weights import Weights
 from flashmm_sc._stream.accumulate import accumulate
 from flashmm_sc._stream.sums import CellMatrix
 
@@ -18,7 +21,16 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def sslmm(X: Any, Y: Any, Z: Any, d: Sequence[int] | int | None = None, *, n_jobs: int | None = None) -> SummaryStats:
+def sslmm(
+    X: Any,
+    Y: Any,
+    Z: Any,
+    d: Sequence[int] | int | None = None,
+    *,
+    correlated: Sequence[Sequence[int]] = (),
+    weights: Any = None,
+    n_jobs: int | None = None,
+) -> SummaryStats:
     """Compute the summary statistics of a linear mixed model.
 
     Parameters
@@ -32,21 +44,26 @@ def sslmm(X: Any, Y: Any, Z: Any, d: Sequence[int] | int | None = None, *, n_job
         Random-effects design [Z_1, ..., Z_K], cells × q.
     d
         Columns of each component, (q_1, ..., q_K); by default Z is one component.
+    correlated
+        Positions of the components of each correlated term, e.g. ``[(0, 1)]`` for intercepts and slopes in Z_1 and Z_2, the
+        levels in the same order; by default all are independent.
+    weights
+        Precision weights, one positive number a cell, as R's lm and lmer take them: Var(e_i) = s_0 / w_i. By default 1.
     n_jobs
         Threads; by default all cores.
 
     Returns
     -------
-    The sums X'X, X'Y, Z'X, Z'Y, Z'Z, y'y of all genes.
+    The sums X'X, X'Y, Z'X, Z'Y, Z'Z, y'y of all genes, weighted if there are weights.
 
     Raises
     ------
     ValueError
-        When the numbers of cells differ, or a value is NaN or infinite.
+        When the numbers of cells differ, a value is NaN or infinite, or weights aren't one positive number a cell.
 
     Notes
     -----
-    FLASHMM's ``sslmm``; Xu et al., Nature Communications 2026, doi 10.1038/s41467-026-69063-2.
+    FLASHMM's ``sslmm``; Xu et al., Nature Communications 2026, doi 10.1038/s41467-026-69063-2. Weights are lme4's.
 
     Examples
     --------
@@ -68,17 +85,22 @@ def sslmm(X: Any, Y: Any, Z: Any, d: Sequence[int] | int | None = None, *, n_job
         )
         raise ValueError(msg)
     rows = Rows.of(sp.csr_array(sp.hstack([Xs, Zs], format="csr")))
-    sums = accumulate([CellMatrix.of(Y)], rows, n_jobs=n_jobs)
+    each = None
+    if weights is not None:
+        each = positive_numbers(weights, rows.n, "weights", "one number a cell", "row {}".format)
+    sums = accumulate([replace(CellMatrix.of(Y), precision=each)], rows, n_jobs=n_jobs)
     return SummaryStats.of(
-        CrossProducts.of(rows.gram(), Xs.shape[1]),
+        CrossProducts.of(rows.gram(each), Xs.shape[1]),
         sums.WY,
         sums.yy[0],
         rows.n,
         d=() if d is None else tuple(np.atleast_1d(d)),
+        correlated=correlated,
         coef_names=coefs,
         gene_names=genes,
         ranef_names=ranefs,
         named_levels=bool(ranefs) and not isinstance(Z.columns, pd.RangeIndex),
+        **({} if each is None else Weights.of(each).sums),
     )
 
 

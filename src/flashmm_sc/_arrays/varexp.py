@@ -45,7 +45,8 @@ def variance_explained(fit: LMMFit, terms: Mapping[str, Selection] | None = None
     As in the paper of FLASH-MM (Xu et al., Nature Communications 2026, doi 10.1038/s41467-026-69063-2), with X and Z
     centred over the n cells: the sample variance of X β is the part of all fixed terms, which share it in proportion to
     the sample variances of X_t β_t, as if they were uncorrelated; component k has s_k |Z_k|² / (n - 1), negative s_k
-    counted as zero; the residual has s_0.
+    counted as zero; the residual has s_0. With weights all of these are weighted sums over the cells, divided by n - 1, so
+    that they are on the scale of s_0, the residual variance of a cell of weight 1.
 
     Examples
     --------
@@ -58,14 +59,14 @@ def variance_explained(fit: LMMFit, terms: Mapping[str, Selection] | None = None
     """
     stats, coef, theta = fit.stats, fit.coef.to_numpy(), np.maximum(fit.theta.to_numpy(), 0.0)
     total_X, total_Z = _centre(stats)
-    XX = stats.XX - np.outer(total_X, total_X) / stats.n
+    XX = stats.XX - np.outer(total_X, total_X) / stats.weight_sum
     varies = XX.diagonal() > 1e-11 * stats.XX.diagonal()
     named = _named(terms or {}, stats, varies)
 
     quadratic = lambda j: np.einsum("ij,ij->i", coef[:, j] @ XX[np.ix_(j, j)], coef[:, j]) / (stats.n - 1)
     fixed = quadratic(np.flatnonzero(varies))
     each = np.column_stack([quadratic(j[varies[j]]) for j in named.values()]) if named else np.empty((len(coef), 0))
-    sizes = stats.ZZ.diagonal() - total_Z**2 / stats.n
+    sizes = stats.ZZ.diagonal() - total_Z**2 / stats.weight_sum
     random = theta[:, :-1] * [sizes[part].sum() / (stats.n - 1) for part in component_slices(stats.d)]
     with np.errstate(divide="ignore", invalid="ignore"):
         sums = each.sum(axis=1, keepdims=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import accumulate
+from itertools import accumulate, combinations
 from typing import TypeAlias
 
 import numpy as np
@@ -57,3 +57,8 @@ def component_slices(d: Sequence[int]) -> list[slice]:
     """Positions of each component's columns among the q random columns."""
     stops = list(accumulate(d))
     return [slice(stop - size, stop) for size, stop in zip(d, stops, strict=True)]
+
+
+def correlated_pairs(groups: Iterable[Sequence[int]]) -> list[tuple[int, int]]:
+    """Pairs of components that have a covariance, in the order of their parameters."""
+    return [pair for group in groups for pair in combinations(group, 2)]

@@ -13,6 +13,7 @@ from threadpoolctl import ThreadpoolController
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Executor
     from contextlib import AbstractContextManager
 
 BLOCK_BYTES = 2**24
@@ -30,6 +31,16 @@ def n_threads(n_jobs: int | None) -> int:
         msg = "n_jobs=0 is no number of threads; give a positive number, or None for all cores."
         raise ValueError(msg)
     return int(n_jobs) if n_jobs > 0 else max(1, cores + 1 + int(n_jobs))
+
+
+def together(work: Callable[[], None], pool: Executor, threads: int) -> None:
+    """Call `work`, which takes what there is to do from one list, here and in up to `threads` - 1 of the pool."""
+    helpers = [pool.submit(work) for _ in range(threads - 1)]
+    try:
+        work()
+    finally:
+        for helper in helpers:
+            helper.cancel() or helper.result()  # not begun if the pool is busy, and nothing is left to do
 
 
 def one_blas_thread() -> AbstractContextManager[object]:

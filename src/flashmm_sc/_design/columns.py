@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from flashmm_sc._base.errors import did_you_mean
+from flashmm_sc._base.errors import did_you_mean, listed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 
 def check_columns(names: Iterable[str], columns: Iterable[object], where: str) -> None:
@@ -41,6 +41,46 @@ def complete_column(obs: pd.DataFrame, name: str, where: str) -> pd.Series:
         )
         raise ValueError(msg)
     return values
+
+
+def positive_numbers(given: Any, n: int, words: str, kinds: str, describe: Callable[[int], str]) -> np.ndarray:
+    """One positive number for each of n cells.
+
+    Parameters
+    ----------
+    given
+        The numbers, in whatever holds them.
+    words, kinds
+        What messages call them, and what may be given instead.
+    describe
+        Words for a cell.
+
+    Raises
+    ------
+    ValueError
+        For anything else.
+    """
+    try:
+        values = given if isinstance(given, pd.Series) else pd.Series(np.asarray(given))
+    except (TypeError, ValueError) as error:
+        msg = f"{words} must be {kinds}, not {type(given).__name__} ({error})."
+        raise ValueError(msg) from error
+    if len(values) != n:
+        msg = f"{words} should hold one number a cell ({n}), not {len(values)}."
+        raise ValueError(msg)
+    kind = pd.api.types
+    if not kind.is_numeric_dtype(values) or kind.is_bool_dtype(values) or kind.is_complex_dtype(values):
+        msg = f"{words} should hold numbers, not {values.dtype}."
+        raise ValueError(msg)
+    numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
+    bad = np.flatnonzero(~((numbers > 0) & np.isfinite(numbers)))
+    if bad.size:
+        msg = (
+            f"{words} must be positive and finite; {bad.size} of {n} are not: {listed(numbers[bad], 3)}, the first "
+            f"at {describe(int(bad[0]))}. Leave these cells out."
+        )
+        raise ValueError(msg)
+    return numbers
 
 
 def as_factor(values: pd.Series) -> pd.Categorical:

@@ -135,11 +135,15 @@ class Rows:
             return rows, number
         return rows[start - first : stop - first], number[start - first : stop - first]
 
-    def gram(self) -> sp.csr_array:
-        """W'W."""
+    def gram(self, weights: np.ndarray | None = None) -> sp.csr_array:
+        """W'W, or with weights w of the cells W'diag(w)W."""
         total = sp.csr_array((self.encoder.width, self.encoder.width))
         for start in range(0, self.n, CHUNK):
-            rows, _ = self.cut(start, min(start + CHUNK, self.n))
+            stop = min(start + CHUNK, self.n)
+            rows, _ = self.cut(start, stop)
+            if weights is not None:
+                root = np.repeat(np.sqrt(weights[start:stop]), np.diff(rows.indptr))
+                rows = sp.csr_array((rows.data * root, rows.indices, rows.indptr), shape=rows.shape)
             total = total + _gram(rows)
         return sp.csr_array(total)
 

@@ -67,15 +67,15 @@ class Fit(Estimates):
     status: np.ndarray
 
     @classmethod
-    def empty(cls, m: int, p: int, K: int) -> Fit:
-        """Room for m genes, p coefficients and K components."""
+    def empty(cls, m: int, p: int, size: int) -> Fit:
+        """Room for m genes, p coefficients and so many variances and covariances."""
         nan = lambda *shape: np.full((m, *shape), np.nan)
         return cls(
             coef=nan(p),
-            theta=nan(K + 1),
-            theta_cov=nan(K + 1, K + 1),
-            theta_se=nan(K + 1),
-            grad=nan(K + 1),
+            theta=nan(size + 1),
+            theta_cov=nan(size + 1, size + 1),
+            theta_se=nan(size + 1),
+            grad=nan(size + 1),
             loglik=nan(),
             n_iter=np.zeros(m, int),
             status=np.full(m, CONSTANT, np.int8),
@@ -85,11 +85,11 @@ class Fit(Estimates):
 def estimate(stats: SummaryStats, projection: Projection, options: Options, n_jobs: int | None) -> Fit:
     """Fit every gene."""
     objective = Objective.of(projection, options.method, stats.n_genes, n_jobs)
-    K = len(stats.d)
+    size = projection.structure.size
     start = None if options.theta0 is None else _starting_ratios(options.theta0, projection, options.nonnegative)
     if start is None:
         objective.prepare()
-    out = Fit.empty(stats.n_genes, projection.p, K)
+    out = Fit.empty(stats.n_genes, projection.p, size)
 
     @np.errstate(over="ignore", divide="ignore", invalid="ignore")  # of genes without an optimum, told by their status
     def work(part: slice) -> None:
@@ -109,6 +109,7 @@ def estimate(stats: SummaryStats, projection: Projection, options: Options, n_jo
         out.n_iter[index] = best.n_iter
         out.status[index] = code = _status(projection, best.point, best.converged, options.nonnegative)
         results = _results(objective, genes, best.point, options)
+        results["loglik"] += stats.log_weight_sum / 2
         out.grad[index] = results.pop("grad")
         good = code != NOT_CONVERGED
         for name, values in results.items():
@@ -119,13 +120,14 @@ def estimate(stats: SummaryStats, projection: Projection, options: Options, n_jo
 
 
 def _starting_ratios(theta0: Sequence[float] | np.ndarray, projection: Projection, nonnegative: bool) -> np.ndarray:
-    K = len(projection.d)
+    size, structure = projection.structure.size, projection.structure
     try:
         theta = np.asarray(theta0, dtype=float).reshape(-1)
     except (TypeError, ValueError):
         theta = np.empty(0)
-    if theta.size != K + 1 or not np.isfinite(theta).all() or theta[-1] <= 0 or (nonnegative and theta.min() < 0):
-        msg = f"theta0={theta0!r} should hold {K} variance components and a positive residual variance."
+    known = theta.size == size + 1 and np.isfinite(theta).all()
+    if not known or theta[-1] <= 0 or (nonnegative and not structure.nonnegative(theta[None, :-1])[0]):
+        msg = f"theta0={theta0!r} should hold {size} variance components and a positive residual variance."
         raise ValueError(msg)
     gamma = theta[:-1] / theta[-1]
     if not projection.Z.factor(gamma[None]).ok.all():
@@ -137,7 +139,7 @@ def _starting_ratios(theta0: Sequence[float] | np.ndarray, projection: Projectio
 def _status(projection: Projection, point: Point, converged: np.ndarray, nonnegative: bool) -> np.ndarray:
     code = np.where(converged, OK, NOT_CONVERGED).astype(np.int8)
     if nonnegative:
-        code[converged & (point.gamma == 0).any(axis=1)] = BOUNDARY
+        code[converged & projection.structure.boundary(point.gamma)] = BOUNDARY
         return code
     negative = np.flatnonzero(converged & (point.gamma < 0).any(axis=1))
     if negative.size:
@@ -151,15 +153,33 @@ def _results(objective: Objective, genes: Genes, point: Point, options: Options)
     s0 = point.Q / nu
     fisher = expected_information(point, nu)
     everything = np.ones(fisher.shape[:2], bool)
-    free = np.column_stack([gamma != 0, everything[:, -1]]) if options.nonnegative else everything
+    theta = np.column_stack([gamma * s0[:, None], s0])
     slope = -point.grad / (2 * s0[:, None])
     logdet = point.f - nu * np.log(point.Q / genes.yRy)
     constant = projection.logdet_XX if options.method == "REML" else 0.0
     return {
         "coef": genes.b - point.v.scaled(gamma).dot(projection.random_part.vectors),
-        "theta": np.column_stack([gamma * s0[:, None], s0]),
+        "theta": theta,
         "theta_se": np.sqrt(np.maximum(np.einsum("ijj->ij", inverse_on(fisher, everything)), 0.0)),
-        "theta_cov": inverse_on(observed_information(point, nu), free),
+        "theta_cov": _theta_cov(projection, theta, slope, observed_information(point, nu), options.nonnegative),
         "grad": np.column_stack([slope, -np.sum(gamma * slope, axis=1)]),
         "loglik": -0.5 * (nu * (1 + np.log(2 * np.pi * s0)) + logdet + constant),
     }
+
+
+def _theta_cov(
+    projection: Projection, theta: np.ndarray, slope: np.ndarray, observed: np.ndarray, nonnegative: bool
+) -> np.ndarray:
+    """Covariance of θ from the observed information J'I J - Σ_j slope_j ∂²θ_j in the coordinates of `structure`.
+
+    Those that don't move θ are left out: variances at zero, and what lies in the null space of a singular Γ.
+    """
+    structure = projection.structure
+    x = structure.coordinates(theta[:, :-1])
+    J, bent = np.zeros((2, *observed.shape))
+    J[:, :-1, :-1], J[:, -1, -1] = structure.jacobian(x), 1.0
+    bent[:, :-1, :-1] = structure.curvature(slope)
+    free = (J != 0).any(axis=1)
+    if nonnegative:
+        free[:, :-1] &= (x != 0) | ~structure.bounded
+    return J @ inverse_on(J.swapaxes(1, 2) @ observed @ J - bent, free) @ J.swapaxes(1, 2)

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 class Point:
     """f and its derivatives at the ratios γ of m genes; f is infinite outside the domain.
 
-    f is measured from ν log y'Ry, to keep digits; `quad` is v_k'T_kl v_l, `norm` |T_kl|² and `v_sq` |v_k|².
+    f is measured from ν log y'Ry, to keep digits; `quad` is v_k'T_kl v_l, `norm` |T_kl|² and `v_sq` |v_k|²,
+    where components are correlated v'E_j T E_l v, tr T E_j T E_l and v'E_j v of the parameters (see `structure`).
     """
 
     gamma: np.ndarray

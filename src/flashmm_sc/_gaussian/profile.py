@@ -138,8 +138,11 @@ class Objective:
     def _grid(self) -> tuple[Factorisation, Factorisation, Determinant, np.ndarray]:
         """The factors at these ratios; where genes start, the traces and the inverse of tr(P V_k P V_l) as well."""
         projection, (shares, _, start) = self.projection, self._shares
-        trace = self.solved.factor(np.zeros((1, len(projection.d)))).traces()[0][0]
-        factor = self.solved.factor(shares * (np.array(projection.d) / trace))
+        structure = projection.structure
+        trace = self.solved.factor(np.zeros((1, structure.size))).traces()[0][0, : structure.K]
+        ratios = np.zeros((len(shares), structure.size))  # covariances start at zero
+        ratios[:, : structure.K] = shares * (np.array(projection.d) / trace)
+        factor = self.solved.factor(ratios)
         whole = self._determinant(factor)
         det = Determinant.of(self._determinant(self.solved.factor(factor.gamma[start])))
         information = with_residual(det.norm, det.trace, np.full(len(det.ok), self.nu), factor.gamma[start])
@@ -166,9 +169,10 @@ class Objective:
         right = np.column_stack([point.v_sq, point.Q - np.sum(point.gamma * point.v_sq, axis=1)])
         theta = np.einsum("ijk,ik->ij", inverse[best], right)
         residual = np.maximum(theta[:, -1:], 0.01 * genes.yRy[:, None] / self.projection.n)
-        unit = np.array(self.projection.d) / det.trace[0]
-        low = 0.0 if nonnegative else -0.3 / (len(unit) * np.sqrt(np.diag(det.norm[0])))
-        ahead = self(genes, np.clip(theta[:, :-1] / residual, low, 1e4 * unit))
+        structure = self.projection.structure
+        unit = np.array(self.projection.d) / det.trace[0, : structure.K]
+        low = 0.0 if nonnegative else -0.3 / (len(unit) * np.sqrt(np.diag(det.norm[0])[: structure.K]))
+        ahead = self(genes, structure.within(theta[:, :-1] / residual, low, 1e4 * unit))
         return point.replaced(ahead.f < point.f, ahead)
 
     def wells(self, f: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

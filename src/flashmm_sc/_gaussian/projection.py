@@ -11,12 +11,17 @@ import numpy as np
 from flashmm_sc._base.errors import listed
 from flashmm_sc._base.rank import aliased_columns, dependencies, rounding
 from flashmm_sc._base.selection import component_slices
+from flashmm_sc._gaussian.blocks.covariance import BlockCovariance
 from flashmm_sc._gaussian.containment import Within
+from flashmm_sc._gaussian.crossed.covariance import CrossedCovariance
 from flashmm_sc._gaussian.dense.covariance import DenseCovariance
 from flashmm_sc._gaussian.sparse.covariance import SparseCovariance
+from flashmm_sc._gaussian.structure import Structure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import scipy.sparse as sp
 
     from flashmm_sc._gaussian.covariance import Covariance, SharedVectors
     from flashmm_sc._stats.cross import CrossProducts
@@ -24,6 +29,9 @@ if TYPE_CHECKING:
 # Most levels of the largest component, and of all others together, with dense matrices where sparse ones would do: the first
 # is diagonalised once (3,000 levels: 10 s), the others are factorised for every gene (1,200 levels and 150: 17 ms, sparse 2).
 MOST_DENSE = 3000, 100
+FILLED, MOST_LEFT = 0.1, 5000
+"""Share of the pairs of all other columns that eliminating the largest component joins, from which on sparse matrices would fill
+in, and most such columns: what is left of them is factorised for every gene (1,130 columns: 25 ms)."""
 MOST_AT_ALL = 20_000
 """Most random columns of dense matrices, of 3 GB each."""
 
@@ -56,6 +64,8 @@ class Projection:
         Relative error that X's condition leaves in a residual sum of squares.
     sparse
         Whether sparse matrices would do.
+    structure
+        Which components are correlated.
     """
 
     XXi: np.ndarray
@@ -70,6 +80,7 @@ class Projection:
     within: list[Within]
     rounding: float
     sparse: bool
+    structure: Structure
 
     @classmethod
     def of(
@@ -81,8 +92,11 @@ class Projection:
         component_names: Sequence[str],
         *,
         sparse: bool = False,
+        correlated: Sequence[Sequence[int]] = (),
     ) -> Projection:
         """Project the designs; `sparse` tells whether sparse matrices will do: nonnegative components, not moderated.
+
+        `correlated` holds the positions of the components of each correlated term.
 
         Raises
         ------
@@ -111,16 +125,20 @@ class Projection:
         within = [Within.of(ZZ[part, part], B[part], Li) for part in component_slices(d)]
         _check_components(within, component_names)
         logdet = 2 * float(np.log(np.diag(L)).sum() + np.log(scale).sum())
-        S = _covariance(cross, B, d, [component.rank for component in within], sparse)
-        _check_distinct(S, n - p, component_names)
+        structure = Structure(len(d), tuple(map(tuple, correlated)))
+        S = _covariance(cross, B, d, [component.rank for component in within], sparse, structure)
+        covariances = [f"{component_names[k]} and {component_names[l]}" for k, l in structure.pairs]
+        _check_distinct(S, n - p, [*component_names, *covariances])
         error = float(rounding(np.linalg.cond(unit)))
-        return cls(XXi, logdet, ZX @ XXi, n, p, tuple(d), cross, S, Li / scale, within, error, sparse)
+        return cls(XXi, logdet, ZX @ XXi, n, p, tuple(d), cross, S, Li / scale, within, error, sparse, structure)
 
     @cached_property
     def Z(self) -> Covariance:
         """Covariance Z'Z: ML's determinant, and whether V is positive definite."""
         alone = self.cross.without_fixed()
-        return _covariance(alone, alone.ZX, self.d, [component.levels for component in self.within], self.sparse)
+        return _covariance(
+            alone, alone.ZX, self.d, [component.levels for component in self.within], self.sparse, self.structure
+        )
 
     @cached_property
     def random_part(self) -> SharedVectors:
@@ -147,19 +165,24 @@ class Projection:
         return [value[value.size - rank :] for value, rank in zip(values, self.ranks, strict=True)]
 
     def containment(self, L: np.ndarray) -> np.ndarray:
-        """Containment degrees of freedom of each component for the columns c of L (p × r): K × r.
+        """Containment degrees of freedom of each component for the columns c of L (p × r), inf for covariances: P × r.
 
         Where c'β can't be estimated within the levels of component k, rank Z_k'RZ_k, the levels minus the fixed columns
         constant within them, bounds its df.
         """
         c = self.basis @ L
-        return np.array([np.where(k.needs_levels(c), k.rank, np.inf) for k in self.within])
+        each = [np.where(k.needs_levels(c), k.rank, np.inf) for k in self.within]
+        return np.array(each + [np.full(L.shape[1], np.inf)] * len(self.structure.pairs))
 
 
-def _covariance(cross: CrossProducts, B: np.ndarray, d: Sequence[int], rank: Sequence[int], sparse: bool) -> Covariance:
-    """Z'Z - B B' of the fixed columns of X, dense or, where it has many columns and may be, sparse."""
+def _covariance(
+    cross: CrossProducts, B: np.ndarray, d: Sequence[int], rank: Sequence[int], sparse: bool, structure: Structure
+) -> Covariance:
+    """Z'Z - B B' of the fixed columns of X: with correlations, dense or, where it has many columns and may be, sparse or crossed."""
+    if structure.groups:
+        return BlockCovariance.of(cross, d, structure)
     if sparse and (max(d) > MOST_DENSE[0] or sum(d) - max(d) > MOST_DENSE[1]):
-        return SparseCovariance.of(cross, d)
+        return CrossedCovariance.of(cross, d, rank) if _fills_in(cross.ZZ, d) else SparseCovariance.of(cross, d)
     if sum(d) > MOST_AT_ALL:
         msg = (
             f"Random components of {listed(d)} columns are too many for free or moderated variance components, which take "
@@ -167,6 +190,16 @@ def _covariance(cross: CrossProducts, B: np.ndarray, d: Sequence[int], rank: Seq
         )
         raise ValueError(msg)
     return DenseCovariance.of(cross.ZZ.toarray() - B @ B.T, d, rank)
+
+
+def _fills_in(ZZ: sp.csr_array, d: Sequence[int]) -> bool:
+    """Whether eliminating the largest component, whose levels don't overlap, leaves a block that is nearly full."""
+    part = component_slices(d)[int(np.argmax(d))]
+    rest, own = np.delete(np.arange(sum(d)), part), ZZ[part, part]
+    if not 0 < rest.size <= MOST_LEFT or own.nnz > own.shape[0]:
+        return False
+    joined = abs(ZZ[rest][:, part])
+    return (joined @ joined.T).nnz > FILLED * rest.size**2
 
 
 def _check_components(within: Sequence[Within], names: Sequence[str]) -> None:

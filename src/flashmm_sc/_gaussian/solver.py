@@ -2,6 +2,10 @@
 
 A step that leaves the domain or raises f is shortened, so f never rises. Genes in which f has several minima go down to
 each.
+
+Steps are taken in the coordinates of `structure`: the ratios themselves, and the entries of Λ of correlated components, in
+which f is f(Λ Λ'), with the curvature J'H J + Σ_j g_j ∂²γ_j. These have no bound: at Λ = 0, and wherever Γ is singular, f
+is even in what is zero, so that Newton's steps find such optima as they find others.
 """
 
 from __future__ import annotations
@@ -19,9 +23,11 @@ if TYPE_CHECKING:
 
     from flashmm_sc._gaussian.genes import Genes
     from flashmm_sc._gaussian.point import Point
+    from flashmm_sc._gaussian.structure import Structure
 
 _POLISH = 1e-9  # below this Newton decrement one more full step is exact to rounding
 _ZERO = 1e-6  # ratios closer to zero than this many of their standard errors are zero
+_SHORTEST = 0.01  # share of a step away from a saddle that is tried last
 _SADDLE = 1e-4  # decrement below which negative curvature is followed instead of the gradient
 
 
@@ -78,37 +84,73 @@ def _lowest(
 
 
 def _settle(objective: Objective, genes: Genes, best: Optimum) -> None:
-    """Put ratios at zero that only rounding keeps from it, as where the gradient at zero is zero itself."""
-    gamma, unit = best.point.gamma, _unit(best.point)
-    almost = (gamma > 0) & (gamma * unit < _ZERO) & best.converged[:, None]
+    """Put coordinates at zero that only rounding keeps from it, as where the gradient at zero is zero itself."""
+    structure = objective.projection.structure
+    here = _Local.of(best.point, structure)
+    size = here.x * here.unit
+    almost = np.where(structure.bounded, (size > 0) & (size < _ZERO), (size != 0) & (np.abs(size) < np.sqrt(_ZERO)))
+    almost &= best.converged[:, None]
     index = np.flatnonzero(almost.any(axis=1))
     if index.size:
-        best.point.put(index, objective(genes[index], np.where(almost, 0.0, gamma)[index]))
+        gamma = structure.gamma(np.where(almost, 0.0, here.x)[index])
+        best.point.put(index, objective(genes[index], gamma))
 
 
-def _unit(point: Point) -> np.ndarray:
-    """Inverse standard errors of the ratios, m × K, each by itself."""
-    return np.sqrt(np.maximum(np.einsum("ijj->ij", point.expected), 1e-300))
+@dataclass(frozen=True, eq=False)
+class _Local:
+    """A point in coordinates x: derivatives of f there, and inverse standard errors of each coordinate by itself."""
+
+    x: np.ndarray
+    grad: np.ndarray
+    observed: np.ndarray
+    expected: np.ndarray
+    unit: np.ndarray
+
+    @classmethod
+    def of(cls, point: Point, structure: Structure) -> _Local:
+        """Of the ratios themselves, or of Λ; there the expectation has the curvature of Λ Λ' with its sign made positive.
+
+        At Λ = 0 the entries of Λ have no standard errors, but their squares do.
+        """
+        unit = np.sqrt(np.maximum(np.einsum("ijj->ij", point.expected), 1e-300))
+        if not structure.groups:
+            return cls(point.gamma, point.grad, point.observed, point.expected, unit)
+        x = structure.coordinates(point.gamma)
+        J, bent = structure.jacobian(x), structure.curvature(np.nan_to_num(point.grad))
+        turned = lambda H: J.swapaxes(1, 2) @ H @ J
+        value, vector = np.linalg.eigh(bent)
+        expected = turned(point.expected)
+        own = np.where(structure.bounded, 0.0, unit[:, structure.row])
+        return cls(
+            x,
+            np.einsum("ijk,ij->ik", J, point.grad),
+            turned(point.observed) + bent,
+            expected + (vector * np.abs(value)[:, None, :]) @ vector.swapaxes(1, 2),
+            np.sqrt(np.maximum(np.einsum("ijj->ij", expected) + own, 1e-300)),
+        )
 
 
 def _descend(
     objective: Objective, genes: Genes, point: Point, *, nonnegative: bool, max_iter: int, tol: float
 ) -> Optimum:
     """The minimum below the point of each gene. Genes leave the iteration as they converge."""
-    m = len(genes.yRy)
+    m, structure = len(genes.yRy), objective.projection.structure
+    bounded = structure.bounded & nonnegative
     converged, n_iter, scale, escape = np.zeros(m, bool), np.zeros(m, int), np.ones(m), np.ones(m, bool)
     active, subset, here = np.arange(m), genes, point
     for _ in range(max_iter):
-        step, decrement, newton, saddle = _step(here, nonnegative, escape[active])
+        local = _Local.of(here, structure)
+        step, decrement, newton, saddle = _step(local, bounded, escape[active], None if nonnegative else here.norm)
         rise = 1e-12 * (objective.nu + np.abs(here.f)) + np.where(
             newton, ROUNDING, 0.0
         )  # a Newton step may seem to raise it
-        gamma = here.gamma + scale[active, None] * step
-        trial = objective(subset, np.maximum(gamma, 0.0) if nonnegative else gamma)
+        x = local.x + scale[active, None] * step
+        trial = objective(subset, structure.gamma(np.where(bounded, np.maximum(x, 0.0), x)))
         n_iter[active] += 1
         accepted = trial.f <= here.f + rise
-        scale[active] = np.where(accepted | saddle, 1.0, scale[active] / 4)
-        escape[active[saddle & ~accepted]] = False
+        scale[active] = np.where(accepted, 1.0, scale[active] / 4)
+        lost = active[saddle & (scale[active] < _SHORTEST)]
+        escape[lost], scale[lost] = False, 1.0
         here = here.replaced(accepted, trial)
         done = (decrement <= tol) | (newton & accepted & (decrement <= _POLISH))
         converged[active[done]] = True
@@ -120,44 +162,46 @@ def _descend(
     return Optimum(point, converged, n_iter)
 
 
-def _step(point: Point, nonnegative: bool, escape: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _step(
+    here: _Local, bounded: np.ndarray, escape: np.ndarray, norm: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Descent step of each gene, its decrement g'H⁻¹g, and whether it is Newton's (else Fisher's) or leaves a saddle.
 
-    Components at zero, or closer to it than matters, whose gradient points outwards are held at zero. Newton's matrix
+    Bounded coordinates at zero, or closer to it than matters, whose gradient points outwards are held at zero. Newton's matrix
     serves where it is safely positive relative to the Fisher matrix, which is semidefinite always, or where its step is
     short. At a saddle point the step follows the negative curvature, in genes that may still `escape`.
 
     Free components: f falls without bound towards some edges of the domain, and a long step may skip the optimum on its
     way there. A step of length 1 in the metric |T_kl|² can't leave the domain (|Σ Δ_k T_kk| bounds the relative change
-    of V), so steps are kept to it.
+    of V), so steps are kept to it, where `norm` is given.
     """
-    unit = _unit(point)
-    held = (point.gamma * unit < _ZERO) & (point.grad > 0) if nonnegative else np.zeros(unit.shape, bool)
+    unit = here.unit
+    at_zero = bounded & (here.x * unit < _ZERO)
+    held = at_zero & (here.grad > 0)
     identity = np.eye(unit.shape[1])
     free = ~held[:, :, None] & ~held[:, None, :]
     scaled = lambda H: np.where(free, np.nan_to_num(H / (unit[:, :, None] * unit[:, None, :])), identity)
-    grad = np.where(held, 0.0, point.grad / unit)
-    value, vector = np.linalg.eigh(scaled(point.observed))
+    grad = np.where(held, 0.0, here.grad / unit)
+    value, vector = np.linalg.eigh(scaled(here.observed))
     slope = np.einsum("ijk,ij->ik", vector, grad)
     lowest = value[:, 0].copy()
     with np.errstate(divide="ignore", invalid="ignore"):
         short = np.sum((slope / value) ** 2, axis=1) < 1.0
     newton = (lowest > 0.02) | ((lowest > 1e-8) & short)
     downwards = -np.copysign(1.0, slope[:, :1]) * vector[:, :, 0]
-    if nonnegative:
-        outwards = lambda direction: ((direction < -1e-3) & (point.gamma * unit < _ZERO)).any(axis=1)
-        downwards[outwards(downwards)] *= -1
-        escape = escape & ~outwards(downwards)
+    outwards = lambda direction: ((direction < -1e-3) & at_zero).any(axis=1)
+    downwards[outwards(downwards)] *= -1
+    escape = escape & ~outwards(downwards)
     if not newton.all():
-        low, vector[~newton] = np.linalg.eigh(scaled(point.expected)[~newton])
+        low, vector[~newton] = np.linalg.eigh(scaled(here.expected)[~newton])
         value[~newton] = np.maximum(low, 1e-6)
         slope = np.einsum("ijk,ij->ik", vector, grad)
     step = -np.einsum("ijk,ik->ij", vector, slope / value)
-    decrement = np.sum(slope**2 / value, axis=1) + np.sum(held * point.grad * point.gamma, axis=1)
+    decrement = np.sum(slope**2 / value, axis=1) + np.sum(held * here.grad * here.x, axis=1)
     saddle = escape & (lowest < -1e-4) & (decrement < _SADDLE)
     step = np.where(saddle[:, None], 0.5 * downwards, step) / unit
     decrement[saddle] = np.inf
-    if not nonnegative:
-        length = np.sqrt(np.maximum(np.einsum("ij,ijk,ik->i", step, point.norm, step), 0.0))
+    if norm is not None:
+        length = np.sqrt(np.maximum(np.einsum("ij,ijk,ik->i", step, norm, step), 0.0))
         step /= np.maximum(1.0, length)[:, None]
-    return np.where(held, -point.gamma, step), decrement, newton, saddle
+    return np.where(held, -here.x, step), decrement, newton, saddle

@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+class Parts(Protocol):
+    """How vectors are cut into parts, and what D = Σ_j γ_j E_j makes of them, for all parameters j."""
+
+    @property
+    def size(self) -> int:
+        """Number of parameters."""
+
+    def scaled(self, parts: tuple[np.ndarray, ...], weights: np.ndarray) -> tuple[np.ndarray, ...]:
+        """D v for the parameters (... × P) of each vector."""
+
+    def squares(self, parts: tuple[np.ndarray, ...]) -> np.ndarray:
+        """v'E_j v of each parameter: ... × P."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,10 +32,18 @@ class Layout:
     blocks: tuple[int | np.ndarray, ...]
     K: int
 
-    def each(self, weights: np.ndarray) -> Iterator[np.ndarray]:
-        """For each block the weights (... × K) of its columns."""
-        for block in self.blocks:
-            yield weights[..., block, None] if isinstance(block, int) else weights @ block.T
+    @property
+    def size(self) -> int:
+        """Number of parameters: a variance a component."""
+        return self.K
+
+    def scaled(self, parts: tuple[np.ndarray, ...], weights: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Each component times its weight."""
+        return tuple(part * weight for part, weight in zip(parts, self._each(weights), strict=True))
+
+    def squares(self, parts: tuple[np.ndarray, ...]) -> np.ndarray:
+        """|v_k|² of each component: ... × K."""
+        return self.sums(tuple(part**2 for part in parts))
 
     def sums(self, parts: tuple[np.ndarray, ...]) -> np.ndarray:
         """Sum a quantity of the columns within components: ... × K."""
@@ -33,12 +55,17 @@ class Layout:
                 out += part @ block
         return out
 
+    def _each(self, weights: np.ndarray) -> Iterator[np.ndarray]:
+        """For each block the weights (... × K) of its columns."""
+        for block in self.blocks:
+            yield weights[..., block, None] if isinstance(block, int) else weights @ block.T
+
 
 @dataclass(frozen=True, eq=False)
 class Vectors:
     """One vector for each of m genes (blocks of m × columns), or r vectors (m × r × columns); m = 1 if all share them."""
 
-    layout: Layout
+    layout: Parts
     parts: tuple[np.ndarray, ...]
 
     @property
@@ -56,17 +83,17 @@ class Vectors:
             part[index] = new
 
     def scaled(self, weights: np.ndarray) -> Vectors:
-        """Each component times the gene's weight of it (m × K)."""
-        each = self.layout.each(weights[:, None] if self.several else weights)
-        return Vectors(self.layout, tuple(part * weight for part, weight in zip(self.parts, each, strict=True)))
+        """D v at the gene's parameters (m × P)."""
+        each = weights[:, None] if self.several else weights
+        return Vectors(self.layout, self.layout.scaled(self.parts, each))
 
-    def only(self, k: int) -> Vectors:
-        """Component k, and zero elsewhere."""
-        return self.scaled(np.eye(self.layout.K)[[k]])
+    def only(self, j: int) -> Vectors:
+        """E_j v of parameter j: of a variance its component, and zero elsewhere."""
+        return self.scaled(np.eye(self.layout.size)[[j]])
 
     def squares(self) -> np.ndarray:
-        """|v_k|² of each component k: m × K, or m × r × K."""
-        return self.layout.sums(tuple(part**2 for part in self.parts))
+        """v'E_j v of each parameter j: m × P, or m × r × P."""
+        return self.layout.squares(self.parts)
 
     def dot(self, other: Vectors) -> np.ndarray:
         """Inner products with r vectors a gene, or r that all share: m × r, or m × own r × r."""
@@ -78,5 +105,5 @@ class Vectors:
         return sum(np.einsum("ij,irj->ir", own, its) for own, its in pairs)
 
     def grams(self) -> np.ndarray:
-        """V_k V_k' of each component k of r vectors: m × r × r × K."""
-        return np.stack([self.only(k).dot(self) for k in range(self.layout.K)], axis=-1)
+        """V E_j V' of each parameter j, for r vectors V: m × r × r × P."""
+        return np.stack([self.only(j).dot(self) for j in range(self.layout.size)], axis=-1)

@@ -103,9 +103,9 @@ def moderation(stats: SummaryStats, projection: Projection, fitted: np.ndarray, 
 
 
 def mean_expression(stats: SummaryStats) -> np.ndarray:
-    """Mean of each gene over the cells, from a random intercept; the root mean square where there is none."""
+    """(Weighted) mean of each gene over the cells, from a random intercept; the root mean square where there is none."""
     totals = column_totals(stats)
-    return np.sqrt(stats.yy / stats.n) if totals is None else totals[2] / stats.n
+    return np.sqrt(stats.yy / stats.weight_sum) if totals is None else totals[2] / stats.weight_sum
 
 
 def log_likelihoods(projection: Projection, genes: Genes, gamma: np.ndarray) -> np.ndarray:

@@ -27,7 +27,13 @@ LAYERS = {
     "ratios": "counts_over_size",
 }
 """Layers by what `Strata` calls them; the sums are X."""
-COLUMNS = {"n": "n_cells", "size": "size", "size_sq": "size_sq"}
+COLUMNS = {
+    "n": "n_cells",
+    "size": "size",
+    "size_sq": "size_sq",
+    "weight_sum": "weight_sum",
+    "log_weight_sum": "log_weight_sum",
+}
 """Columns of obs likewise."""
 
 
@@ -41,7 +47,7 @@ class Made:
         Words that differ for strata whose sums don't go together.
     transform, target_sum
         As in `Values`.
-    size_factors
+    size_factors, weights
         Likewise in a word, None without any.
     log_base
         Base of the logarithm that the values are on, NaN where it isn't known.
@@ -54,6 +60,7 @@ class Made:
     size_factors: str | None
     target_sum: float | None
     log_base: float
+    weights: str | None = None
     by: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
 
@@ -62,8 +69,9 @@ class Made:
         """How strata are made of these values."""
         logged = values.transform is None and not math.isnan(log_base)
         words = values.words + (f", logarithms to base {log_base:.17g}" if logged else "")
-        target, sizes = values.target_sum, values.params["size_factors"]
-        return cls(words, values.transform, sizes, target, log_base, tuple(by), tuple(dropped))
+        params = values.params
+        target, sizes, weights = params["target_sum"], params["size_factors"], params["weights"]
+        return cls(words, values.transform, sizes, target, log_base, weights, tuple(by), tuple(dropped))
 
     @property
     def entry(self) -> dict[str, Any]:
@@ -74,6 +82,7 @@ class Made:
             "size_factors": self.size_factors,
             "target_sum": self.target_sum,
             "log_base": None if math.isnan(self.log_base) else self.log_base,
+            "weights": self.weights,
             "by": np.array(self.by, dtype=object),
             "dropped": np.array(self.dropped, dtype=object),
         }
@@ -87,7 +96,7 @@ class Made:
         target = float(entry["target_sum"]) if "target_sum" in entry else None
         columns = [tuple(strings(entry.get(name, ()))) for name in ("by", "dropped")]
         base = float(entry.get("log_base", math.nan))
-        return cls(str(entry["values"]), transform, text("size_factors"), target, base, *columns)
+        return cls(str(entry["values"]), transform, text("size_factors"), target, base, text("weights"), *columns)
 
     @property
     def weighed(self) -> bool:
@@ -95,16 +104,21 @@ class Made:
         return self.transform is None and self.size_factors is not None
 
     @property
+    def apart(self) -> bool:
+        """Whether the sums of values as they are read are others than those that are fitted."""
+        return self.transform is not None or self.weights is not None
+
+    @property
     def layers(self) -> list[str]:
         """The layers that there must be."""
-        more = [] if self.transform is None else ["counts"]
+        more = ["counts"] if self.apart else []
         sized = [] if self.size_factors is None else ["size_sum" if self.weighed else "ratios"]
         return [LAYERS[name] for name in ("squares", "expressed", *more, *sized)]
 
     @property
     def columns(self) -> list[str]:
         """The columns of numbers that there must be in obs."""
-        return list(COLUMNS.values()) if self.size_factors is not None else [COLUMNS["n"]]
+        return added(sized=self.size_factors is not None, weighted=self.weights is not None)
 
     def fitted(self, values: Values) -> Values:
         """The values whose sums these are; genes and base of the logarithm as the call says."""
@@ -115,7 +129,14 @@ class Made:
             size_factors=sizes,
             target_sum=None if sizes is None else self.target_sum,
             log_base=values.log_base,
+            weights=self.weights,
         )
+
+
+def added(*, sized: bool, weighted: bool) -> list[str]:
+    """The columns of obs that strata of cells have, with size factors or with weights."""
+    names = ["n", *(["size", "size_sq"] if sized else []), *(["weight_sum", "log_weight_sum"] if weighted else [])]
+    return [COLUMNS[name] for name in names]
 
 
 def made(adata: AnnData) -> Made | None:
@@ -139,7 +160,7 @@ def made(adata: AnnData) -> Made | None:
         )
         raise ValueError(msg)
     msg = (
-        "These strata come from several calls of fsc.pp.aggregate with different transforms or size factors (uns['aggregate'] "
+        "These strata come from several calls of fsc.pp.aggregate with different transforms or size factors, or weights (uns['aggregate'] "
         "has no 'values' that all share): their sums don't go together. Aggregate all cells in the same way, with a "
         "target_sum where there are size factors, then concatenate."
     )
@@ -162,12 +183,17 @@ def check_strata(adata: AnnData, how: Made) -> None:
         raise ValueError(msg)
     for name in how.columns:
         values = numbers(adata, name)
-        bad = ~(np.isfinite(values) & (values >= 0))
+        bad = ~np.isfinite(values)
+        if name != COLUMNS["log_weight_sum"]:
+            bad |= values < 0
+        if name == COLUMNS["weight_sum"]:
+            bad |= (values == 0) & (n_cells(adata) > 0)
         if name == COLUMNS["n"]:
             bad |= values % 1 != 0
         if bad.any():
             row = int(np.flatnonzero(bad)[0])
-            kind = "a number of cells" if name == COLUMNS["n"] else "a sum of positive numbers"
+            kinds = {COLUMNS["n"]: "a number of cells", COLUMNS["log_weight_sum"]: "a sum of logarithms"}
+            kind = kinds.get(name, "a sum of positive numbers")
             msg = (
                 f"obs[{name!r}] is {values[row]:g} in stratum {str(adata.obs_names[row])!r}, which is not {kind}; aggregate the "
                 "cells again."
@@ -178,11 +204,17 @@ def check_strata(adata: AnnData, how: Made) -> None:
 def check_options(values: Values) -> None:
     """Refuse what can only be done to cells."""
     given: dict[str, Any] = {"layer": values.layer, "use_raw": values.use_raw or None, "transform": values.transform}
-    given |= {"size_factors": values.size_factors, "target_sum": values.target_sum}
+    given |= {"size_factors": values.size_factors, "target_sum": values.target_sum, "weights": values.weights}
     names = [name for name, value in given.items() if value is not None]
     if names:
         words = listed(names)
-        better = "size_factors='total'" if values.weigh else "transform='log1p', size_factors='total', target_sum=1e4"
+        better = (
+            "weights='weight'"
+            if names == ["weights"]
+            else "size_factors='total'"
+            if values.weigh
+            else "transform='log1p', size_factors='total', target_sum=1e4"
+        )
         msg = (
             f"adata holds strata of fsc.pp.aggregate, sums that take no {words}. Give it to fsc.pp.aggregate, where values of "
             f"cells are read, as in {better}, and leave it out here."

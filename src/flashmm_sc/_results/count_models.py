@@ -103,7 +103,7 @@ def build_count_models(
     KeyError, ValueError
         As `each_group`; for samples that have one cell each.
     """
-    built = each_group(obs, groupby, lambda group, own: _build(group, own, fixed, sample), min_cells=min_cells)
+    built = each_group(obs, groupby, lambda group, own, _: _build(group, own, fixed, sample), min_cells=min_cells)
     if all(len(model.samples) == len(cells) for cells, model in built):
         msg = (
             f"Every sample of sample={sample.spelled!r} has one cell. Samples are what many cells come from, such as donors, and "

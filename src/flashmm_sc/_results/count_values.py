@@ -32,6 +32,7 @@ def check_counts(study: Study) -> None:
         how = made(adata) if study.of_strata else None
         if how is not None and not how.weighed:
             what = "logarithms, not counts" if how.transform else "counts without the size factors of their cells"
+            what = f"values weighted by {how.weights!r}, which no counts are" if how.weights else what
             msg = (
                 f"These strata are sums of {what}: aggregate raw counts for models of counts, without transform and with "
                 "size_factors='total'."

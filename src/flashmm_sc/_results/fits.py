@@ -141,6 +141,7 @@ def _described(model: Model, fit: LMMFit) -> dict[str, Any]:
         | described_design(model.design.fixed, model.terms, model.reference)
         | {
             "n": model.n,
+            **model.weight_sums,
             "d": np.array(model.design.random.d),
             "XX": model.cross.XX,
             "ZX": model.cross.ZX,

@@ -17,9 +17,9 @@ T = TypeVar("T")
 
 
 def each_group(
-    obs: pd.DataFrame, groupby: str | None, build: Callable[[str, pd.DataFrame], T], *, min_cells: int
+    obs: pd.DataFrame, groupby: str | None, build: Callable[[str, pd.DataFrame, np.ndarray], T], *, min_cells: int
 ) -> list[tuple[np.ndarray, T]]:
-    """What `build` makes of the name and the cells of each category of `groupby` with enough cells, and these cells.
+    """What `build` makes of the name, obs and cells of each category of `groupby` with enough cells, and these cells.
 
     Raises
     ------
@@ -28,7 +28,8 @@ def each_group(
         warning.
     """
     if groupby is None:
-        return [(np.arange(len(obs)), build("", obs))]
+        cells = np.arange(len(obs))
+        return [(cells, build("", obs, cells))]
     where = f"groupby={groupby!r}"
     values = complete_column(obs, groupby, where)
     factor = as_factor(values)
@@ -46,7 +47,7 @@ def each_group(
             if len(cells) < min_cells:
                 left_out.setdefault(f"{len(cells)} cells, fewer than min_cells={min_cells}.", []).append(str(name))
                 continue
-            built.append((cells, build(str(name), obs.iloc[cells])))
+            built.append((cells, build(str(name), obs.iloc[cells], cells)))
         except ValueError as error:
             left_out.setdefault(str(error), []).append(str(name))
     details = "\n".join(f"{listed(names, len(names))}: {reason}" for reason, names in left_out.items())

@@ -21,6 +21,7 @@ from flashmm_sc._stats.summary import SummaryStats
 if TYPE_CHECKING:
     import pandas as pd
 
+    from flashmm_sc._stats.weights import Weights
     from flashmm_sc._stream.sums import Sums
 
 
@@ -44,6 +45,8 @@ class Model:
         Type III hypothesis of each fixed term, p × r.
     reference
         Its reference grid as text.
+    weight_sums
+        Sums of its cells' weights, by the names of `SummaryStats`; empty without weights.
     """
 
     group: str
@@ -53,9 +56,19 @@ class Model:
     projection: Projection
     terms: dict[str, np.ndarray]
     reference: str
+    weight_sums: dict[str, float]
 
     @classmethod
-    def of(cls, group: str, obs: pd.DataFrame, fixed: str, random: Any, *, sparse: bool = False) -> tuple[Model, Rows]:
+    def of(
+        cls,
+        group: str,
+        obs: pd.DataFrame,
+        fixed: str,
+        random: Any,
+        weights: Weights | None = None,
+        *,
+        sparse: bool = False,
+    ) -> tuple[Model, Rows]:
         """Build and check the designs of the cells of a group; give their rows too."""
         X = fixed_design(fixed, obs)
         n, p = len(obs), len(X.names)
@@ -64,11 +77,12 @@ class Model:
             raise ValueError(msg)
         design = CellDesign(X, random_design(random, obs))
         rows = design.all_rows(obs)
-        cross = CrossProducts.of(rows.gram(), p)
+        cross = CrossProducts.of(rows.gram(None if weights is None else weights.each), p)
         check_full_rank(X, cross.XX, obs)
         projection = Projection.of(cross, n, design.random.d, X.names, design.random.names, sparse=sparse)
         reference = ReferenceGrid.of(X, obs, rows.parts[0][1], group).text()
-        return cls(group, n, design, cross, projection, type3.hypotheses(X, obs), reference), rows
+        sums = {} if weights is None else weights.sums
+        return cls(group, n, design, cross, projection, type3.hypotheses(X, obs), reference, sums), rows
 
     @property
     def p(self) -> int:
@@ -80,15 +94,23 @@ class Model:
         WY, yy = sums.WY[start : start + self.cross.width], sums.yy[index]
         if len(genes) < len(yy):
             WY, yy, gene_names = WY[:, genes], yy[genes], [gene_names[j] for j in genes]
-        return SummaryStats.of(self.cross, WY, yy, self.n, gene_names=gene_names, **self.design.labels)
+        labels = self.design.labels | self.weight_sums
+        return SummaryStats.of(self.cross, WY, yy, self.n, gene_names=gene_names, **labels)
 
 
 def build_models(
-    obs: pd.DataFrame, fixed: str, random: Any, groupby: str | None, *, min_cells: int = 1, sparse: bool = False
+    obs: pd.DataFrame,
+    fixed: str,
+    random: Any,
+    groupby: str | None,
+    *,
+    weights: Weights | None = None,
+    min_cells: int = 1,
+    sparse: bool = False,
 ) -> tuple[list[Model], Rows]:
     """One model for all cells, or one for each category of `groupby` with enough cells; and the design rows of all cells.
 
-    `sparse` is as in `Projection.of`.
+    `weights` are those of the cells, `sparse` is as in `Projection.of`.
 
     Raises
     ------
@@ -96,7 +118,8 @@ def build_models(
         When a design can't be built; with `groupby`, only when that is so in every group. Groups left out are named in
         a warning.
     """
-    build = lambda group, own: Model.of(group, own, fixed, random, sparse=sparse)
+    own_weights = lambda cells: weights and weights.at(cells)
+    build = lambda group, own, cells: Model.of(group, own, fixed, random, own_weights(cells), sparse=sparse)
     built = each_group(obs, groupby, build, min_cells=min_cells)
     models = [model for _, (model, _) in built]
     parts = [(cells, rows.parts[0][1]) for cells, (_, rows) in built]

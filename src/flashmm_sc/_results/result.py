@@ -46,7 +46,7 @@ _KINDS = {"lfsr": "shrinkage", "stat": "variance tests", "F": "F tests", "theta"
 _FITS = ("theta", "theta_se", "theta_cov", "loglik", "n_iter", "ranef", "mean_coef", "sums", *MODERATED)
 _EARLIER = ("ols", "zry", "yry", "mean")
 """What earlier versions stored for `MODERATED`; removed with the rest."""
-_MAY_BE_NONE = ("layer", "transform", "groupby", "mask_var", "size_factors", "target_sum")
+_MAY_BE_NONE = ("layer", "transform", "groupby", "mask_var", "size_factors", "target_sum", "weights")
 """Parameters that files of older anndata lack where they were None."""
 
 

@@ -6,11 +6,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
-from pandas.api.types import is_bool_dtype, is_complex_dtype, is_numeric_dtype
 
-from flashmm_sc._base.errors import listed, named
-from flashmm_sc._design.columns import complete_column
+from flashmm_sc._base.errors import named
+from flashmm_sc._results.per_cell import KINDS, per_cell
 from flashmm_sc._results.values import TOTAL
 from flashmm_sc._stream.accumulate import totals
 from flashmm_sc._stream.blocks import row_major
@@ -18,52 +16,8 @@ from flashmm_sc._stream.blocks import row_major
 if TYPE_CHECKING:
     from flashmm_sc._design.rows import Rows, StratumRows
     from flashmm_sc._results.study import Study
-    from flashmm_sc._results.values import SizeFactors, Values
+    from flashmm_sc._results.values import Values
     from flashmm_sc._stream.sums import CellMatrix
-
-
-def _known(study: Study, size_factors: SizeFactors) -> np.ndarray | None:
-    """Size factors of all cells as they are given; None for totals, which are to be read."""
-    if isinstance(size_factors, str) and size_factors == TOTAL:
-        return None
-    if isinstance(size_factors, str):
-        words = f"size_factors={size_factors!r}"
-        values = complete_column(study.obs, size_factors, words)
-    else:
-        words, values = "size_factors", _numbers(size_factors)
-    labels = getattr(size_factors, "index", None)
-    if isinstance(labels, pd.Index) and labels.dtype == study.obs.index.dtype and not labels.equals(study.obs.index):
-        msg = (
-            "size_factors are labelled by other cells than adata, or in another order; reindex them by adata.obs_names."
-        )
-        raise ValueError(msg)
-    if len(values) != len(study.obs):
-        msg = f"{words} should hold one number a cell ({len(study.obs)}), not {len(values)}."
-        raise ValueError(msg)
-    dtype = values.dtype
-    if not is_numeric_dtype(dtype) or is_bool_dtype(dtype) or is_complex_dtype(dtype):
-        msg = f"{words} should hold numbers, not {values.dtype}."
-        raise ValueError(msg)
-    numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
-    bad = np.flatnonzero(~((numbers > 0) & np.isfinite(numbers)))
-    if bad.size:
-        msg = (
-            f"{words} must be positive and finite; {bad.size} of {len(numbers)} are not: {listed(numbers[bad], 3)}, the first "
-            f"at {study.describe(int(bad[0]), -1)}. Leave these cells out."
-        )
-        raise ValueError(msg)
-    return numbers
-
-
-def _numbers(size_factors: Any) -> pd.Series:
-    try:
-        return pd.Series(np.asarray(size_factors))
-    except (TypeError, ValueError) as error:
-        msg = (
-            "size_factors must be 'total', a column of obs, or one number a cell, not "
-            f"{type(size_factors).__name__} ({error})."
-        )
-        raise ValueError(msg) from error
 
 
 def with_sizes(study: Study, values: Values, rows: Rows | StratumRows, n_jobs: int | None) -> Study:
@@ -78,10 +32,11 @@ def with_sizes(study: Study, values: Values, rows: Rows | StratumRows, n_jobs: i
     """
     if not values.sized or study.divided:
         return study
-    known, target_sum = _known(study, values.size_factors), values.target_sum
+    target_sum = values.target_sum
     if values.weigh:
         target_sum = 1.0  # nothing that differs between parts of a study
-    if known is not None:
+    if not (isinstance(values.size_factors, str) and values.size_factors == TOTAL):
+        known = per_cell(study, "size_factors", values.size_factors, f"{TOTAL!r}, {KINDS}")
         target = known.mean() if target_sum is None else target_sum
         return _divided(study, known / target, target)
     if target_sum is not None and all(row_major(part.X) for part in study.matrices):

@@ -51,12 +51,13 @@ def strata_of(
     """
     rows = StratumRows(np.asarray(codes, dtype=np.int32), n_strata)
     study = with_sizes(study, values, rows, n_jobs)
-    transformed = values.transform is not None
-    tally = Tally(True, transformed, strata=True, weigh=values.weigh)
+    apart = values.transform is not None or study.weights is not None
+    tally = Tally(True, apart, strata=True, weigh=values.weigh)
     how: dict[str, Any] = {"n_jobs": n_jobs, "show_progress": show_progress, "new": new}
     sums = study.sums(rows, transform=values.transform, tally=tally, **how)
     n = np.bincount(rows.codes[rows.cells], minlength=n_strata)
-    return Strata.of(n, sums, transformed=transformed, weigh=values.weigh)
+    weights = {} if study.weights is None else study.weights.by_stratum(rows.codes, n_strata)
+    return Strata.of(n, sums, apart=apart, weigh=values.weigh, **weights)
 
 
 def numbered(obs: pd.DataFrame, by: Sequence[str]) -> tuple[np.ndarray, np.ndarray, list[str]]:

@@ -17,6 +17,8 @@ from flashmm_sc._results.checks import first_values
 from flashmm_sc._results.scale import Scale
 from flashmm_sc._results.shared_rows import add_strata
 from flashmm_sc._results.study import Needed, Source, Study, join, opened
+from flashmm_sc._results.weights import with_weights
+from flashmm_sc._stats.weights import Weights
 from flashmm_sc._stream.accumulate import accumulate
 from flashmm_sc._stream.sums import Sums, Tally, Zeros
 
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from flashmm_sc._stream.kernel import Transform
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class StrataStudy(Study):
     """A study whose matrices hold the sums of strata; `obs` has a row for each of their cells, stratum by stratum.
 
@@ -53,7 +55,11 @@ class StrataStudy(Study):
     def of(cls, strata: Study, needed: Sequence[str], n: np.ndarray, how: Made) -> StrataStudy:
         """From a study with strata in the place of cells, and the columns of obs that are needed."""
         obs = strata.obs[list(needed)].iloc[np.repeat(np.arange(len(n)), n)].reset_index(drop=True)
-        return cls(**{**vars(strata), "obs": obs, "fitted": how.fitted(strata.fitted)}, n=n, how=how)
+        study = cls(**{**vars(strata), "obs": obs, "fitted": how.fitted(strata.fitted)}, n=n, how=how)
+        if how.weights is None:
+            return study
+        sums = (study._column(COLUMNS[name]) for name in ("weight_sum", "log_weight_sum"))
+        return replace(study, weights=Weights.of_strata(n, *sums))
 
     @property
     def divided(self) -> bool:
@@ -70,7 +76,7 @@ class StrataStudy(Study):
         """What the values of the cells seem to be."""
         found = []
         for adata, its in self.sources:
-            sums = adata.layers[LAYERS["counts"]] if self.how.transform else its.X
+            sums = adata.layers[LAYERS["counts"]] if self.how.apart else its.X
             first, cells = first_values(sums), first_values(adata.layers[LAYERS["expressed"]])
             negative = bool(first.min(initial=0.0) < 0)
             counts = not negative and bool((first == np.round(first)).all()) and first.sum() > cells.sum()
@@ -94,7 +100,7 @@ class StrataStudy(Study):
             "total": "",
             "yy": LAYERS["squares"],
             "seen": LAYERS["expressed"],
-            "counts": LAYERS["counts"] if self.how.transform else "",
+            "counts": LAYERS["counts"] if self.how.apart else "",
             "weighted": LAYERS["size_sum" if tally.weigh else "ratios"],
         }
 
@@ -132,7 +138,7 @@ def cells_or_strata(
                 found.append(made(one))
         known = [how for how in found if how is not None]
         if not known:
-            yield join(several, names, needed, values)
+            yield with_weights(join(several, names, needed, values))
             return
         if len(known) < len(found):
             msg = f"{names[found.index(None)]} holds cells, but {names[found.index(known[0])]} strata; aggregate all of them."

@@ -26,6 +26,7 @@ from flashmm_sc._stream.sums import CellMatrix, Sums, Tally, Zeros
 if TYPE_CHECKING:
     from flashmm_sc._design.rows import Rows, StratumRows
     from flashmm_sc._results.values import Values
+    from flashmm_sc._stats.weights import Weights
     from flashmm_sc._stream.kernel import Transform
 
 Needed: TypeAlias = Callable[[Any, str], list[str]]
@@ -52,6 +53,8 @@ class Study:
         For each of them its name in messages, and the names of its cells and columns.
     fitted
         Which values are fitted.
+    weights
+        Precision weights of the cells; None where all count alike.
     """
 
     target: AnnData
@@ -61,6 +64,7 @@ class Study:
     sources: list[tuple[AnnData, Expression]]
     names: list[tuple[str, pd.Index, pd.Index]]
     fitted: Values
+    weights: Weights | None = None
 
     @property
     def genes(self) -> list[str]:

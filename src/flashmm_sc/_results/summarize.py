@@ -12,7 +12,7 @@ from flashmm_sc._design.shared import Design, check_levels
 from flashmm_sc._results.advice import advice_on_values
 from flashmm_sc._results.sizes import with_sizes
 from flashmm_sc._results.strata_study import cells_or_strata
-from flashmm_sc._results.values import SizeFactors, Values
+from flashmm_sc._results.values import PerCell, SizeFactors, Values
 from flashmm_sc._stats.cross import CrossProducts
 from flashmm_sc._stats.summary import SummaryStats
 
@@ -35,6 +35,7 @@ def summarize(
     transform: Transform = None,
     size_factors: SizeFactors = None,
     target_sum: float | None = None,
+    weights: PerCell = None,
     n_jobs: int | None = None,
     show_progress: bool | None = None,
 ) -> SummaryStats:
@@ -50,6 +51,8 @@ def summarize(
         The design.
     layer, use_raw, mask_var, transform, n_jobs, show_progress
         As in `flashmm_sc.tl.lmm_de`.
+    weights
+        As in `flashmm_sc.tl.lmm_de`. The statistics of parts add up if all have weights of one name, or none has any.
     size_factors, target_sum
         As in `flashmm_sc.tl.lmm_de`; a `target_sum` is needed, as means and medians of the parts differ.
 
@@ -78,13 +81,13 @@ def summarize(
     if not isinstance(design, Design):
         msg = f"design must be a Design, of Design.of or Design.load, not {type(design).__name__}."
         raise TypeError(msg)
-    values = Values(layer, use_raw, mask_var, transform, size_factors, target_sum)
+    values = Values(layer, use_raw, mask_var, transform, size_factors, target_sum, weights=weights)
     if values.sized and target_sum is None:
         msg = "size_factors need target_sum=, the same for all parts: the means or medians of the parts differ."
         raise ValueError(msg)
     check_optional_flags(show_progress=show_progress)
     n_threads(n_jobs)
-    formula, columns = design.fixed.encoding.text, {"size_factors": values.column}
+    formula, columns = design.fixed.encoding.text, values.columns
     needed = lambda obs, where: needed_columns(obs, formula, design.random, where, **columns)
     with cells_or_strata(adata, needed, values, copy=False) as study:
         values = study.fitted
@@ -92,9 +95,11 @@ def summarize(
         random = RandomDesign([Component.of(term, study.obs) for term in design.random])
         cells = CellDesign(design.fixed, random)
         rows = cells.all_rows(study.obs)
-        cross = CrossProducts.of(rows.gram(), len(design.names))
+        own = study.weights
+        cross = CrossProducts.of(rows.gram(None if own is None else own.each), len(design.names))
         advice_on_values(study.scales, values)
         study = with_sizes(study, values, rows, n_jobs)
         sums = study.sums(rows, transform=values.transform, n_jobs=n_jobs, show_progress=show_progress)
     names = cells.labels | {"gene_names": study.genes, "origin": design.origin(values.words)}
+    names |= {} if own is None else own.sums
     return SummaryStats.of(cross, sums.WY, sums.yy[0], rows.n, **names)

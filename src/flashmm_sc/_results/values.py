@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-SizeFactors: TypeAlias = "str | Sequence[float] | np.ndarray | pd.Series | None"
+PerCell: TypeAlias = "str | Sequence[float] | np.ndarray | pd.Series | None"
+"""A column of obs, or one number a cell."""
+SizeFactors: TypeAlias = PerCell
 TOTAL = "total"
 
 
@@ -30,6 +32,7 @@ class Values:
     size_factors: SizeFactors = None
     target_sum: float | None = None
     log_base: float | None = None
+    weights: PerCell = None
     weigh: bool = False
     """Whether size factors weigh counts as they are, instead of dividing them."""
 
@@ -38,6 +41,12 @@ class Values:
         check_flags(use_raw=self.use_raw)
         self._check_sizes()
         self._check_base()
+        if self.weights is not None and self.sized and self.weigh:
+            msg = (
+                "weights are for linear mixed models, but size_factors without a transform for models of counts, which take none. "
+                "Give transform='log1p' as well, or leave one of the two out."
+            )
+            raise ValueError(msg)
 
     @property
     def sized(self) -> bool:
@@ -45,19 +54,22 @@ class Values:
         return self.size_factors is not None
 
     @property
-    def column(self) -> str | None:
-        """The column of obs that is needed, if any."""
-        named = isinstance(self.size_factors, str) and self.size_factors != TOTAL
-        return str(self.size_factors) if named else None
+    def columns(self) -> dict[str, str]:
+        """The columns of obs that arguments name, by these."""
+        given = {"size_factors": self.size_factors, "weights": self.weights}
+        return {
+            name: its for name, its in given.items() if isinstance(its, str) and (name, its) != ("size_factors", TOTAL)
+        }
 
     @property
     def words(self) -> str:
         """Words that differ for values whose sums can't be added up."""
         sizes = ""
         if self.sized:
-            weights = f", weighed by {self._sizes}"
-            sizes = weights if self.weigh else f" of values over {self._sizes} / {self.target_sum:.17g}"
-        return f"{self.transform or 'values as they are'}{sizes}"
+            word = _word(self.size_factors)
+            sizes = f", weighed by {word}" if self.weigh else f" of values over {word} / {self.target_sum:.17g}"
+        weights = "" if self.weights is None else f", precision weights {_word(self.weights)}"
+        return f"{self.transform or 'values as they are'}{sizes}{weights}"
 
     @property
     def params(self) -> dict[str, Any]:
@@ -68,15 +80,10 @@ class Values:
             "use_raw": self.use_raw,
             "mask_var": mask if mask is None or isinstance(mask, str) else np.asarray(mask),
             "transform": self.transform,
-            "size_factors": self._sizes,
+            "size_factors": _word(self.size_factors),
             "target_sum": self.target_sum,
+            "weights": _word(self.weights),
         }
-
-    @property
-    def _sizes(self) -> str | None:
-        """The size factors in a word."""
-        sizes = self.size_factors
-        return sizes if sizes is None or isinstance(sizes, str) else "given"
 
     def _check_sizes(self) -> None:
         """Refuse options of size factors that don't go together."""
@@ -105,3 +112,8 @@ class Values:
         if self.transform is not None:
             msg = f"log_base is for values that are logarithms already, but transform={self.transform!r} takes them."
             raise ValueError(msg)
+
+
+def _word(given: PerCell) -> str | None:
+    """What is given for the cells, in a word."""
+    return given if given is None or isinstance(given, str) else "given"

@@ -12,11 +12,13 @@ import scipy.sparse as sp
 from flashmm_sc._base.files import appearing_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 _FORMAT = "flashmm-sc summary statistics 1"
 _NAMES = ("coef_names", "component_names", "ranef_names")
+_WEIGHTS = ("weight_sum", "log_weight_sum")
+"""Files of earlier versions lack them: their cells have no weights."""
 
 
 def save(stats: Mapping[str, Any], path: Path) -> None:
@@ -24,9 +26,11 @@ def save(stats: Mapping[str, Any], path: Path) -> None:
     adata = ad.AnnData(var=pd.DataFrame(index=pd.Index(stats["gene_names"], dtype=object)))
     adata.varm["XY"], adata.varm["ZY"], adata.varm["yy"] = stats["XY"].T, stats["ZY"].T, stats["yy"][:, None]
     adata.uns.update(format=_FORMAT, n=stats["n"], d=np.array(stats["d"]), origin=stats["origin"])
-    adata.uns["named_levels"] = stats["named_levels"]
+    adata.uns.update({name: stats[name] for name in ("named_levels", *_WEIGHTS)})
     adata.uns.update(XX=stats["XX"], ZX=stats["ZX"], ZZ=sp.csr_matrix(stats["ZZ"]))
     adata.uns.update({name: np.array(stats[name], dtype=object) for name in _NAMES})
+    if stats["correlated"]:  # the number of each component's term
+        adata.uns["correlated"] = np.array([_number(stats["correlated"], k) for k in range(len(stats["d"]))])
     if stats["slopes"] is not None:
         adata.uns["slopes"] = np.array(stats["slopes"])
     try:
@@ -56,10 +60,22 @@ def load(path: Path) -> dict[str, Any]:
             d=tuple(stored["d"]),
             gene_names=list(adata.var_names),
             slopes=stored["slopes"].tolist() if "slopes" in stored else None,
+            correlated=_groups(stored["correlated"]) if "correlated" in stored else (),
             origin=str(stored["origin"]),
             named_levels=bool(stored["named_levels"]),
             **{name: [str(text) for text in stored[name]] for name in _NAMES},
+            **{name: float(stored[name]) for name in _WEIGHTS if name in stored},
         )
     except KeyError as error:
         msg = f"{str(path)!r} lacks {error} of the summary statistics; write it anew."
         raise ValueError(msg) from error
+
+
+def _number(groups: Sequence[Sequence[int]], component: int) -> int:
+    """Which correlated term a component is in, 0 for none."""
+    return next((i for i, group in enumerate(groups, start=1) if component in group), 0)
+
+
+def _groups(numbers: np.ndarray) -> list[list[int]]:
+    """Undo `_number`."""
+    return [np.flatnonzero(numbers == i).tolist() for i in range(1, numbers.max() + 1)]

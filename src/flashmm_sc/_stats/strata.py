@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 class Strata:
     """Sums over the cells of each stratum, in double precision; u is a value as it is read, v = u or its transform.
 
+    With weights w of the cells all sums over v and u / s are weighted, those of u, and numbers of cells, are not.
+
     Attributes
     ----------
     n
@@ -24,13 +26,15 @@ class Strata:
     expressed
         Number of cells with u ≠ 0, strata × genes.
     counts
-        Σ u, strata × genes; `sums` itself where nothing is transformed.
+        Σ u, strata × genes; `sums` itself where nothing is transformed or weighted.
     size, size_sq
         Σ s and Σ s² of the cells' size factors s, of each stratum; None without size factors.
     size_sum
         Σ s u, strata × genes, where size factors weigh counts; else None.
     ratios
         Σ u / s, strata × genes, where values were divided by size factors before their logarithm; else None.
+    weight_sum, log_weight_sum
+        Σ w and Σ log w, of each stratum; None without weights.
     """
 
     n: np.ndarray
@@ -42,21 +46,27 @@ class Strata:
     size_sq: np.ndarray | None = None
     size_sum: np.ndarray | None = None
     ratios: np.ndarray | None = None
+    weight_sum: np.ndarray | None = None
+    log_weight_sum: np.ndarray | None = None
 
     @classmethod
-    def of(cls, n: np.ndarray, sums: Sums, *, transformed: bool, weigh: bool) -> Strata:
-        """From the sums of a pass over the cells, of which there are n in each stratum."""
+    def of(cls, n: np.ndarray, sums: Sums, *, apart: bool, weigh: bool, **weights: np.ndarray) -> Strata:
+        """From the sums of a pass over the cells, of which there are n in each stratum; and of their weights.
+
+        `apart` says whether values as they are read have sums of their own.
+        """
         sized = sums.sizes.size > 0
         return cls(
             n=np.asarray(n, dtype=np.float64),
             sums=sums.total,
             squares=sums.yy,
             expressed=sums.seen,
-            counts=sums.counts if transformed else sums.total,
+            counts=sums.counts if apart else sums.total,
             size=sums.sizes[:, 0] if sized else None,
             size_sq=sums.sizes[:, 1] if sized else None,
             size_sum=sums.weighted if sized and weigh else None,
             ratios=sums.weighted if sized and not weigh else None,
+            **weights,
         )
 
     @property

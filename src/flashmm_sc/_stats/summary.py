@@ -11,7 +11,8 @@ import pandas as pd
 import scipy.sparse as sp
 
 from flashmm_sc._base.errors import listed
-from flashmm_sc._base.selection import Selection, component_slices, positions
+from flashmm_sc._base.selection import Selection, component_slices, correlated_pairs, positions
+from flashmm_sc._stats.correlated import correlated_groups, kept_groups
 from flashmm_sc._stats.cross import CrossProducts
 from flashmm_sc._stats.file import load, save
 from flashmm_sc._stats.unite import united
@@ -26,7 +27,8 @@ class SummaryStats:
     """Sums over cells of a linear mixed model y = X β + Σ_k Z_k b_k + e, for m genes at once.
 
     n cells, p fixed columns, q = q_1 + ... + q_K random columns, m genes. The symbols are those of FLASHMM.
-    The sums of two sets of cells add up, and they split over genes.
+    The sums of two sets of cells add up, and they split over genes. With weights w of the cells, Var(e_i) = s_0 / w_i, all
+    sums are weighted: X'diag(w)X for X'X, and so on.
 
     Parameters
     ----------
@@ -43,7 +45,7 @@ class SummaryStats:
     yy
         Sum of squares of each gene, m. FLASHMM calls it Ynorm.
     n
-        Number of cells.
+        Number of cells, whatever their weights.
     d
         Columns of each random component, (q_1, ..., q_K); by default one component.
     coef_names, gene_names, component_names, ranef_names
@@ -51,11 +53,17 @@ class SummaryStats:
     slopes
         Whether each random component is a slope (its columns hold values of a variable, not indicators), as designs know;
         None where it isn't known, as for bare arrays.
+    correlated
+        Positions of the components of each correlated term, as ``[(0, 1)]`` for lme4's ``(1 + x | g)``: their columns are
+        those of the same levels in the same order. By default all are independent.
     origin
         What the columns and values are, e.g. a transform and a shared design; only statistics of one origin add up.
     named_levels
         Whether `ranef_names` say which level is which. They don't if they are made up, or rows merely numbered; False
         says so of names that are given.
+    weight_sum, log_weight_sum
+        Sums over the cells of their weights and of the natural logarithms of these; by default n and 0, of cells without
+        weights.
 
     Raises
     ------
@@ -76,8 +84,11 @@ class SummaryStats:
     component_names: Sequence[str] = ()
     ranef_names: Sequence[str] = ()
     slopes: Sequence[bool] | None = None
+    correlated: Sequence[Sequence[int]] = ()
     origin: str = ""
     named_levels: bool = True
+    weight_sum: float | None = None
+    log_weight_sum: float = 0.0
 
     def __post_init__(self) -> None:
         set_ = lambda name, value: object.__setattr__(self, name, value)
@@ -101,12 +112,15 @@ class SummaryStats:
         ZZ: Any = self.ZZ.to_numpy() if isinstance(self.ZZ, pd.DataFrame) else self.ZZ
         set_("ZZ", sp.csr_array(ZZ, dtype=np.float64))
         set_("n", int(self.n))
+        set_("weight_sum", float(self.n if self.weight_sum is None else self.weight_sum))
+        set_("log_weight_sum", float(self.log_weight_sum))
         set_("yy", np.asarray(self.yy, dtype=np.float64).reshape(-1))
         for name in ("XX", "XY", "ZX", "ZY"):
             set_(name, np.ascontiguousarray(getattr(self, name), dtype=np.float64))
         shapes = {"XX": (p, p), "XY": (p, m), "ZX": (q, p), "ZY": (q, m), "ZZ": (q, q), "yy": (m,)}
         for name, shape in shapes.items():
             _check_array(name, getattr(self, name), shape)
+        _check_weights(self.n, self.weight_sum, self.log_weight_sum)
         if min(d, default=0) < 1 or sum(d) != q:
             msg = f"d={d} should hold the columns of each random component, {q} in total (the rows of ZX)."
             raise ValueError(msg)
@@ -117,6 +131,7 @@ class SummaryStats:
                     f"slopes={self.slopes} should say of each of the {len(d)} random components whether it is a slope."
                 )
                 raise ValueError(msg)
+        set_("correlated", correlated_groups(self.correlated, d))
         if "residual" in self.component_names:
             msg = "A random component is called 'residual', as the residual variance is; give it another name."
             raise ValueError(msg)
@@ -130,6 +145,12 @@ class SummaryStats:
         """The statistics of n cells from those of their designs and W'Y of rows W = [X Z]; names as in the class."""
         p = len(cross.XX)
         return cls(XX=cross.XX, XY=WY[:p], ZX=cross.ZX, ZY=WY[p:], ZZ=cross.ZZ, yy=yy, n=n, **labels)
+
+    @property
+    def theta_names(self) -> list[str]:
+        """Names of the variance components, the covariances of correlated ones, and the residual variance."""
+        names = list(self.component_names)
+        return [*names, *(f"cov({names[k]}, {names[l]})" for k, l in correlated_pairs(self.correlated)), "residual"]
 
     @property
     def cross(self) -> CrossProducts:
@@ -198,8 +219,11 @@ class SummaryStats:
             component_names=pick(self.component_names, k),
             ranef_names=pick(self.ranef_names, z),
             slopes=None if self.slopes is None else pick(self.slopes, k),
+            correlated=kept_groups(self.correlated, k),
             origin=self.origin,
             named_levels=self.named_levels,
+            weight_sum=self.weight_sum,
+            log_weight_sum=self.log_weight_sum,
         )
 
     def __add__(self, other: SummaryStats) -> SummaryStats:
@@ -267,6 +291,13 @@ def _names(given: Sequence[Any], index: Any, stem: str, size: int, *, unique: bo
         msg = f"Names must be unique; {listed(repeated)} occur more than once."
         raise ValueError(msg)
     return names
+
+
+def _check_weights(n: int, total: float | None, logs: float) -> None:
+    """Refuse sums that no weights of n cells have: a geometric mean above the arithmetic one."""
+    if total is None or not (0 < total < np.inf and -np.inf < logs <= n * (np.log(total / n) + 1e-9)):
+        msg = f"weight_sum={total} and log_weight_sum={logs} are not sums of positive weights of {n} cells and their logarithms."
+        raise ValueError(msg)
 
 
 def _check_array(name: str, array: Any, shape: tuple[int, ...]) -> None:

@@ -17,7 +17,7 @@ Fields: TypeAlias = Mapping[str, Any]
 
 def united(a: Fields, b: Fields) -> dict[str, Any]:
     """Sums over the cells of two sets, see `SummaryStats.__add__`; both and the result by the names of its fields."""
-    for what in ("coef_names", "component_names", "slopes", "origin"):
+    for what in ("coef_names", "component_names", "slopes", "correlated", "origin"):
         one, other = a[what], b[what]
         if one != other:
             msg = f"These statistics don't add up: their {what} differ, {one!r:.200} and {other!r:.200}."
@@ -44,7 +44,7 @@ def united(a: Fields, b: Fields) -> dict[str, Any]:
         "ZY": grown(a["ZY"], place[0]) + grown(b["ZY"][:, gene], place[1]),
         "ZZ": sum(P @ stats["ZZ"] @ P.T for P, stats in zip(spread, (a, b), strict=True)),
         "yy": a["yy"] + b["yy"][gene],
-        "n": a["n"] + b["n"],
+        **{name: a[name] + b[name] for name in ("n", "weight_sum", "log_weight_sum")},
         "d": d,
         "ranef_names": names,
     }

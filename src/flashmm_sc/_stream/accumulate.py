@@ -12,7 +12,7 @@ from tqdm import tqdm
 from flashmm_sc._base.errors import named
 from flashmm_sc._base.threads import n_threads
 from flashmm_sc._stream.blocks import BLOCK_BYTES, Block, blocks, is_lazy, read_ahead
-from flashmm_sc._stream.sums import CellMatrix, Sums, Tally, UnusableValueError, Zeros, add_block, cell_totals
+from flashmm_sc._stream.sums import CellMatrix, Sums, Tally, UnusableValueError, Zeros, add_block, cell_totals, of_cells
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -97,11 +97,10 @@ def _add(
     height, width = block.values.shape
     first = part.start + (block.start if block.by_rows else 0)
     design = rows.cut(first, first + height)
-    size = part.size
-    if isinstance(size, np.ndarray):
-        size = size[first - part.start : first - part.start + height]
+    own = slice(first - part.start, first - part.start + height)
+    size, precision = (of_cells(each, own) for each in (part.size, part.precision))
     transform, tally = what
-    add_block(block, design, part.gene, transform, sums, pool, threads, size=size, tally=tally)
+    add_block(block, design, part.gene, transform, sums, pool, threads, size=size, precision=precision, tally=tally)
     return height if block.by_rows else n * width / m
 
 

@@ -18,6 +18,7 @@ import scipy.sparse as sp
 from anndata.abc import CSCDataset, CSRDataset
 
 from flashmm_sc._stream.h5chunks import read, readable
+from flashmm_sc._stream.h5plain import Plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -132,6 +133,7 @@ def _(X: Any, block_bytes: int = BLOCK_BYTES, threads: int = 1) -> Iterator[Bloc
     chunk = 12 * max((array.chunks or (0,))[0] for array in (data, indices))
     _check_chunk(chunk, f"chunks of {chunk // 12} values")
     with ThreadPoolExecutor(threads) as pool:
+        parts = [_reader(array, pool, threads) for array in (data, indices)]
 
         def slices(a: int, b: int) -> sp.csr_array | sp.csc_array:
             edges = np.asarray(indptr[a : b + 1], dtype=np.int64)
@@ -139,18 +141,21 @@ def _(X: Any, block_bytes: int = BLOCK_BYTES, threads: int = 1) -> Iterator[Bloc
             if not 0 <= start <= stop <= data.shape[0] or (a == 0 and start > 0):
                 msg = f"the index pointers {start} and {stop} don't fit the {data.shape[0]} values"
                 raise ValueError(msg)
-            values, inner = (_stored(array, start, stop, pool, threads) for array in (data, indices))
+            values, inner = (part(start, stop) for part in parts)
             return _part(kind, _native(values), inner, edges - start, (b - a, across) if by_rows else (across, b - a))
 
         step = max(block_bytes, chunk if chunk > _CACHED else 0)
         yield from _cut("cells" if by_rows else "genes", length, _stored_bytes(data.shape[0], length), step, slices)
 
 
-def _stored(array: Any, start: int, stop: int, pool: ThreadPoolExecutor, threads: int) -> np.ndarray:
-    """Rows of an array in a file, decoded by several threads where that can be."""
-    if isinstance(array, h5py.Dataset) and readable(array):
-        return read(array, start, stop, pool, threads)
-    return np.asarray(array[start:stop])
+def _reader(array: Any, pool: ThreadPoolExecutor, threads: int) -> Callable[[int, int], np.ndarray]:
+    """What gives rows of an array in a file: without HDF5, and by several threads, where that can be."""
+    if isinstance(array, h5py.Dataset):
+        if (plain := Plain.of(array)) is not None:
+            return lambda start, stop: plain.read(start, stop, pool, threads)
+        if readable(array):
+            return lambda start, stop: read(array, start, stop, pool, threads)
+    return lambda start, stop: np.asarray(array[start:stop])
 
 
 @blocks.register(h5py.Dataset)
@@ -163,11 +168,10 @@ def _dense(X: Any, block_bytes: int = BLOCK_BYTES, threads: int = 1) -> Iterator
     _check_chunk(chunk * across * size, f"chunks of {height} × {width} values")
     step = max(chunk, block_bytes // max(across * size, 1) // chunk * chunk)
     with ThreadPoolExecutor(threads) as pool:
+        rows = _reader(X, pool, threads)
 
         def slices(a: int, b: int) -> sp.csr_array | sp.csc_array:
-            return (
-                sp.csr_array(_native(_stored(X, a, b, pool, threads))) if by_rows else sp.csc_array(_native(X[:, a:b]))
-            )
+            return sp.csr_array(_native(rows(a, b))) if by_rows else sp.csc_array(_native(X[:, a:b]))
 
         yield from _cut("cells" if by_rows else "genes", length, 1, step, slices)
 

@@ -17,7 +17,7 @@ from dask.callbacks import Callback
 from dask.delayed import delayed
 
 from flashmm_sc._stream.blocks import chunk_blocks, computed, lazy_chunks
-from flashmm_sc._stream.sums import CellMatrix, Sums, Tally, add_block
+from flashmm_sc._stream.sums import CellMatrix, Sums, Tally, add_block, of_cells
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,8 +86,10 @@ def add_lazy(
         design = whole if whole is not None else encoded(part.start + a, part.start + b)
         gene = all_genes if by_rows else part.gene[a:b]
         cells = b - a if by_rows else n * (b - a) / X.shape[1]
-        size = part.size[a:b] if by_rows and isinstance(part.size, np.ndarray) else part.size
-        options = {"transform": transform, "tally": tally, "size": size, "by_rows": by_rows, "cells": cells}
+        own = slice(a, b) if by_rows else slice(n)
+        size, precision = (of_cells(each, own) for each in (part.size, part.precision))
+        options = {"transform": transform, "tally": tally, "size": size, "precision": precision}
+        options |= {"by_rows": by_rows, "cells": cells}
         tasks.append(delayed(_partial)(list(chunks[few]), starts[few], design, gene, **options))
     with Callback(posttask=lambda key, result, *_: _told(result, progress)):
         total = computed(_tree(tasks))
@@ -143,6 +145,7 @@ def _partial(
     transform: Transform,
     tally: Tally,
     size: np.ndarray | float | None,
+    precision: np.ndarray | None,
     by_rows: bool,
     cells: float,
 ) -> PartialSums:
@@ -162,8 +165,8 @@ def _partial(
         for block in chunk_blocks(chunk, by_rows, start):
             first = block.start - starts[0] if by_rows else 0
             own = slice(first, first + block.values.shape[0])
-            sizes = size[own] if isinstance(size, np.ndarray) else size
-            add_block(block, (W[own], number[own]), local, transform, sums, size=sizes, tally=tally)
+            each = {"size": of_cells(size, own), "precision": of_cells(precision, own)}
+            add_block(block, (W[own], number[own]), local, transform, sums, tally=tally, **each)
     return PartialSums(columns, models, genes, columns[linear], sums, cells)
 
 

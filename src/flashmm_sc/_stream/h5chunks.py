@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
+from flashmm_sc._base.threads import together
 from flashmm_sc._stream import lzf
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def readable(dataset: h5py.Dataset) -> bool:
         and dataset.dtype.isnative
         and dataset.id.get_type().equal(h5py.h5t.py_create(dataset.dtype))
         and set(_filters(dataset)) <= {_GZIP, _SHUFFLE, _LZF}
-        and len(_filters(dataset)) > 0  # else there is nothing to gain
+        and len(_filters(dataset)) > 0  # else see `h5plain`
     )
 
 
@@ -66,12 +67,7 @@ def read(dataset: h5py.Dataset, start: int, stop: int, pool: Executor, threads: 
             part = out[max(row - start, 0) : row - start + height, *beside]
             part[...] = chunks[row, *column][above : above + len(part), *map(slice, part.shape[1:])]
 
-    helpers = [pool.submit(work) for _ in range(threads - 1)]
-    try:
-        work()
-    finally:
-        for helper in helpers:
-            helper.cancel() or helper.result()  # not begun if the pool is busy, and nothing is left to do
+    together(work, pool, threads)
     return out
 
 

@@ -40,6 +40,8 @@ class CellMatrix:
     size
         What the values of each cell are divided by before the logarithm: its size factor, or where this is a number, its
         total over this number, as the cell is read (in row-major containers only); None for values as they are.
+    precision
+        What each cell counts in sums: its weight; None where all count alike.
     """
 
     X: Any
@@ -47,6 +49,7 @@ class CellMatrix:
     start: int = 0
     name: str = ""
     size: np.ndarray | float | None = None
+    precision: np.ndarray | None = None
 
     @classmethod
     def of(cls, X: Any) -> CellMatrix:
@@ -91,6 +94,7 @@ class Sums:
         Per model the sums of squares of its cells, models × genes.
     seen, counts
         Cells of each model that express a gene, and the sums of their values as read; without models if not asked for.
+        Precisions play no part in these two.
     WC
         W'C of the columns asked for, where C are the values over size factors, before the logarithm.
     total
@@ -170,6 +174,7 @@ def add_block(
     threads: int = 1,
     *,
     size: np.ndarray | float | None = None,
+    precision: np.ndarray | None = None,
     tally: Tally | None = None,
 ) -> None:
     """Add a block, each thread its own range of genes.
@@ -180,7 +185,7 @@ def add_block(
         Design rows of the cells of the block, and the numbers of their models.
     gene
         Position of each column of the whole matrix in the sums, or -1.
-    size
+    size, precision
         As in `CellMatrix`, of the cells of the block.
     tally
         What is summed beside.
@@ -208,7 +213,8 @@ def add_block(
         weight = sizes if tally.weigh else 1 / sizes
         if block.by_rows or block.start == 0:
             np.add.at(sums.sizes, number[order], np.column_stack([sizes, sizes**2])[order])
-    fixed = (*kind_and_table(transform), np.empty(0) if tally.weigh else sizes, place, weight)
+    precisions = np.empty(0) if precision is None else precision
+    fixed = (*kind_and_table(transform), np.empty(0) if tally.weigh else sizes, place, weight, precisions)
     sums_of = sums.WY, sums.yy, sums.seen, sums.counts, sums.WC, sums.total, sums.weighted
     kernel: Callable[..., tuple[int, int]] = add_rows if block.by_rows else add_columns
     ranges = list(pairwise(np.linspace(0, values.shape[1], threads + 1).astype(np.int64)))
@@ -231,6 +237,11 @@ def _sizes(start: int, totals: np.ndarray, target: float, number: np.ndarray, we
     if (bad := np.flatnonzero((number >= 0) & ~((totals >= 0) & np.isfinite(totals)))).size:
         raise UnusableValueError(bad[0] + start, -1, totals[bad[0]])
     return np.where(totals > 0, totals, 0.0 if weigh else target) / target
+
+
+def of_cells(each: Any, own: slice) -> Any:
+    """Those of some cells, where there is one a cell."""
+    return each[own] if isinstance(each, np.ndarray) else each
 
 
 def cell_totals(block: Block, pool: ThreadPoolExecutor | None = None, threads: int = 1) -> np.ndarray:

@@ -16,6 +16,7 @@ _ALONE = {
         "transform": "--transform",
         "target_sum": "--target-sum",
         "log_base": "--log-base",
+        "weights": "--weights",
         "method": "--method",
         "ddf": "--ddf",
         "nonnegative": "--free-variances",

@@ -19,6 +19,7 @@ def add_value_options(command: argparse.ArgumentParser, sizes: str = "") -> None
     words = f"divide by these before the logarithm{sizes}: 'total', or a column of obs"
     add("--size-factors", metavar="COLUMN", help=words)
     add("--target-sum", type=float, metavar="SUM", help="total that size factors bring cells to [median, or mean]")
+    add("--weights", metavar="COLUMN", help="column of obs: precision weights of cells, as lmer's")
     add("--layer", help="use this layer instead of X")
     add("--use-raw", action="store_true", help="use raw instead of X")
     add("--mask-var", metavar="COLUMN", help="boolean column of var: genes to use")

@@ -19,13 +19,14 @@ from flashmm_sc._design.cell_design import in_memory
 from flashmm_sc._design.columns import check_columns, repeated
 from flashmm_sc._design.rows import StratumRows
 from flashmm_sc._results.advice import advice_on_values
-from flashmm_sc._results.aggregated import COLUMNS, KEY, LAYERS, Made, made
+from flashmm_sc._results.aggregated import COLUMNS, KEY, LAYERS, Made, added, made
 from flashmm_sc._results.files import check_new_file, opened_lazily
 from flashmm_sc._results.scale import base_of
 from flashmm_sc._results.sizes import with_sizes
 from flashmm_sc._results.strata import constant, numbered, strata_of
 from flashmm_sc._results.study import Source, join, opened
-from flashmm_sc._results.values import SizeFactors, Values
+from flashmm_sc._results.values import PerCell, SizeFactors, Values
+from flashmm_sc._results.weights import with_weights
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,6 +49,7 @@ def aggregate(
     transform: Transform = None,
     size_factors: SizeFactors = None,
     target_sum: float | None = None,
+    weights: PerCell = None,
     out: str | PathLike[str] | None = None,
     n_jobs: int | None = None,
     show_progress: bool | None = None,
@@ -76,6 +78,8 @@ def aggregate(
     target_sum
         As in `flashmm_sc.tl.lmm_de`, with `transform` only. Give it where strata of several sites are to be concatenated: the
         median that is the default differs between sites.
+    weights
+        Precision weights of cells, as in `flashmm_sc.tl.lmm_de`, for linear mixed models: Σ v, Σ v² and Σ u / s are weighted.
     out
         An h5ad file or zarr store to write the strata to. Sums are then kept in a temporary file beside it, not in memory,
         as for strata × genes that are too many for it; what is returned leaves its matrices in `out`.
@@ -92,10 +96,10 @@ def aggregate(
     `.layers['size_sum']`
         Σ s u, with size factors and no transform.
     `.layers['counts' | 'counts_over_size']`
-        Σ u, with a transform; and Σ u / s, if there are size factors too.
+        Σ u, with a transform or weights; and Σ u / s, if there are size factors too.
     `.obs`
         Columns `by`, and all others that are constant within strata; the number of cells ``n_cells``; with size factors
-        Σ s and Σ s², ``size`` and ``size_sq``.
+        Σ s and Σ s², ``size`` and ``size_sq``; with weights w Σ w and Σ log w, ``weight_sum`` and ``log_weight_sum``.
     `.uns['aggregate']`
         How they were made. `ad.concat` keeps it with ``uns_merge="same"``, and its ``values`` only of strata that go
         together.
@@ -121,7 +125,8 @@ def aggregate(
     ((16, 50), 2000, 'A1|1')
     >>> fsc.tl.lmm_de(strata, fixed="~ trt", random="sam", groupby="cls")
     """
-    values = Values(layer, use_raw, mask_var, transform, size_factors, target_sum, weigh=transform is None)
+    weigh = transform is None
+    values = Values(layer, use_raw, mask_var, transform, size_factors, target_sum, weights=weights, weigh=weigh)
     columns = _columns(by)
     check_optional_flags(show_progress=show_progress)
     n_threads(n_jobs)
@@ -133,7 +138,7 @@ def aggregate(
         _check_names(study.obs, values)
         base = base_of(scales := study.scales, transform, None)
         advice_on_values(scales, values)
-        study = with_sizes(study, values, StratumRows(codes, len(first)), n_jobs)
+        study = with_sizes(with_weights(study), values, StratumRows(codes, len(first)), n_jobs)
         how = Made.of(study.fitted, base, columns, dropped)
         if dropped:
             logger.info("aggregate: %s vary within strata and are left out of obs", listed(dropped))
@@ -165,9 +170,9 @@ def _joined(several: Sequence[AnnData], names: Sequence[str], columns: list[str]
 
     def needed(obs: Any, where: str) -> list[str]:
         check_columns(columns, obs.columns, f"by={columns}{where}")
-        if values.column is not None:
-            check_columns([values.column], obs.columns, f"size_factors={values.column!r}{where}")
-        return list(dict.fromkeys([*columns, *([values.column] if values.column else [])]))
+        for argument, name in values.columns.items():
+            check_columns([name], obs.columns, f"{argument}={name!r}{where}")
+        return list(dict.fromkeys([*columns, *values.columns.values()]))
 
     for name, one in zip(names, several, strict=True):
         with named(name):
@@ -180,10 +185,10 @@ def _joined(several: Sequence[AnnData], names: Sequence[str], columns: list[str]
 
 def _check_names(obs: pd.DataFrame, values: Values) -> None:
     """Refuse columns whose names are those of what is added."""
-    added = list(COLUMNS.values()) if values.sized else [COLUMNS["n"]]
-    if taken := [name for name in added if name in obs.columns]:
+    new = added(sized=values.sized, weighted=values.weights is not None)
+    if taken := [name for name in new if name in obs.columns]:
         msg = (
-            f"obs has a column {listed(taken)}, the name of what is added for strata ({', '.join(added)}): rename it, as in adata.obs = "
+            f"obs has a column {listed(taken)}, the name of what is added for strata ({', '.join(new)}): rename it, as in adata.obs = "
             f"adata.obs.rename(columns={{{taken[0]!r}: {taken[0] + '_of_cells'!r}}}), or remove it."
         )
         raise ValueError(msg)

@@ -25,7 +25,7 @@ from flashmm_sc._results.sizes import with_sizes
 from flashmm_sc._results.stored import stored
 from flashmm_sc._results.strata_study import cells_or_strata
 from flashmm_sc._results.summed import summed, tally_of
-from flashmm_sc._results.values import SizeFactors, Values
+from flashmm_sc._results.values import PerCell, SizeFactors, Values
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,6 +52,7 @@ def lmm_de(
     size_factors: SizeFactors = None,
     target_sum: float | None = None,
     log_base: float | None = None,
+    weights: PerCell = None,
     min_cells: int = 10,
     min_fraction: float = 0.0,
     min_counts: float = 0.0,
@@ -108,6 +109,12 @@ def lmm_de(
     log_base
         Base of the logarithm that the values are on where nothing notes it, e.g. 2, or `math.e`: it makes log fold
         changes of coefficients. `transform` and `sc.pp.log1p` do note it.
+    weights
+        Precision weights, as those of R's lm and lmer: Var(e_i) = s_0 / w_i. A column of `adata.obs`, or one positive number a
+        cell, for values that are known more or less well, such as means of several measurements. They are no numbers of cells,
+        which strata have, nor weights of donors; and counts, whose precision follows from their mean, are no weights. All sums
+        are weighted, s_0 is the residual variance of a cell of weight 1, and what describes the data isn't: numbers of cells,
+        `min_fraction`, `min_counts`, and the degrees of freedom of n cells.
     min_cells
         Groups of fewer cells are left out, with a warning.
     min_fraction, min_counts
@@ -214,7 +221,7 @@ def lmm_de(
     >>> fsc.get.lmm_de_df(adata, "trt[T.B]").columns[:5].to_list()
     ['variable', 'contrast', 'group', 'coef', 'log_fc']
     """
-    values = Values(layer, use_raw, mask_var, transform, size_factors, target_sum, log_base)
+    values = Values(layer, use_raw, mask_var, transform, size_factors, target_sum, log_base, weights)
     least, options = Filter(min_cells, min_fraction, min_counts), Options(method, nonnegative, max_iter)
     check_ddf(ddf, method)
     one_of("corr_method", corr_method, Correction)
@@ -224,14 +231,15 @@ def lmm_de(
     n_threads(n_jobs)
     ddf = "satterthwaite" if moderate else ddf  # where a prior can't be learned
     contrasts_key = f"{key_added}_contrasts"
-    columns = {"groupby": groupby, "size_factors": values.column}
+    columns = {"groupby": groupby, **values.columns}
     needed = lambda obs, where: needed_columns(obs, fixed, random, where, **columns)
     with cells_or_strata(adata, needed, values, copy=copy) as study:
         values = study.fitted
         check_key(study.target, key_added)
         check_key(study.target, contrasts_key, tests=True)
+        sparse = nonnegative and not moderate
         models, rows = build_models(
-            study.obs, fixed, random, groupby, min_cells=min_cells, sparse=nonnegative and not moderate
+            study.obs, fixed, random, groupby, weights=study.weights, min_cells=min_cells, sparse=sparse
         )
         if moderate:
             check_moderate(method, len(models[0].design.random.d))
@@ -266,6 +274,7 @@ def lmm_de(
     notes += after_fit({one.model.group: (one.model.n, its.status) for one, its in zip(parts, fits, strict=True)})
     result = fit_result(key_added, parts, fits, study, params=params, ranef=ranef)
     result.entry["notes"] = np.array(notes, dtype=object)
-    left_out = len(parts) < len(models)
-    target = stored(study.target, result, contrasts_key, contrasts, left_out=left_out, copy=copy, n_jobs=n_jobs)
+    target = stored(
+        study.target, result, contrasts_key, contrasts, left_out=len(parts) < len(models), copy=copy, n_jobs=n_jobs
+    )
     return None if target is adata else target

@@ -19,7 +19,7 @@ from flashmm_sc._results.result import Result, check_key, strings, write
 if TYPE_CHECKING:
     from anndata import AnnData
 
-_SAME = ("fixed", "layer", "use_raw", "transform", "method", "nonnegative", "groupby", "n_obs")
+_SAME = ("fixed", "layer", "use_raw", "transform", "method", "nonnegative", "groupby", "n_obs", "weights")
 
 
 @dataclass(frozen=True, eq=False)

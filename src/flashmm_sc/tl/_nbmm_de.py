@@ -172,7 +172,7 @@ def nbmm_de(
     check_optional_flags(show_progress=show_progress)
     n_threads(n_jobs)
     contrasts_key = f"{key_added}_contrasts"
-    others = {"groupby": groupby, "size_factors": values.column}
+    others = {"groupby": groupby, **values.columns}
     needed = lambda obs, where: needed_columns(
         obs, fixed, sample_term(sample, list(map(str, obs.columns))), where, **others
     )

@@ -32,8 +32,13 @@ def same_traces(a, b, rtol):
 
 @pytest.fixture
 def sparse_room(monkeypatch):
-    """All designs have too many levels."""
-    return lambda: monkeypatch.setattr(projection, "MOST_DENSE", (0, 0))
+    """All designs have too many levels, and none fills in."""
+
+    def enter():
+        monkeypatch.setattr(projection, "MOST_DENSE", (0, 0))
+        monkeypatch.setattr(projection, "FILLED", 1.0)
+
+    return enter
 
 
 @pytest.fixture(params=dense.DESIGNS)

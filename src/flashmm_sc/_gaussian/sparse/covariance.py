@@ -21,14 +21,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
-import scipy.sparse as sp
 
-from flashmm_sc._base.selection import component_slices
 from flashmm_sc._base.threads import BLOCK_BYTES
+from flashmm_sc._gaussian.gram import Gram
 from flashmm_sc._gaussian.sparse import kernel as kernel
 from flashmm_sc._gaussian.sparse.kernel import LANES
 from flashmm_sc._gaussian.sparse.pattern import Pattern
@@ -46,45 +44,32 @@ _TINY = 1e-30
 
 @dataclass(frozen=True, eq=False)
 class SparseCovariance:
-    """Z'RZ (or Z'Z, without X) by its sparse parts.
+    """Z'RZ, or Z'Z without X.
 
     Attributes
     ----------
-    d
-        Columns of each component.
-    ZZ, ZX
-        Z'Z and Z'X, X's columns divided by their norms.
-    scale
-        These norms.
-    Li
-        L⁻¹ of X'X = L L', of the scaled columns.
+    gram
+        Its sparse parts.
     pattern
         That of the factorisation.
     table
         Traces and norms, once tabulated (see `prepared`).
     """
 
-    d: tuple[int, ...]
-    ZZ: sp.csr_array
-    ZX: sp.csr_array
-    scale: np.ndarray
-    Li: np.ndarray
+    gram: Gram
     pattern: Pattern
     table: TraceTable | None = None
 
     @classmethod
     def of(cls, cross: CrossProducts, d: Sequence[int]) -> SparseCovariance:
         """From the cross-products of the designs."""
-        scale = np.sqrt(np.diag(cross.XX))
-        unit = cross.XX / np.outer(scale, scale)
-        ZX = sp.csr_array(cross.ZX / scale)
-        pattern = Pattern.of(cross.ZZ, ZX, unit, d)
-        return cls(tuple(d), cross.ZZ, ZX, scale, np.linalg.inv(np.linalg.cholesky(unit)), pattern)
+        gram = Gram.of(cross, d)
+        return cls(gram, Pattern.of(gram))
 
-    @cached_property
-    def XXi(self) -> np.ndarray:
-        """(X'X)⁻¹ of the scaled columns."""
-        return self.Li.T @ self.Li
+    @property
+    def d(self) -> tuple[int, ...]:
+        """Columns of each component."""
+        return self.gram.d
 
     @cached_property
     def member(self) -> np.ndarray:
@@ -104,7 +89,7 @@ class SparseCovariance:
     @cached_property
     def equal_levels(self) -> np.ndarray:
         """tr Z_k'Z_k / max diag Z_k'Z_k: as many levels as large as the largest."""
-        sizes = self.ZZ.diagonal()[self.pattern.order, None] * self.member
+        sizes = self.gram.ZZ.diagonal()[self.pattern.order, None] * self.member
         return sizes.sum(axis=0) / sizes.max(axis=0)
 
     def split(self, r: np.ndarray) -> Vectors:
@@ -122,12 +107,11 @@ class SparseCovariance:
         (rows,), q = v.parts, self.pattern.order.size
         u = np.empty((q, rows.size // q))
         u[self.pattern.order] = rows.reshape(u.shape[::-1]).T
-        Su = self.ZZ @ u - self.ZX @ (self.XXi @ (self.ZX.T @ u))
-        return Vectors(self.layout, (Su[self.pattern.order].T.reshape(rows.shape),))
+        return Vectors(self.layout, (self.gram.times(u)[self.pattern.order].T.reshape(rows.shape),))
 
     def shared(self, A: np.ndarray, L: np.ndarray) -> SparseShared:
         """The vectors A L that genes share, for L p × r."""
-        return SparseShared(self.split(A @ L), L / self.scale[:, None])
+        return SparseShared(self.split(A @ L), L / self.gram.scale[:, None])
 
     def gene_bytes(self, r: int, *, solved: bool = False) -> int:
         """Memory that a gene needs while it is fitted or tested, such that blocks hold whole groups of genes."""
@@ -142,20 +126,11 @@ class SparseCovariance:
 
     def eigenvalues(self, k: int) -> np.ndarray:
         """Those of S_kk, ascending."""
-        part = component_slices(self.d)[k]
-        B = self.ZX[part] @ self.Li.T
-        return np.linalg.eigvalsh(self.ZZ[part, part].toarray() - B @ B.T)
+        return self.gram.eigenvalues(k)
 
     def moments(self) -> tuple[np.ndarray, np.ndarray]:
-        """tr S_kk (K) and |S_kl|² (K × K), with S_kl = Z_k'Z_l - B_k B_l'."""
-        B, parts = self.ZX @ self.Li.T, component_slices(self.d)
-        BB = np.array([B[k].T @ B[k] for k in parts])
-        norm = np.einsum("kij,lij->kl", BB, BB)
-        for (i, k), (j, l) in product(enumerate(parts), repeat=2):
-            ZZ = self.ZZ[k, l]
-            norm[i, j] += (ZZ.data**2).sum() - 2 * (B[k] * (ZZ @ B[l])).sum()
-        trace = [self.ZZ.diagonal()[k].sum() for k in parts] - np.einsum("kii->k", BB)
-        return trace, norm
+        """tr S_kk (K) and |S_kl|² (K × K)."""
+        return self.gram.moments()
 
     def factor(self, gamma: np.ndarray) -> SparseFactorisation:
         """Factorise at the ratios of each gene (m × K)."""
@@ -189,7 +164,7 @@ class SparseFactorisation:
         self.L = np.empty((groups, s.value.size, LANES))
         logdet, excess = np.zeros((groups, LANES)), np.zeros((groups, LANES), int)
         kernel.factorise(s.start, s.target, s.value, s.kind, self.scale, self.sign, self.L, logdet, excess)
-        self.logdet = logdet.reshape(-1)[:m] + 2 * np.log(np.diag(covariance.Li)).sum()
+        self.logdet = logdet.reshape(-1)[:m] - covariance.gram.logdet_XX
         self.ok = (excess.reshape(-1)[:m] == 0) & np.isfinite(self.logdet)
 
     def __getitem__(self, index: np.ndarray) -> SparseFactorisation:
@@ -256,12 +231,12 @@ class SparseFactorisation:
     def shared_quadratics(self, x: SparseShared) -> tuple[np.ndarray, np.ndarray]:
         """x' D (I + S D)⁻¹ x (m × r) and |component k of (I + S D)⁻¹ x|² (m × r × K) for r vectors x all genes share."""
         beta, squares = self._columns(x)
-        XXi = np.sum(x.L * (self.covariance.XXi @ x.L), axis=0)
+        XXi = np.sum(x.L * (self.covariance.gram.XXi @ x.L), axis=0)
         return np.einsum("jr,ijr->ir", x.L, beta) - XXi, squares / self.B[:, None, :-1] ** 2
 
     def shared_matrix(self, x: SparseShared) -> np.ndarray:
         """x_i' D (I + S D)⁻¹ x_j for r vectors all genes share, m × r × r."""
-        return x.L.T @ (self._columns(x)[0] - self.covariance.XXi @ x.L)
+        return x.L.T @ (self._columns(x)[0] - self.covariance.gram.XXi @ x.L)
 
     def _columns(self, x: SparseShared) -> tuple[np.ndarray, np.ndarray]:
         """β (m × p × r), and sums of u² by component (m × r × K) for H [u; β] = [0; L]."""

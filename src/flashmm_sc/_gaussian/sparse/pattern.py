@@ -14,6 +14,8 @@ from flashmm_sc._base.errors import listed
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from flashmm_sc._gaussian.gram import Gram
+
 _MOST_PAIRS = 3e8
 """Steps of a factorisation: a few seconds a gene, and places of 4 bytes to be kept."""
 
@@ -44,7 +46,7 @@ class Pattern:
     target: np.ndarray
 
     @classmethod
-    def of(cls, ZZ: sp.csr_array, ZX: sp.csr_array, XX: np.ndarray, d: Sequence[int]) -> Pattern:
+    def of(cls, gram: Gram) -> Pattern:
         """Order and lay out the factorisation, eliminating the columns with fewest neighbours first.
 
         Raises
@@ -52,6 +54,7 @@ class Pattern:
         ValueError
             When it would fill in.
         """
+        ZZ, ZX, XX, d = gram.ZZ, gram.ZX, gram.XX, gram.d
         q, p = ZX.shape
         order = _fewest_neighbours(ZZ)
         right = ZX[order]

@@ -15,14 +15,14 @@ from typing import TypeAlias
 import numpy as np
 
 from flashmm_sc._base.threads import for_gene_blocks
+from flashmm_sc._gaussian.chebyshev import Chebyshev
 
 Traces: TypeAlias = Callable[[np.ndarray], np.ndarray]
 Exact: TypeAlias = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 POINTS = 54
 _LOW, _DECADES = 1e-2, 6.0  # range in multiples of q_k / tr S_kk
-_ANGLE = (np.arange(POINTS) + 0.5) * np.pi / POINTS
-_NODES = np.cos(_ANGLE)
+_POINTS = Chebyshev(POINTS)
 
 
 class TraceTable:
@@ -50,7 +50,7 @@ class TraceTable:
         """
         K = len(d)
         low = _LOW * np.array(d) / traces(np.zeros((1, K)))[0]
-        steps = np.append(0.0, np.exp(_DECADES * np.log(10) * (1 + _NODES) / 2))
+        steps = np.append(0.0, np.exp(_DECADES * np.log(10) * (1 + _POINTS.nodes) / 2))
         gamma = np.stack(np.meshgrid(*(steps * unit for unit in low), indexing="ij"), axis=-1).reshape(-1, K)
         trace = np.empty(gamma.shape)
 
@@ -63,7 +63,7 @@ class TraceTable:
         for k in range(K):
             slope = np.zeros_like(logs)
             along = np.moveaxis(slope, k, 0)
-            along[1:] = np.tensordot(_slopes(), np.moveaxis(logs, k, 0)[1:], 1)
+            along[1:] = np.tensordot(_POINTS.slopes, np.moveaxis(logs, k, 0)[1:], 1)
             with np.errstate(divide="ignore", invalid="ignore"):
                 norm[:, :, k] = -trace * slope.reshape(-1, K) * 2 / (_DECADES * np.log(10)) / gamma[:, k, None]
         zero = (gamma == 0).any(axis=1)
@@ -78,28 +78,11 @@ class TraceTable:
         known = ((gamma == 0) | (np.abs(x) <= 1)).all(axis=1)
         out = self.values.reshape(POINTS + 1, -1)
         for k in range(self.K):
-            share = _shares(np.where(known & (gamma[:, k] > 0), x[:, k], np.nan))
+            inside = known & (gamma[:, k] > 0)
+            share = np.where(inside[:, None], _POINTS.shares(np.where(inside, x[:, k], 0.0)), 0.0)
+            share = np.column_stack([~inside, share])
             out = share @ out if k == 0 else np.einsum("ia,iab->ib", share, out)
             out = out.reshape(len(gamma), POINTS + 1, -1) if k < self.K - 1 else out
         trace = np.exp(out[:, : self.K])
         norm = out[:, self.K :].reshape(-1, self.K, self.K) * trace[:, :, None] * trace[:, None]
         return trace, norm, known
-
-
-def _slopes() -> np.ndarray:
-    """Derivatives at the Chebyshev points of what is interpolated between them."""
-    share = np.sin(_ANGLE) * (-1.0) ** np.arange(POINTS)
-    distance = _NODES[:, None] - _NODES + np.eye(POINTS)
-    out = share / share[:, None] / distance
-    np.fill_diagonal(out, 0.0)
-    np.fill_diagonal(out, -out.sum(axis=1))
-    return out
-
-
-def _shares(x: np.ndarray) -> np.ndarray:
-    """Weights of γ = 0 and of the Chebyshev points in an interpolation at x; NaN stands for γ = 0."""
-    distance = x[:, None] - _NODES
-    distance[distance == 0] = np.finfo(float).tiny
-    share = np.sin(_ANGLE) * (-1.0) ** np.arange(POINTS) / distance
-    zero = np.isnan(x)
-    return np.column_stack([zero, np.where(zero[:, None], 0.0, share / share.sum(axis=1, keepdims=True))])

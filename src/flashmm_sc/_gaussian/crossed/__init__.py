@@ -1,0 +1,1 @@
+"""Covariances of large crossed factors: the largest eliminated, dense matrices for what is left."""
