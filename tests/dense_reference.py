@@ -95,11 +95,21 @@ class DenseModel:
         return -0.5 * (self.nu * np.log(2 * np.pi) + logdet + self.y @ self.P(theta) @ self.y)
 
     def profile(self, gamma: np.ndarray) -> float:
-        """The log-likelihood at ratios γ_k = s_k / s_0 and the residual variance that is best for them."""
-        theta = np.append(gamma, 1.0)
-        if not self.in_domain(theta):
+        """The log-likelihood at ratios γ_k = s_k / s_0 and the residual variance that is best for them.
+
+        Of the error contrasts K'y alone: y'Py = (K'y)' (K'VK)⁻¹ K'y and log|V| + log|X'V⁻¹X| = log|K'VK| + log|X'X|.
+        """
+        V, K = self.V(np.append(gamma, 1.0)), self.contrasts
+        try:
+            within = np.linalg.cholesky(K.T @ V @ K)
+            whole = within if self.method == "REML" else np.linalg.cholesky(V)
+        except np.linalg.LinAlgError:
             return -np.inf
-        return self.loglik(theta * (self.y @ self.P(theta) @ self.y) / self.nu)
+        s0 = np.square(np.linalg.solve(within, K.T @ self.y)).sum() / self.nu
+        logdet = 2 * np.log(np.diag(whole)).sum()
+        if self.method == "REML":
+            logdet += np.linalg.slogdet(self.X.T @ self.X)[1]
+        return -0.5 * (self.nu * (np.log(2 * np.pi * s0) + 1) + logdet)
 
     def grad(self, theta: np.ndarray) -> np.ndarray:
         """½ (y'P V_k P y - tr P V_k); ML has V⁻¹ in the trace."""

@@ -193,7 +193,7 @@ BAD = {
         None,
         {"weights": np.zeros(160)},
         ValueError,
-        ["160 of 160 are not: 0.0", "Leave these cells out"],
+        ["160 of 160 are not: '0.0', the first", "Leave these cells out"],
     ),
     "a weight of zero": (None, {"weights": [1.0] * 159 + [0]}, ValueError, ["1 of 160 are not", "'cell159'"]),
     "infinite weight": (None, {"weights": [np.inf] + [1.0] * 159}, ValueError, ["positive and finite"]),

@@ -76,7 +76,7 @@ def positive_numbers(given: Any, n: int, words: str, kinds: str, describe: Calla
     bad = np.flatnonzero(~((numbers > 0) & np.isfinite(numbers)))
     if bad.size:
         msg = (
-            f"{words} must be positive and finite; {bad.size} of {n} are not: {listed(numbers[bad], 3)}, the first "
+            f"{words} must be positive and finite; {bad.size} of {n} are not: {listed(pd.unique(numbers[bad]), 3)}, the first "
             f"at {describe(int(bad[0]))}. Leave these cells out."
         )
         raise ValueError(msg)
