@@ -18,6 +18,7 @@ from textbook_data import MODELS, containment_df
 
 import flashmm_sc as fsc
 from flashmm_sc._results.models import Model
+from flashmm_sc._stats.correlated import covariance_names
 
 pytestmark = pytest.mark.filterwarnings("ignore:log_fc is NaN")  # these are no logarithms of counts
 
@@ -39,16 +40,18 @@ def designs(name):
 
 @cache
 def arrays_fit(name, method, ddf):
-    model, X, parts = designs(name)
-    Z = np.hstack([part.toarray() for part in parts])
-    return fsc.lmmfit(MODELS[name].Y, X, Z, model.design.random.d, method=method, ddf=ddf, nonnegative=True)
+    book, (model, X, parts) = MODELS[name], designs(name)
+    Z, random = np.hstack([part.toarray() for part in parts]), model.design.random
+    weights = None if book.weights is None else book.obs[book.weights]
+    options = {"correlated": random.correlated, "weights": weights, "method": method, "ddf": ddf, "nonnegative": True}
+    return fsc.lmmfit(book.Y, X, Z, random.d, **options)
 
 
 @cache
 def fitted_adata(name, method, ddf):
     book = MODELS[name]
     adata = ad.AnnData(book.Y.to_numpy(), book.obs, pd.DataFrame(index=book.genes))
-    fsc.tl.lmm_de(adata, book.fixed, book.random, method=method, ddf=ddf, ranef=True)
+    fsc.tl.lmm_de(adata, book.fixed, book.random, weights=book.weights, method=method, ddf=ddf, ranef=True)
     return adata
 
 
@@ -107,7 +110,8 @@ def test_estimates_on_arrays(name, method):
     fits = book.lmer("fits", method).set_index("gene").loc[book.genes]
     assert list(fit.status == "boundary") == list(fits["singular"])
     np.testing.assert_allclose(fit.loglik, fits["loglik"], rtol=1e-9)
-    theta = book.variances(method)[[*model.design.random.names, "residual"]]
+    random = model.design.random
+    theta = book.variances(method)[[*random.names, *covariance_names(random.names, random.correlated), "residual"]]
     np.testing.assert_allclose(fit.theta, theta, rtol=1e-6, atol=1e-12)
     ttests = book.wide("ttests", method, "coef", "name", ddf="satterthwaite")
     np.testing.assert_allclose(fit.coef, ttests[model.design.fixed.names], rtol=1e-6)

@@ -39,6 +39,7 @@ class Textbook:
     fixed: str
     random: str
     contrast: str
+    weights: str | None = None
 
     @cached_property
     def genes(self) -> list[str]:
@@ -73,9 +74,12 @@ class Textbook:
         return rows.pivot_table(value, "gene", by).loc[self.genes]
 
     def variances(self, method: str) -> pd.DataFrame:
-        """Variance components, genes × components with the residual."""
+        """Variance components, genes × components with covariances and the residual."""
         rows = self.lmer("varcorr", method)
-        return rows[rows["other"].isna()].pivot_table("cov", "gene", "component").loc[self.genes]
+        others = map(self._component, rows["group"], rows["other"])
+        pairs = zip(rows["component"], others, rows["other"].notna(), strict=True)
+        names = [f"cov({one}, {other})" if both else one for one, other, both in pairs]
+        return rows.assign(component=names).pivot_table("cov", "gene", "component").loc[self.genes]
 
     @cached_property
     def _parts(self) -> dict[str, str]:
@@ -129,6 +133,13 @@ MODELS = {
             "InstEval_departments", "InstEval", "~ service", "(1 | d) + (1 | dept)", "Intercept + 0.5 * service[T.1]"
         ),
         Textbook("drawn_independent", "drawn", "~ x + trt", "(1 + x || donor) + (1 | batch)", "trt[T.b] - trt[T.c]"),
+        Textbook("sleepstudy_correlated", "sleepstudy", "~ Days", "(Days | Subject)", "Intercept + 9 * Days"),
+        Textbook("Machines_correlated", "Machines", "~ Machine", "(Machine | Worker)", "Machine[T.B] - Machine[T.C]"),
+        Textbook("drawn_slope", "drawn", "~ x + trt", "(1 + x | donor)", "trt[T.b] - trt[T.c]"),
+        Textbook("drawn_two_slopes", "drawn", "~ x + z", "(0 + x + z | donor)", "x - z"),
+        Textbook("drawn_factor", "drawn", "~ trt", "(trt | donor)", "trt[T.b] - trt[T.c]"),
+        Textbook("drawn_slope_batch", "drawn", "~ x + trt", "(1 + x | donor) + (1 | batch)", "trt[T.b] - trt[T.c]"),
+        Textbook("drawn_weights", "drawn", "~ x + trt", "(1 | donor)", "trt[T.b] - trt[T.c]", "w"),
+        Textbook("drawn_weights_slope", "drawn", "~ x + trt", "(1 + x | donor)", "trt[T.b] - trt[T.c]", "w"),
     ]
 }
-"""Models of independent components without weights."""

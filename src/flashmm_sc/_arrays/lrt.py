@@ -10,6 +10,7 @@ import pandas as pd
 from flashmm_sc._base.errors import listed
 from flashmm_sc._base.selection import component_slices
 from flashmm_sc._inference.likelihood_ratio import likelihood_ratio
+from flashmm_sc._stats.correlated import lacking_covariances
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,9 +46,10 @@ def lrt(fit: LMMFit, null: LMMFit | None = None) -> pd.DataFrame:
 
     Notes
     -----
-    The statistic of r fixed columns and free variance components (as FLASHMM's) is referred to chi2_r. Components
-    bounded at zero (`nonnegative`) have half their null distribution at the bound: with q of them among the r
-    parameters, p is that of the mixture 1/2 chi2_(r-1) + 1/2 chi2_r. That is exact in large samples for one component
+    The statistic of r fixed columns, covariances and free variance components (as FLASHMM's) is referred to chi2_r.
+    Components bounded at zero (`nonnegative`) have half their null distribution at the bound: with any of them among the r
+    parameters, p is that of the mixture 1/2 chi2_(r-1) + 1/2 chi2_r. That is exact in large samples for one component,
+    also with its r - 1 covariances, as for a slope of ``(1 + x | g)``
     (Self and Liang, Journal of the American Statistical Association 1987), where chi2_0 is a point at zero; for several
     it is the upper bound over all mixtures there can be, and therefore conservative. Components of `null` that are zero
     themselves, and few levels of a component, make the test conservative too.
@@ -65,13 +67,14 @@ def lrt(fit: LMMFit, null: LMMFit | None = None) -> pd.DataFrame:
     """
     stats = fit.stats
     if null is None:
-        fixed, random = 0, len(stats.d)
+        n_variances, n_others = len(stats.d), len(stats.theta_names) - 1 - len(stats.d)
         smaller = _loglik_without_random(stats, fit.projection, fit.method)
     else:
-        fixed, random = _left_out(fit, null)
+        n_variances, n_others = _left_out(fit, null)
         smaller = null.loglik.to_numpy()
-    stat, p = likelihood_ratio(fit.loglik.to_numpy(), smaller, fixed, random, fit.nonnegative)
-    return pd.DataFrame({"stat": stat, "df": np.where(np.isnan(stat), np.nan, fixed + random), "p": p}, fit.coef.index)
+    df = n_variances + n_others
+    stat, p = likelihood_ratio(fit.loglik.to_numpy(), smaller, df, bounded=fit.nonnegative and n_variances > 0)
+    return pd.DataFrame({"stat": stat, "df": np.where(np.isnan(stat), np.nan, df), "p": p}, fit.coef.index)
 
 
 def _loglik_without_random(stats: SummaryStats, projection: Projection, method: str) -> np.ndarray:
@@ -83,7 +86,7 @@ def _loglik_without_random(stats: SummaryStats, projection: Projection, method: 
 
 
 def _left_out(fit: LMMFit, null: LMMFit) -> tuple[int, int]:
-    """How many fixed columns and components the smaller model lacks, once all else is found to be the same."""
+    """How many variances and how many other parameters the smaller model lacks, once all else is found to be the same."""
     a, b = fit.stats, null.stats
     if a.n != b.n or list(a.gene_names) != list(b.gene_names) or not np.allclose(a.yy, b.yy, rtol=1e-9, atol=0):
         msg = "The two fits are of different cells, genes or values; get the smaller one by fit.refit(drop_...=...)."
@@ -95,7 +98,8 @@ def _left_out(fit: LMMFit, null: LMMFit) -> tuple[int, int]:
             raise ValueError(msg)
     fixed = _lacking("fixed columns", a.coef_names, b.coef_names)
     random = _lacking("random components", a.component_names, b.component_names)
-    if not fixed and not random:
+    joint = lacking_covariances(_named(a), _named(b))
+    if not fixed and not random and not joint:
         msg = "The two fits are of the same model; drop fixed columns or random components in the smaller one."
         raise ValueError(msg)
     if fixed and fit.method == "REML":
@@ -105,7 +109,11 @@ def _left_out(fit: LMMFit, null: LMMFit) -> tuple[int, int]:
         )
         raise ValueError(msg)
     _check_shared(a, b)
-    return len(fixed), len(random)
+    return len(random), len(fixed) + len(joint)
+
+
+def _named(stats: SummaryStats) -> tuple[Sequence[str], Sequence[Sequence[int]]]:
+    return stats.component_names, stats.correlated
 
 
 def _lacking(what: str, larger: Sequence[str], smaller: Sequence[str]) -> list[str]:

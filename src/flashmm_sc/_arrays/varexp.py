@@ -45,7 +45,8 @@ def variance_explained(fit: LMMFit, terms: Mapping[str, Selection] | None = None
     As in the paper of FLASH-MM (Xu et al., Nature Communications 2026, doi 10.1038/s41467-026-69063-2), with X and Z
     centred over the n cells: the sample variance of X β is the part of all fixed terms, which share it in proportion to
     the sample variances of X_t β_t, as if they were uncorrelated; component k has s_k |Z_k|² / (n - 1), negative s_k
-    counted as zero; the residual has s_0. With weights all of these are weighted sums over the cells, divided by n - 1, so
+    counted as zero; components of a correlated term share a column, with 2 s_kl tr Z_k'Z_l / (n - 1) of their covariances;
+    the residual has s_0. With weights all of these are weighted sums over the cells, divided by n - 1, so
     that they are on the scale of s_0, the residual variance of a cell of weight 1.
 
     Examples
@@ -57,7 +58,7 @@ def variance_explained(fit: LMMFit, terms: Mapping[str, Selection] | None = None
     >>> fsc.variance_explained(fit, {"treatment": "x2"}).columns.to_list()
     ['treatment', 'x3', 'var1', 'residual']
     """
-    stats, coef, theta = fit.stats, fit.coef.to_numpy(), np.maximum(fit.theta.to_numpy(), 0.0)
+    stats, coef, theta = fit.stats, fit.coef.to_numpy(), fit.theta.to_numpy()
     total_X, total_Z = _centre(stats)
     XX = stats.XX - np.outer(total_X, total_X) / stats.weight_sum
     varies = XX.diagonal() > 1e-11 * stats.XX.diagonal()
@@ -66,14 +67,31 @@ def variance_explained(fit: LMMFit, terms: Mapping[str, Selection] | None = None
     quadratic = lambda j: np.einsum("ij,ij->i", coef[:, j] @ XX[np.ix_(j, j)], coef[:, j]) / (stats.n - 1)
     fixed = quadratic(np.flatnonzero(varies))
     each = np.column_stack([quadratic(j[varies[j]]) for j in named.values()]) if named else np.empty((len(coef), 0))
-    sizes = stats.ZZ.diagonal() - total_Z**2 / stats.weight_sum
-    random = theta[:, :-1] * [sizes[part].sum() / (stats.n - 1) for part in component_slices(stats.d)]
+    random = _of_terms(fit, total_Z)
     with np.errstate(divide="ignore", invalid="ignore"):
         sums = each.sum(axis=1, keepdims=True)
         shares = np.where(sums == 0, 0.0, each / sums) * fixed[:, None]
-    parts = np.column_stack([shares, random, theta[:, -1]])
-    columns = [*named, *fit.theta.columns]
+    parts = np.column_stack([shares, *random.values(), theta[:, -1]])
+    columns = [*named, *random, "residual"]
     return pd.DataFrame(parts / parts.sum(axis=1, keepdims=True), fit.coef.index, columns)
+
+
+def _of_terms(fit: LMMFit, total_Z: np.ndarray) -> dict[str, np.ndarray]:
+    """Σ_kl γ_kl tr Z_k'C Z_l / (n - 1) of the components k, l of each random term, C centring the cells."""
+    stats, theta, structure = fit.stats, fit.theta.to_numpy(), fit.projection.structure
+    parts, names = component_slices(stats.d), stats.component_names
+
+    def size(k: int, l: int) -> float:
+        total = stats.ZZ[parts[k], parts[l]].trace() - total_Z[parts[k]] @ total_Z[parts[l]] / stats.weight_sum
+        return float(total) / (stats.n - 1)
+
+    terms = {
+        " + ".join(names[k] for k in term): sum(
+            theta[:, structure.place(k, l)] * size(k, l) for k in term for l in term
+        )
+        for term in sorted(structure.terms)
+    }
+    return {name: np.maximum(value, 0.0) for name, value in terms.items()}
 
 
 def _centre(stats: SummaryStats) -> tuple[np.ndarray, np.ndarray]:

@@ -65,6 +65,7 @@ class CellDesign:
             "component_names": self.random.names,
             "ranef_names": self.random.ranef_names,
             "slopes": self.random.slopes,
+            "correlated": self.random.correlated,
         }
 
     def table(self, obs: pd.DataFrame) -> pd.DataFrame:

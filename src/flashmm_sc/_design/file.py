@@ -19,7 +19,7 @@ from flashmm_sc._design.random_terms import RandomTerm
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_FORMAT, _VERSION = "flashmm-sc design", "2"
+_FORMAT, _VERSION = "flashmm-sc design", "3"
 
 
 def to_json(fixed: FixedDesign, random: Sequence[RandomTerm]) -> dict[str, Any]:
@@ -83,7 +83,8 @@ def _restored_design(found: dict[str, Any]) -> tuple[FixedDesign, tuple[RandomTe
         learned = Learned(kind, levels, _restored(state))
         factors.append(Alone.of(factor, columns, example, words(text), learned)[0])
     encoding = Encoding.complete(text, formula, columns, factors, example)
-    random = tuple(RandomTerm(term["name"], tuple(term["groups"]), term["slope"]) for term in found["random"])
+    tuples = ("groups", "levels")
+    random = tuple(RandomTerm(**term | {name: tuple(term[name]) for name in tuples}) for term in found["random"])
     return FixedDesign.of(encoding), random
 
 

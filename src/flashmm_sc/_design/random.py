@@ -13,6 +13,7 @@ import scipy.sparse as sp
 from flashmm_sc._base.errors import listed
 from flashmm_sc._design.columns import as_factor, complete_column, repeated
 from flashmm_sc._design.random_terms import RandomTerm, parse_random
+from flashmm_sc._design.slopes import check_slope, expanded, slope_values
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -59,6 +60,20 @@ class RandomDesign:
         return [component.term.slope is not None for component in self.components]
 
     @property
+    def correlated(self) -> list[list[int]]:
+        """Positions of the components of each correlated term."""
+        terms: dict[str, list[int]] = {}
+        for k, component in enumerate(self.components):
+            if component.term.joint:
+                terms.setdefault(component.term.joint, []).append(k)
+        return list(terms.values())
+
+    @property
+    def words(self) -> list[str]:
+        """The terms in words: names of components, correlated ones as they are written."""
+        return list(dict.fromkeys(component.term.joint or component.term.name for component in self.components))
+
+    @property
     def ranef_names(self) -> list[str]:
         """Names of the columns, `component[level]`."""
         return [f"{component.term.name}[{level}]" for component in self.components for level in component.levels]
@@ -88,7 +103,7 @@ def random_design(random: Random, obs: pd.DataFrame) -> RandomDesign:
     random
         Terms, see `parse_random`.
     obs
-        One row per cell. Grouping columns of any type are factors; slope variables are numbers or booleans.
+        One row per cell. Grouping columns of any type are factors; slope variables are numbers, booleans or factors.
 
     Raises
     ------
@@ -97,12 +112,15 @@ def random_design(random: Random, obs: pd.DataFrame) -> RandomDesign:
     ValueError
         If a term can't be read, or its variance can't be estimated from these cells.
     """
-    terms = parse_random(random, obs.columns)
+    terms = expanded(parse_random(random, obs.columns), obs)
     components = [Component.of(term, obs) for term in terms]
     for component in components:
         component.check_estimable(len(obs))
     _check_distinct(components, obs)
-    return RandomDesign(components)
+    design = RandomDesign(components)
+    for group in design.correlated:
+        _check_correlated([components[k] for k in group], obs)
+    return design
 
 
 @dataclass(frozen=True)
@@ -143,7 +161,7 @@ class Component:
             factors.append(others)
             crossed.append(cells)
         if term.slope:
-            _check_slope(obs, term, where)
+            check_slope(obs, term, where)
         return cls(term, factors, crossed, levels)
 
     def check_estimable(self, n: int) -> None:
@@ -164,7 +182,7 @@ class Component:
 
     def weights(self, obs: pd.DataFrame) -> NDArray[np.float64]:
         """Entry of each cell in the column of its level."""
-        return obs[self.term.slope].to_numpy(dtype=np.float64) if self.term.slope else np.ones(len(obs))
+        return slope_values(obs, self.term)
 
 
 def _codes(values: pd.Series, factor: pd.Index) -> NDArray[np.int64]:
@@ -182,6 +200,29 @@ def _check_distinct(components: list[Component], obs: pd.DataFrame) -> None:
                 "their variances can't be told apart. Leave one of them out."
             )
             raise ValueError(msg)
+
+
+def _check_correlated(term: list[Component], obs: pd.DataFrame) -> None:
+    """Refuse slopes that are constant within all levels, and too few levels for the covariances of their effects."""
+    levels, codes = term[0].levels, term[0].codes(obs)
+    for component in term:
+        slope = component.term.slope
+        if slope and (component.term.level or term[0].term.slope is None):
+            values = pd.factorize(obs[slope])[0]
+            if np.unique(codes * (values.max() + 1) + values).size == len(levels):
+                msg = (
+                    f"obs[{slope!r}], the slope variable of random term {component.term.joint!r}, is the same in all cells of "
+                    f"each level of {':'.join(component.term.groups)!r}: its effects can't be told from intercepts. Write "
+                    f"{component.term.intercept!r}."
+                )
+                raise ValueError(msg)
+    if len(levels) <= len(term):
+        msg = (
+            f"The random term {term[0].term.joint!r} has {len(term)} correlated effects and {len(levels)} levels, which are too "
+            "few for their covariances: there should be more levels than effects. Leave effects out, or make them "
+            "independent, with '||'."
+        )
+        raise ValueError(msg)
 
 
 def _factor(obs: pd.DataFrame, name: str, where: str, *, random: bool) -> tuple[NDArray[np.int64], pd.Index]:
@@ -204,23 +245,3 @@ def _factor(obs: pd.DataFrame, name: str, where: str, *, random: bool) -> tuple[
 def _quoted(level: str) -> str:
     """A level as part of an interaction, in backticks where a colon would make 'a:b:c' mean two things."""
     return f"`{level.replace('`', '``')}`" if ":" in level or "`" in level else level
-
-
-def _check_slope(obs: pd.DataFrame, term: RandomTerm, where: str) -> None:
-    """Refuse a slope variable that is not numeric, or does not vary."""
-    name = str(term.slope)
-    values = complete_column(obs, name, where)
-    reason = ""
-    if isinstance(values.dtype, pd.CategoricalDtype) or not pd.api.types.is_numeric_dtype(values.dtype):
-        reason = f"is not numeric but {values.dtype}; effects of its levels within groups are an interaction, 'sam:x'"
-    else:
-        slope = values.to_numpy(dtype=np.float64)
-        if not np.isfinite(slope).all():
-            reason = f"is infinite in {np.count_nonzero(~np.isfinite(slope))} cells"
-        elif np.ptp(slope) == 0:
-            reason = f"is {slope[0]:g} in every cell"
-            if slope[0]:
-                reason += f"; that is a random intercept, {term.intercept!r}"
-    if reason:
-        msg = f"obs[{name!r}], the slope variable of {where}, {reason}."
-        raise ValueError(msg)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NoReturn
 
 from flashmm_sc._base.errors import listed
@@ -15,18 +15,35 @@ if TYPE_CHECKING:
 
 ACCEPTED = (
     "Random terms are columns of obs, 'sam' or 'sam + batch'; interactions, 'sam:cls'; nested factors, 'sam/cls'; "
-    "the same in lme4's notation, '(1|sam)'; independent slopes, '(0 + x|sam)'; lists of these, and {'name': term}. "
-    "Quote names that are not plain words with backticks."
+    "the same in lme4's notation, '(1|sam)'; intercepts and slopes, '(1 + x|sam)', or independent ones, '(1 + x||sam)'; "
+    "lists of these, and {'name': term}. Quote names that are not plain words with backticks."
 )
 
 
 @dataclass(frozen=True)
 class RandomTerm:
-    """One variance component: an effect for every level of crossed factors, times a slope variable if there is one."""
+    """One variance component: an effect for every level of crossed factors, times a slope variable if there is one.
+
+    Attributes
+    ----------
+    name
+        Its name.
+    groups
+        Columns of the crossed factors.
+    slope
+        Column of the slope variable; None for an intercept.
+    joint
+        The term as it is written, ``1 + x|sam``, with whose other components it is correlated; None for an independent one.
+    level, levels
+        Of a factor as slope variable, the level of which the component is the effect, and all of them.
+    """
 
     name: str
     groups: tuple[str, ...]
     slope: str | None = None
+    joint: str | None = None
+    level: str | None = None
+    levels: tuple[str, ...] = ()
 
     @property
     def intercept(self) -> str:
@@ -41,6 +58,11 @@ class RandomTerm:
     @property
     def _grouping(self) -> str:
         return ":".join(map(quoted, self.groups))
+
+
+def spelled(terms: Iterable[RandomTerm]) -> list[str]:
+    """Terms as they are written, correlated ones once."""
+    return list(dict.fromkeys(f"({term.joint})" if term.joint else term.spelled for term in terms))
 
 
 def quoted(name: str) -> str:
@@ -62,7 +84,7 @@ def parse_random(random: Random, columns: Iterable[str]) -> list[RandomTerm]:
     ----------
     random
         Terms, e.g. ``"sam"``, ``["sam", "batch"]``, ``"sam + sam:cls"``, ``"(1|sam/cls) + (0 + score|sam)"``,
-        ``{"donor": "sam"}``.
+        ``"(1 + score|sam)"``, ``{"donor": "sam"}``.
     columns
         Names of the columns of obs. A text that equals one of them is that column, whatever characters it has.
     """
@@ -93,10 +115,11 @@ def _terms(random: Random, columns: list[str]) -> Iterator[RandomTerm]:
             if not isinstance(name, str) or not name:
                 msg = f"random={random!r} has a name that is no text: {name!r}."
                 raise ValueError(msg)
-            if len(terms) != 1:
-                msg = f"random={{{name!r}: {text!r}}} names {len(terms)} terms; each needs a name of its own."
+            if (size := len(spelled(terms))) != 1:
+                msg = f"random={{{name!r}: {text!r}}} names {size} terms; each needs a name of its own."
                 raise ValueError(msg)
-            yield RandomTerm(name, terms[0].groups, terms[0].slope)
+            for term in terms:
+                yield replace(term, name=f"{term.slope}|{name}" if term.slope and len(terms) > 1 else name)
     elif isinstance(random, RandomTerm):
         yield random
     elif isinstance(random, (list, tuple)):
@@ -139,24 +162,19 @@ class _Reader:
                 yield from (RandomTerm(":".join(groups), groups) for groups in self._groups(piece))
 
     def _bar(self, effects: str, bar: str, grouping: str) -> Iterator[RandomTerm]:
-        """Terms of ``(effects | grouping)``; with ``||`` or one effect only, as effects are never correlated here."""
+        """Components of ``(effects | grouping)``, which are correlated, or independent with ``||``; x has an intercept."""
         parts = [part.strip() for part in re.sub(r"-\s*1\b", "+ 0", effects).split("+")]
         slopes = [part for part in parts if part not in ("", "0", "1")]
         wanted: list[str | None] = [*([] if "0" in parts else [None]), *slopes]
         if not effects.strip() or not wanted:
             self._refuse("nothing stands before the bar")
-        if bar == "|" and len(wanted) > 1:
-            group = grouping.strip()
-            instead = " + ".join(f"(0 + {x}|{group})" if x else f"(1|{group})" for x in wanted)
-            msg = (
-                f"random={self.text!r} asks for correlated effects within {group!r}, which FLASH-MM does not have. "
-                f"Write {self._plain(instead, '`')!r} for independent ones."
-            )
-            raise ValueError(msg)
+        columns = [slope and self._name(slope) for slope in wanted]
+        effects = " + ".join(["1" if None in columns else "0", *(quoted(x) for x in columns if x)])
         for groups in self._groups(grouping):
-            for slope in wanted:
-                name, x = ":".join(groups), slope and self._name(slope)
-                yield RandomTerm(f"{x}|{name}" if x else name, groups, x)
+            joint = f"{effects}|{':'.join(map(quoted, groups))}" if bar == "|" and any(columns) else None
+            for x in columns:
+                name = ":".join(groups)
+                yield RandomTerm(f"{x}|{name}" if x else name, groups, x, joint)
 
     def _groups(self, text: str) -> Iterator[tuple[str, ...]]:
         """Crossed factors of a grouping, outer ones of a nesting first: ``a/b`` is ``a`` and ``a:b``."""

@@ -16,6 +16,7 @@ from flashmm_sc._design.columns import as_factor, complete_column
 from flashmm_sc._design.file import from_json, to_json
 from flashmm_sc._design.fixed import FixedDesign, fixed_design
 from flashmm_sc._design.random_terms import RandomTerm, parse_random
+from flashmm_sc._design.slopes import expanded
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -80,7 +81,7 @@ class Design:
                 "don't have; use scale() or center(), or compute a column of obs before."
             )
             raise ValueError(msg)
-        return cls(design, tuple(parse_random(random, obs.columns)))
+        return cls(design, tuple(expanded(parse_random(random, obs.columns), obs)))
 
     @property
     def names(self) -> list[str]:
@@ -110,7 +111,7 @@ class Design:
             raise ValueError(msg) from error
 
     def __repr__(self) -> str:
-        terms = ", ".join(term.name for term in self.random)
+        terms = ", ".join(dict.fromkeys(term.joint or term.name for term in self.random))
         return f"Design of {self.fixed.encoding.text!r} with {len(self.names)} columns, random {terms}"
 
     def origin(self, values: str) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from flashmm_sc._base.errors import AdviceWarning, listed, warn
-from flashmm_sc._design.random_terms import RandomTerm, quoted
+from flashmm_sc._design.random_terms import RandomTerm, quoted, spelled
 from flashmm_sc._results.count_models import FEWEST
 
 if TYPE_CHECKING:
@@ -255,7 +255,7 @@ def _sample_term(call: Call) -> Iterator[str]:
         varying = [name for name in varying if not any(_holds(call, other, name) for other in call.terms)]
         if not varying:
             continue
-        random = [*(other.spelled for other in call.terms), RandomTerm("", (*term.groups, *varying)).spelled]
+        random = [*spelled(call.terms), RandomTerm("", (*term.groups, *varying)).spelled]
         what, donors = listed(varying), ":".join(term.groups)
         yield (
             f"{what} {_vary(varying)} within the levels of {donors!r}: each has several samples, whose cells are alike, and no random "
@@ -305,7 +305,8 @@ def _joint_model(call: Call) -> Iterator[str]:
 
 def _few(call: Call) -> int:
     """The number of levels of a random term, if they are few and moderation could help; else 0."""
-    if len(call.terms) > 2 or call.n_genes < _FEW_GENES or not call.intercepts:
+    correlated = any(term.joint for term in call.terms)
+    if correlated or len(call.terms) > 2 or call.n_genes < _FEW_GENES or not call.intercepts:
         return 0
     least = min(call.n_levels[term.name] for term in call.intercepts)
     return least if least < FEW_LEVELS else 0

@@ -17,7 +17,8 @@ from flashmm_sc._inference.prior import Prior
 from flashmm_sc._inference.t_tests import TTests
 from flashmm_sc._results.group_tests import FittedModel, GroupTests, tests_result
 from flashmm_sc._results.ratios import log2_ratios
-from flashmm_sc._results.result import MODERATED, Result, earlier, joined, strings, texts
+from flashmm_sc._results.result import MODERATED, Result, correlated_in, earlier, joined, strings, texts
+from flashmm_sc._stats.correlated import to_numbers
 from flashmm_sc._stats.cross import CrossProducts
 
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ def fit_result(
         tested.append(GroupTests(model.group, fixed.names, fixed.constant == 0, tests, status, ratio))
     result = tests_result(key, tested, params)
     arrays, entry = result.arrays, result.entry
-    arrays |= {name: side_by_side(getattr(fit, name) for fit in fits) for name in ("theta", "theta_se", "theta_cov")}
+    arrays |= {name: side_by_side(getattr(fit, name) for fit in fits) for name in ("theta", "theta_se")}
+    arrays["theta_cov"] = side_by_side(_padded(fit.theta_cov, fits) for fit in fits)
     arrays |= {
         name: side_by_side(getattr(fit, name).to_numpy()[:, None] for fit in fits) for name in ("loglik", "n_iter")
     }
@@ -72,7 +74,9 @@ def fit_result(
     if ranef:
         arrays["ranef"] = side_by_side(fit.ranef() for fit in fits)
         entry["ranef_names"] = texts(joined(model.group, model.design.random.ranef_names) for model in models)
-    entry["theta_names"] = texts(joined(model.group, [*model.design.random.names, "residual"]) for model in models)
+    entry["theta_names"] = texts(
+        joined(model.group, fit.theta.columns.astype(str).to_list()) for model, fit in zip(models, fits, strict=True)
+    )
     entry["models"] = {str(i): _described(*pair) for i, pair in enumerate(zip(models, fits, strict=True))}
     return result
 
@@ -86,14 +90,14 @@ def lmm_models(result: Result) -> list[FittedModel]:
             raise KeyError(earlier(result.key))
         coef_names, components = strings(described["coef_names"]), strings(described["component_names"])
         projection = _projection(described, coef_names, components, result.params)
-        p, k, q = len(coef_names), len(components) + 1, sum(projection.d)
+        p, k, q = len(coef_names), projection.structure.size + 1, sum(projection.d)
         columns = {
             name: slice(starts[name], starts[name] + n) for name, n in zip(starts, (p, k, p + q + 2), strict=True)
         }
         starts = {name: part.stop for name, part in columns.items()}
         theta = columns["theta"]
         estimates = Estimates(
-            result["coef"][:, columns["coef"]], result["theta"][:, theta], result["theta_cov"][:, theta]
+            result["coef"][:, columns["coef"]], result["theta"][:, theta], result["theta_cov"][:, theta, :k]
         )
         moderated = None
         if "prior" in described:
@@ -110,7 +114,8 @@ def _projection(
     sparse = bool(params["nonnegative"]) and not bool(params["moderate"])
     cross = CrossProducts(described["XX"], described["ZX"], sp.csr_array(described["ZZ"]))
     d = [int(size) for size in described["d"]]
-    return Projection.of(cross, int(described["n"]), d, coefs, components, sparse=sparse)
+    correlated = correlated_in(described)
+    return Projection.of(cross, int(described["n"]), d, coefs, components, sparse=sparse, correlated=correlated)
 
 
 def _moderated_part(fit: LMMFit) -> tuple[np.ndarray, np.ndarray]:
@@ -147,6 +152,7 @@ def _described(model: Model, fit: LMMFit) -> dict[str, Any]:
             "ZX": model.cross.ZX,
             "ZZ": sp.csr_matrix(model.cross.ZZ),
             "component_names": texts([model.design.random.names]),
+            "correlated": to_numbers(model.design.random.correlated, len(model.design.random.d)),
             "ranef_names": texts([model.design.random.ranef_names]),
         }
     )
@@ -164,6 +170,12 @@ def described_design(design: FixedDesign, terms: dict[str, np.ndarray], referenc
         "type3": {str(i): L for i, L in enumerate(terms.values())},
         "design": reference,
     }
+
+
+def _padded(cov: np.ndarray, fits: Sequence[LMMFit]) -> np.ndarray:
+    """Covariances of a group's variances (m × P × P) with NaN to the right, as wide as that of any group."""
+    wide = max(fit.theta_cov.shape[2] for fit in fits) - cov.shape[2]
+    return np.pad(cov, ((0, 0), (0, 0), (0, wide)), constant_values=np.nan)
 
 
 def _spread(values: np.ndarray, genes: np.ndarray, n_vars: int) -> np.ndarray:

@@ -79,7 +79,8 @@ class Model:
         rows = design.all_rows(obs)
         cross = CrossProducts.of(rows.gram(None if weights is None else weights.each), p)
         check_full_rank(X, cross.XX, obs)
-        projection = Projection.of(cross, n, design.random.d, X.names, design.random.names, sparse=sparse)
+        Z = design.random
+        projection = Projection.of(cross, n, Z.d, X.names, Z.names, sparse=sparse, correlated=Z.correlated)
         reference = ReferenceGrid.of(X, obs, rows.parts[0][1], group).text()
         sums = {} if weights is None else weights.sums
         return cls(group, n, design, cross, projection, type3.hypotheses(X, obs), reference, sums), rows

@@ -16,6 +16,7 @@ import numpy as np
 from anndata import AnnData
 
 from flashmm_sc._base.errors import AdviceWarning, did_you_mean, listed, warn
+from flashmm_sc._stats.correlated import from_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, MutableMapping, Sequence
@@ -266,6 +267,11 @@ def earlier(key: str) -> str:
 def strings(values: Any) -> list[str]:
     """An array of text, as read from memory, h5ad or zarr, as a list."""
     return [str(value) for value in np.asarray(values).reshape(-1)]
+
+
+def correlated_in(described: dict[str, Any]) -> list[list[int]]:
+    """Positions of the components of each correlated term, in what is stored of a model; earlier versions had none."""
+    return from_numbers(described["correlated"]) if "correlated" in described else []
 
 
 def texts(parts: Iterable[Iterable[str]]) -> np.ndarray:

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from flashmm_sc._base.errors import listed
+from flashmm_sc._base.selection import correlated_pairs
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
+    Named = tuple[Sequence[str], Sequence[Sequence[int]]]
+    """Names of components, and the groups of those that are correlated."""
 
 
 def correlated_groups(correlated: Sequence[Sequence[int]], d: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
@@ -25,6 +31,40 @@ def correlated_groups(correlated: Sequence[Sequence[int]], d: tuple[int, ...]) -
         )
         raise ValueError(msg)
     return groups
+
+
+def covariance_names(names: Sequence[str], groups: Sequence[Sequence[int]]) -> list[str]:
+    """Names of the covariances of correlated components, which have these names, in the order of their parameters."""
+    return [f"cov({names[k]}, {names[l]})" for k, l in correlated_pairs(groups)]
+
+
+def lacking_covariances(larger: Named, smaller: Named) -> list[frozenset[str]]:
+    """Pairs of components that are correlated in a larger model but not in a smaller one.
+
+    Raises
+    ------
+    ValueError
+        When a pair is correlated in the smaller one only.
+    """
+    found, fewer = ({frozenset({names[k], names[l]}) for k, l in correlated_pairs(g)} for names, g in (larger, smaller))
+    if extra := fewer - found:
+        pair = listed(sorted(next(iter(extra))))
+        msg = f"The smaller model isn't nested in the larger one, where {pair} are not correlated."
+        raise ValueError(msg)
+    return list(found - fewer)
+
+
+def to_numbers(groups: Sequence[Sequence[int]], n_components: int) -> np.ndarray:
+    """Which correlated term each component is in, counted from 1, 0 for none: groups as files hold them."""
+    numbers = np.zeros(n_components, dtype=np.int64)
+    for i, group in enumerate(groups, start=1):
+        numbers[list(group)] = i
+    return numbers
+
+
+def from_numbers(numbers: np.ndarray) -> list[list[int]]:
+    """Undo `to_numbers`."""
+    return [np.flatnonzero(numbers == i).tolist() for i in range(1, np.max(numbers, initial=0) + 1)]
 
 
 def kept_groups(groups: Sequence[Sequence[int]], components: np.ndarray) -> list[list[int]]:

@@ -10,9 +10,10 @@ import pandas as pd
 import scipy.sparse as sp
 
 from flashmm_sc._base.files import appearing_whole
+from flashmm_sc._stats.correlated import from_numbers, to_numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
 _FORMAT = "flashmm-sc summary statistics 1"
@@ -29,8 +30,8 @@ def save(stats: Mapping[str, Any], path: Path) -> None:
     adata.uns.update({name: stats[name] for name in ("named_levels", *_WEIGHTS)})
     adata.uns.update(XX=stats["XX"], ZX=stats["ZX"], ZZ=sp.csr_matrix(stats["ZZ"]))
     adata.uns.update({name: np.array(stats[name], dtype=object) for name in _NAMES})
-    if stats["correlated"]:  # the number of each component's term
-        adata.uns["correlated"] = np.array([_number(stats["correlated"], k) for k in range(len(stats["d"]))])
+    if stats["correlated"]:
+        adata.uns["correlated"] = to_numbers(stats["correlated"], len(stats["d"]))
     if stats["slopes"] is not None:
         adata.uns["slopes"] = np.array(stats["slopes"])
     try:
@@ -60,7 +61,7 @@ def load(path: Path) -> dict[str, Any]:
             d=tuple(stored["d"]),
             gene_names=list(adata.var_names),
             slopes=stored["slopes"].tolist() if "slopes" in stored else None,
-            correlated=_groups(stored["correlated"]) if "correlated" in stored else (),
+            correlated=from_numbers(stored["correlated"]) if "correlated" in stored else (),
             origin=str(stored["origin"]),
             named_levels=bool(stored["named_levels"]),
             **{name: [str(text) for text in stored[name]] for name in _NAMES},
@@ -69,13 +70,3 @@ def load(path: Path) -> dict[str, Any]:
     except KeyError as error:
         msg = f"{str(path)!r} lacks {error} of the summary statistics; write it anew."
         raise ValueError(msg) from error
-
-
-def _number(groups: Sequence[Sequence[int]], component: int) -> int:
-    """Which correlated term a component is in, 0 for none."""
-    return next((i for i, group in enumerate(groups, start=1) if component in group), 0)
-
-
-def _groups(numbers: np.ndarray) -> list[list[int]]:
-    """Undo `_number`."""
-    return [np.flatnonzero(numbers == i).tolist() for i in range(1, numbers.max() + 1)]

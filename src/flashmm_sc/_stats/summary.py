@@ -11,8 +11,8 @@ import pandas as pd
 import scipy.sparse as sp
 
 from flashmm_sc._base.errors import listed
-from flashmm_sc._base.selection import Selection, component_slices, correlated_pairs, positions
-from flashmm_sc._stats.correlated import correlated_groups, kept_groups
+from flashmm_sc._base.selection import Selection, component_slices, positions
+from flashmm_sc._stats.correlated import correlated_groups, covariance_names, kept_groups
 from flashmm_sc._stats.cross import CrossProducts
 from flashmm_sc._stats.file import load, save
 from flashmm_sc._stats.unite import united
@@ -149,8 +149,7 @@ class SummaryStats:
     @property
     def theta_names(self) -> list[str]:
         """Names of the variance components, the covariances of correlated ones, and the residual variance."""
-        names = list(self.component_names)
-        return [*names, *(f"cov({names[k]}, {names[l]})" for k, l in correlated_pairs(self.correlated)), "residual"]
+        return [*self.component_names, *covariance_names(self.component_names, self.correlated), "residual"]
 
     @property
     def cross(self) -> CrossProducts:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from flashmm_sc._base.selection import correlated_pairs
 from flashmm_sc._results.finding import found_fit, selected
-from flashmm_sc._results.result import Result, strings
+from flashmm_sc._results.result import Result, correlated_in, strings
+from flashmm_sc._stats.correlated import covariance_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +39,9 @@ def variance_df(
     Returns
     -------
     DataFrame with `variable` (gene), `component` (the residual last), `group` if the fit has groups, and `variance`
-    and `se` on the squared scale of the fitted values. Of counts, the components are that of the samples, τ², whose root is
+    and `se` on the squared scale of the fitted values. Where effects are correlated, rows such as ``cov(sam, score|sam)``
+    have the covariance for the variance, and a column `correlation` has what it is over both standard deviations: NaN in
+    other rows, and where one of them is zero. Of counts, the components are that of the samples, τ², whose root is
     the coefficient of variation between them, with its posterior standard deviation as `se`; and ``phi``, the dispersion of
     cells, without one.
 
@@ -58,9 +62,26 @@ def variance_df(
     """
     result = found_fit(adata, key)
     last = "phi" if result.of_counts else "residual"
-    names = [[*strings(model["component_names"]), last] for model in result.models]
+    names, correlations, start = [], [], 0
+    for model in result.models:
+        components, correlated = strings(model["component_names"]), correlated_in(model)
+        names.append([*components, *covariance_names(components, correlated), last])
+        theta = result["theta"][:, start : start + len(names[-1])]
+        correlations.append(_correlations(theta, len(components), correlated))
+        start += theta.shape[1]
     values = {"variance": result["theta"], "se": result["theta_se"]}
+    if start > sum(len(strings(model["component_names"])) + 1 for model in result.models):
+        values["correlation"] = np.concatenate(correlations, axis=1)
     return _tidy(adata, result, groups, {"component": names}, values)
+
+
+def _correlations(theta: np.ndarray, K: int, correlated: list[list[int]]) -> np.ndarray:
+    """γ_kl / √(γ_k γ_l) in the places of covariances, NaN elsewhere; within 1 but for rounding."""
+    out = np.full_like(theta, np.nan)
+    for j, (k, l) in enumerate(correlated_pairs(correlated), start=K):
+        with np.errstate(invalid="ignore", divide="ignore"):
+            out[:, j] = np.clip(theta[:, j] / np.sqrt(theta[:, k] * theta[:, l]), -1.0, 1.0)
+    return out
 
 
 def variance_test_df(

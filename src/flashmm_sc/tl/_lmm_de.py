@@ -11,6 +11,7 @@ from flashmm_sc._base.options import check_flags, check_optional_flags, one_of
 from flashmm_sc._base.threads import n_threads
 from flashmm_sc._design.cell_design import needed_columns
 from flashmm_sc._gaussian.estimate import Options
+from flashmm_sc._gaussian.structure import check_correlated
 from flashmm_sc._inference.adjustment import Correction, Scope
 from flashmm_sc._inference.df import Ddf, check_ddf
 from flashmm_sc._inference.moderated import check_moderate
@@ -89,7 +90,9 @@ def lmm_de(
         ``"~ trt"``. A formula is code: don't take one from a source you wouldn't run code from.
     random
         Random terms, one variance component each: ``"sam"``, ``["sam", "batch"]``, ``"sam + sam:cls"``, ``"(1|sam)"``,
-        ``"(1|sam/cls)"``, ``"(0+score|sam)"`` for an independent slope, ``{"name": term}``.
+        ``"(1|sam/cls)"``, ``{"name": term}``. Slopes as in lme4: ``"(score|sam)"`` or ``"(1 + score|sam)"``, correlated with
+        the intercept; ``"(1 + score||sam)"``, independent; ``"(trt|donor)"`` of a factor, with an effect for each of its
+        levels but the first, ``"(0 + trt|donor)"`` for each.
     layer
         Layer to use instead of `adata.X`.
     use_raw
@@ -171,7 +174,8 @@ def lmm_de(
         Coefficients on the scale of the fitted values and their two-sided t tests; names in
         `adata.uns['lmm_de']['coef_names']`. NaN for genes that were not fitted.
     `adata.varm['lmm_de_theta' | '_theta_se']` : float64, genes × variance components
-        The residual variance last; names in `adata.uns['lmm_de']['theta_names']`.
+        Variances, the covariances of correlated effects, and the residual variance last; names in
+        `adata.uns['lmm_de']['theta_names']`.
     `adata.varm['lmm_de_theta_cov']` : float64, genes × components × components
         Inverse of the observed information.
     `adata.varm['lmm_de_status' | '_loglik' | '_n_iter']` : genes × groups
@@ -241,13 +245,15 @@ def lmm_de(
         models, rows = build_models(
             study.obs, fixed, random, groupby, weights=study.weights, min_cells=min_cells, sparse=sparse
         )
+        for model in models:
+            check_correlated(model.design.random.correlated, nonnegative, moderate)
         if moderate:
             check_moderate(method, len(models[0].design.random.d))
         if contrasts is not None:
             in_groups(contrasts, [(one.group, one.design.fixed.names, one.reference) for one in models], tell=False)
         params = {
             "fixed": fixed,
-            "random": np.array(models[0].design.random.names, dtype=object),
+            "random": np.array(models[0].design.random.words, dtype=object),
             **values.params,
             **vars(least),
             "method": method,

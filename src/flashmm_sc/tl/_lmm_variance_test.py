@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.stats import norm
@@ -14,7 +14,8 @@ from flashmm_sc._gaussian.estimate import FILTERED, MASKED
 from flashmm_sc._inference.adjustment import Correction
 from flashmm_sc._inference.likelihood_ratio import likelihood_ratio
 from flashmm_sc._results.group_tests import GroupTests, tests_result
-from flashmm_sc._results.result import Result, check_key, strings, write
+from flashmm_sc._results.result import Result, check_key, correlated_in, strings, write
+from flashmm_sc._stats.correlated import covariance_names, lacking_covariances
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -58,9 +59,9 @@ def lmm_variance_test(
     key
         Key of the fit.
     null
-        Key of another fit by `lmm_de`, the same but for fewer random components: a likelihood-ratio test of those it
-        lacks, together. None: a z test of each component, estimate over standard error, one-sided, as FLASHMM does;
-        quick, but rough where a component has few levels.
+        Key of another fit by `lmm_de`, the same but for fewer random components, or independent ones in the place of
+        correlated ones: a likelihood-ratio test of the variances and covariances it lacks, together. None: a z test of each
+        variance, estimate over standard error, one-sided, as FLASHMM does; quick, but rough where a component has few levels.
     key_added
         Key of the results.
     corr_method
@@ -75,7 +76,7 @@ def lmm_variance_test(
         `adata.uns['lmm_variance_test']['coef_names']`; components tested together as ``"sam:cls + batch"``.
         `flashmm_sc.get.variance_test_df` gives them as a table.
     `adata.varm['lmm_variance_test_df']` : float64, genes × components
-        Number of components tested together; with `null` only.
+        Number of variances and covariances tested together; with `null` only.
     `adata.varm['lmm_variance_test_status']` : int8, genes × groups
         As in the fit.
 
@@ -89,9 +90,10 @@ def lmm_variance_test(
 
     Notes
     -----
-    The likelihood-ratio test is that of `flashmm_sc.lrt`: chi2_q for q free components; for components bounded at zero
-    (`nonnegative`, the default of `lmm_de`) the mixture 1/2 chi2_(q-1) + 1/2 chi2_q, exact in large samples for q = 1
-    and conservative for more. The z test: Xu et al., Nature Communications 2026, doi 10.1038/s41467-026-69063-2.
+    The likelihood-ratio test is that of `flashmm_sc.lrt`: chi2_q for q covariances and free components; with components
+    bounded at zero (`nonnegative`, the default of `lmm_de`) the mixture 1/2 chi2_(q-1) + 1/2 chi2_q, exact in large samples
+    for one component, also with its covariances, as for the slope of ``(1 + x | g)`` against ``(1 | g)``, and conservative
+    for more. The z test: Xu et al., Nature Communications 2026, doi 10.1038/s41467-026-69063-2.
 
     Examples
     --------
@@ -135,8 +137,13 @@ def _z_tests(fit: Result) -> list[GroupTests]:
         columns = slice(start, start + len(names))
         z = fit["theta"][:, columns] / fit["theta_se"][:, columns]
         tested.append(GroupTests(group, names, np.ones(len(names), bool), ZTests(z, norm.sf(z)), fit["status"][:, i]))
-        start += len(names) + 1
+        start += len(names) + len(covariance_names(*_components(model))) + 1
     return tested
+
+
+def _components(model: dict[str, Any]) -> tuple[list[str], list[list[int]]]:
+    """Names of the random components of a group's model, and those that are correlated."""
+    return strings(model["component_names"]), correlated_in(model)
 
 
 def _likelihood_ratio_tests(fit: Result, null: Result) -> list[GroupTests]:
@@ -144,11 +151,13 @@ def _likelihood_ratio_tests(fit: Result, null: Result) -> list[GroupTests]:
     nonnegative = bool(fit.params["nonnegative"])
     tested = []
     for i, group in enumerate(fit.groups):
-        extra = _extra_components(fit, null, i)
-        stat, p = likelihood_ratio(fit["loglik"][:, i], null["loglik"][:, i], 0, len(extra), nonnegative)
-        df = np.where(np.isnan(stat), np.nan, float(len(extra)))
+        extra, joint = _extra_parameters(fit, null, i)
+        n, bounded = len(extra) + len(joint), nonnegative and len(extra) > 0
+        stat, p = likelihood_ratio(fit["loglik"][:, i], null["loglik"][:, i], n, bounded=bounded)
+        df = np.where(np.isnan(stat), np.nan, float(n))
         tests = LRTests(stat[:, None], df[:, None], p[:, None])
-        tested.append(GroupTests(group, [" + ".join(extra)], np.ones(1, bool), tests, fit["status"][:, i]))
+        name = " + ".join(extra or [f"cov({', '.join(sorted(pair))})" for pair in joint])
+        tested.append(GroupTests(group, [name], np.ones(1, bool), tests, fit["status"][:, i]))
     return tested
 
 
@@ -168,15 +177,16 @@ def _check_alike(fit: Result, null: Result) -> None:
         raise ValueError(msg)
 
 
-def _extra_components(fit: Result, null: Result, i: int) -> list[str]:
-    """Random components that the smaller model of a group lacks."""
+def _extra_parameters(fit: Result, null: Result, i: int) -> tuple[list[str], list[frozenset[str]]]:
+    """Random components that the smaller model of a group lacks, and pairs of them that aren't correlated there."""
     larger, smaller = fit.models[i], null.models[i]
     sizes, fewer = (
         dict(zip(strings(model["component_names"]), np.asarray(model["d"]).tolist(), strict=True))
         for model in (larger, smaller)
     )
     unknown = [name for name in fewer if name not in sizes]
-    if unknown or len(fewer) == len(sizes):
+    joint = [] if unknown else lacking_covariances(_components(larger), _components(smaller))
+    if unknown or (len(fewer) == len(sizes) and not joint):
         msg = (
             f"The fit {null.key!r} should have some, not all, of the random components {listed(sizes)} of {fit.key!r}; it "
             f"has {listed(fewer)}."
@@ -189,4 +199,4 @@ def _extra_components(fit: Result, null: Result, i: int) -> list[str]:
             f"The cells or their columns of obs changed between the fits {null.key!r} and {fit.key!r}; fit both again."
         )
         raise ValueError(msg)
-    return [name for name in sizes if name not in fewer]
+    return [name for name in sizes if name not in fewer], joint
