@@ -112,8 +112,6 @@ def test_the_same_grouping_twice(obs):
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
-        (list("abababab"), "is not numeric"),
-        (pd.Categorical([1, 2] * 4), "is not numeric"),
         ([0.0] * 8, "is 0 in every cell."),
         ([2] * 8, "is 2 in every cell; that is a random intercept, '(1|sam)'."),
         ([np.inf, *range(7)], "is infinite in 1 cells"),

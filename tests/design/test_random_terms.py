@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from flashmm_sc._design.random_terms import RandomTerm, parse_random
+from flashmm_sc._design.random_terms import RandomTerm, parse_random, spelled
 
 SAM, BATCH, SAM_CLS = (
     RandomTerm("sam", ("sam",)),
@@ -12,6 +14,7 @@ SAM, BATCH, SAM_CLS = (
     RandomTerm("sam:cls", ("sam", "cls")),
 )
 X_SAM, Z_SAM = RandomTerm("x|sam", ("sam",), "x"), RandomTerm("z|sam", ("sam",), "z")
+X_ALONE = replace(X_SAM, joint="0 + x|sam")  # a factor's levels would be correlated
 COLUMNS = ["sam", "cls", "batch", "x", "z", "donor id", "a/b", "a:b", "w+1", "sample-id"]
 
 
@@ -35,16 +38,16 @@ def single(name):
         ("(1|sam) + batch", [SAM, BATCH]),
         ("(1|sam:cls)", [SAM_CLS]),
         ("sam/cls/batch", [SAM, SAM_CLS, RandomTerm("sam:cls:batch", ("sam", "cls", "batch"))]),
-        ("(0 + x|sam)", [X_SAM]),
-        ("(x - 1|sam)", [X_SAM]),
-        ("(x + 0|sam)", [X_SAM]),
-        ("(1|sam) + (0 + x|sam)", [SAM, X_SAM]),
+        ("(0 + x|sam)", [X_ALONE]),
+        ("(x - 1|sam)", [X_ALONE]),
+        ("(x + 0|sam)", [X_ALONE]),
+        ("(1|sam) + (0 + x|sam)", [SAM, X_ALONE]),
         ("(1 + x||sam)", [SAM, X_SAM]),
         ("(x||sam)", [SAM, X_SAM]),
         ("(0 + x + z || sam)", [X_SAM, Z_SAM]),
         ("(1 + x||sam/cls)", [SAM, X_SAM, SAM_CLS, RandomTerm("x|sam:cls", ("sam", "cls"), "x")]),
         ({"donor": "sam"}, [RandomTerm("donor", ("sam",))]),
-        (["batch", {"donor": "(1|sam)", "slope": "(0+x|sam)"}], [BATCH, RandomTerm("donor", ("sam",)), RandomTerm("slope", ("sam",), "x")]),
+        (["batch", {"donor": "(1|sam)", "slope": "(0+x|sam)"}], [BATCH, RandomTerm("donor", ("sam",)), replace(X_ALONE, name="slope")]),
         # odd names: a column's exact name, or in backticks
         ("a/b", [single("a/b")]),
         ("a:b", [single("a:b")]),
@@ -53,7 +56,7 @@ def single(name):
         ("(1|donor id)", [single("donor id")]),
         ("`a/b` + `w+1`", [single("a/b"), single("w+1")]),
         ("(1|`a:b`/sam)", [single("a:b"), RandomTerm("a:b:sam", ("a:b", "sam"))]),
-        ("(0 + `w+1`|`donor id`)", [RandomTerm("w+1|donor id", ("donor id",), "w+1")]),
+        ("(0 + `w+1`|`donor id`)", [RandomTerm("w+1|donor id", ("donor id",), "w+1", "0 + `w+1`|`donor id`")]),
         ("(1|sample-id) + sam", [single("sample-id"), SAM]),
     ],
 )  # fmt: skip
@@ -62,19 +65,32 @@ def test_notations(random, terms):
 
 
 @pytest.mark.parametrize(
-    ("random", "instead"),
+    ("random", "terms"),
     [
-        ("(x|sam)", "(1|sam) + (0 + x|sam)"),
-        ("(1 + x|sam)", "(1|sam) + (0 + x|sam)"),
-        ("(0 + x + z|sam)", "(0 + x|sam) + (0 + z|sam)"),
-        ("(`w+1`|donor id)", "(1|donor id) + (0 + `w+1`|donor id)"),
+        ("(x|sam)", ["(1 + x|sam)"]),
+        ("( 1 + x | sam )", ["(1 + x|sam)"]),
+        ("(x + 1|sam)", ["(1 + x|sam)"]),
+        ("(0 + z + x|sam)", ["(0 + z + x|sam)"]),
+        ("(z + x - 1|sam) + batch", ["(0 + z + x|sam)", "batch"]),
+        ("(x|sam/cls)", ["(1 + x|sam)", "(1 + x|sam:cls)"]),
+        ("(x||sam) + (z|batch)", ["sam", "(0 + x|sam)", "(1 + z|batch)"]),
+        ("(`w+1`|donor id)", ["(1 + `w+1`|`donor id`)"]),
+        ({"donor": "(x|sam)"}, ["(1 + x|sam)"]),
     ],
 )
-def test_correlated_slopes_are_refused(random, instead):
-    with pytest.raises(ValueError, match="correlated") as caught:
-        parse_random(random, COLUMNS)
-    assert f"Write {instead!r} for independent ones." in str(caught.value)
-    assert len(parse_random(instead, COLUMNS)) == 2
+def test_correlated_terms_as_they_are_written(random, terms):
+    found = parse_random(random, COLUMNS)
+    assert spelled(found) == terms
+    assert spelled(parse_random(terms, COLUMNS)) == terms
+    assert len(found) == len({term.name for term in found})
+
+
+def test_components_of_a_correlated_term():
+    found = parse_random("(x + z|sam) + batch", COLUMNS)
+    joint = "1 + x + z|sam"
+    assert found == [*(replace(term, joint=joint) for term in (SAM, X_SAM, Z_SAM)), BATCH]
+    named = parse_random({"donor": "(x|sam)"}, COLUMNS)
+    assert [term.name for term in named] == ["donor", "x|donor"]
 
 
 @pytest.mark.parametrize(
@@ -113,7 +129,9 @@ def test_repeated_names(random):
         parse_random(random, COLUMNS)
 
 
-@pytest.mark.parametrize("random", [{"n": "sam + batch"}, {"n": "sam/cls"}, {"n": ["sam", "batch"]}])
+@pytest.mark.parametrize(
+    "random", [{"n": "sam + batch"}, {"n": "sam/cls"}, {"n": ["sam", "batch"]}, {"n": "(x|sam/cls)"}, {"n": "(x||sam)"}]
+)
 def test_a_name_is_for_one_term(random):
     with pytest.raises(ValueError, match="names 2 terms"):
         parse_random(random, COLUMNS)
