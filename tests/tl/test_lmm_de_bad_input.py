@@ -120,11 +120,11 @@ BAD = {
     ),
     "sample as fixed and random": (None, {"fixed": "~ 0 + sam"}, ValueError, ["'sam' lies within the fixed columns"]),
     "numbers as levels": (None, {"random": "score"}, ValueError, ["obs['score']", "not whole", "(0 + score|sam)"]),
-    "correlated slopes": (
+    "a slope between samples": (
         None,
-        {"random": "(1 + score|sam)"},
+        {"random": "(1 + trt|sam)"},
         ValueError,
-        ["correlated", "'(1|sam) + (0 + score|sam)'"],
+        ["obs['trt']", "same in all cells of each level of 'sam'"],
     ),
     "the same term twice": (None, {"random": ["sam", "(1|sam)"]}, ValueError, ["several components named 'sam'"]),
     "random of another type": (None, {"random": 3}, TypeError, ["random=3 is of type int"]),

@@ -23,6 +23,35 @@ class SharedVectors(Protocol):
         """The vectors themselves, 1 × r × q."""
 
 
+class Forms(Protocol):
+    """φ = r'D (I + S D)⁻¹ r of genes at known ratios."""
+
+    def __getitem__(self, index: np.ndarray) -> Forms:
+        """Those of some genes."""
+
+    def __call__(self, gamma: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """φ, |v_k|² and v_k'T_kl v_l at the ratios of each gene: m, m × K, m × K × K."""
+
+    def shared(self, gamma: np.ndarray) -> np.ndarray:
+        """φ at ratios (G × K) that all genes share: m × G."""
+
+    def dot(self, x: Any, gamma: np.ndarray) -> np.ndarray:
+        """x'D (I + S D)⁻¹ r for vectors x that all genes share: m × r."""
+
+
+class Between(Protocol):
+    """Values at any ratios from points that all genes share, so that no gene is factorised."""
+
+    def knows(self, gamma: np.ndarray) -> np.ndarray:
+        """At which ratios (m × K) it serves."""
+
+    def determinant(self, gamma: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """log det(I + S D), traces and norms at known ratios: m, m × K, m × K × K."""
+
+    def forms(self, r: Vectors) -> Forms:
+        """Of a vector r a gene."""
+
+
 class Factorisation(Protocol):
     """I + S D at the ratios of m genes. Shared vectors x are those that the same covariance made."""
 
@@ -66,6 +95,10 @@ class Covariance(Protocol):
     @property
     def cheap_forms(self) -> bool:
         """Whether `shared_forms` are matrix products, so that many ratios cost little; else each is a solve a gene."""
+
+    @property
+    def between(self) -> Between | None:
+        """Values without factorisations of single genes, if there are any."""
 
     def split(self, r: np.ndarray) -> Vectors:
         """Columns r (q × m) as vectors, one a gene."""

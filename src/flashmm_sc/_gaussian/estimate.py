@@ -97,7 +97,7 @@ def estimate(stats: SummaryStats, projection: Projection, options: Options, n_jo
         use = np.flatnonzero(genes.vary(projection.rounding))
         if not use.size:
             return
-        genes, index = genes[use], use + part.start
+        genes, index = objective.tabulated(genes[use]), use + part.start
         best = optimise(
             objective,
             genes,
@@ -158,7 +158,7 @@ def _results(objective: Objective, genes: Genes, point: Point, options: Options)
     logdet = point.f - nu * np.log(point.Q / genes.yRy)
     constant = projection.logdet_XX if options.method == "REML" else 0.0
     return {
-        "coef": genes.b - point.v.scaled(gamma).dot(projection.random_part.vectors),
+        "coef": genes.b - objective.random_part(genes, point),
         "theta": theta,
         "theta_se": np.sqrt(np.maximum(np.einsum("ijj->ij", inverse_on(fisher, everything)), 0.0)),
         "theta_cov": _theta_cov(projection, theta, slope, observed_information(point, nu), options.nonnegative),

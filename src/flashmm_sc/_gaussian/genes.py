@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from flashmm_sc._gaussian.covariance import Forms
     from flashmm_sc._gaussian.projection import Projection
     from flashmm_sc._gaussian.vectors import Vectors
     from flashmm_sc._stats.summary import SummaryStats
@@ -27,12 +28,15 @@ class Genes:
         Residual sum of squares of ordinary least squares, m.
     yy
         Sum of squares, m.
+    forms
+        What r'D (I + S D)⁻¹ r and its derivatives take, where they need no factorisation.
     """
 
     b: np.ndarray
     r: Vectors
     yRy: np.ndarray
     yy: np.ndarray
+    forms: Forms | None = None
 
     @classmethod
     def of(cls, projection: Projection, stats: SummaryStats, genes: slice = slice(None)) -> Genes:
@@ -43,7 +47,8 @@ class Genes:
         return cls(b.T, r, yy - np.einsum("ij,ij->j", XY, b), yy)
 
     def __getitem__(self, index: np.ndarray) -> Genes:
-        return Genes(self.b[index], self.r[index], self.yRy[index], self.yy[index])
+        forms = None if self.forms is None else self.forms[index]
+        return Genes(self.b[index], self.r[index], self.yRy[index], self.yy[index], forms)
 
     def vary(self, rounding: float) -> np.ndarray:
         """Which genes vary beyond the fixed effects by more than rounding."""

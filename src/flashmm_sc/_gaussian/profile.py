@@ -14,7 +14,7 @@ f may have several minima. At ratios that all genes share it costs little, so a 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -26,13 +26,15 @@ from flashmm_sc._gaussian.information import with_residual
 from flashmm_sc._gaussian.point import Point
 
 if TYPE_CHECKING:
-    from flashmm_sc._gaussian.covariance import Covariance, Factorisation
+    from flashmm_sc._gaussian.covariance import Between, Covariance, Factorisation, SharedVectors
     from flashmm_sc._gaussian.genes import Genes
     from flashmm_sc._gaussian.projection import Projection
+    from flashmm_sc._gaussian.vectors import Vectors
 
 ROUNDING = 1e-6  # f of large ratios is known no better
 # Ratios of a lattice, as many of the first as it has room for; where they are uneven, ridges of f look like several wells.
 _MULTIPLES = 0.0, 1.0, 100.0, 0.1, 10.0, 1000.0, 0.3, 3.0, 30.0, 300.0
+_MOST = 0.9  # share of y'Ry that Q may lack with rounding that is ten times that of values between points
 _POINTS, _BYTES = 1300, 2**30  # most points of a lattice, and what as many genes may need
 
 
@@ -82,10 +84,51 @@ class Objective:
         """For so many genes."""
         if method == "REML":
             return cls(projection, projection.n - projection.p, projection.S, projection.S)
-        return cls(projection, projection.n, projection.S, projection.Z.prepared(n_genes, n_jobs))
+        solved = projection.S.prepared(n_genes, n_jobs) if projection.S.cheap_forms else projection.S
+        return cls(projection, projection.n, solved, projection.Z.prepared(n_genes, n_jobs))
 
     def __call__(self, genes: Genes, gamma: np.ndarray) -> Point:
         """Evaluate f and its derivatives."""
+        if genes.forms is None or self._between is None:
+            return self._exact(genes, gamma)
+        known = self._known(gamma)
+        there = np.where(known[:, None], gamma, 0.0)
+        det = Determinant(np.ones(len(gamma), bool), *self._between[1].determinant(there))
+        form, v_sq, quad = genes.forms(there)
+        point = self._assembled(genes, there, det, form, v_sq, quad, None)
+        rest = np.flatnonzero(~known | (form > _MOST * genes.yRy))
+        if rest.size:
+            point.put(rest, self._exact(genes[rest], gamma[rest]))
+        return point
+
+    @cached_property
+    def _between(self) -> tuple[Between, Between] | None:
+        """What gives v and Q, and the determinant, without factorisations."""
+        solved, determined = self.solved.between, self.determined.between
+        return None if solved is None or determined is None else (solved, determined)
+
+    def _known(self, gamma: np.ndarray) -> np.ndarray:
+        """At which ratios that serves."""
+        return np.all([one.knows(gamma) for one in self._between or ()], axis=0)
+
+    def tabulated(self, genes: Genes) -> Genes:
+        """Genes with what saves them factorisations of their own, if it is there."""
+        return genes if self._between is None else replace(genes, forms=self._between[0].forms(genes.r))
+
+    def random_part(self, genes: Genes, point: Point) -> np.ndarray:
+        """A'D v of each gene, m × p: by how much its coefficients differ from those of ordinary least squares."""
+        dot = lambda v, gamma: v.scaled(gamma).dot(self._columns.vectors)
+        if genes.forms is None:
+            return dot(point.v, point.gamma)
+        known = self._known(point.gamma) & (point.Q > (1 - _MOST) * genes.yRy)
+        out = genes.forms.dot(self._columns, np.where(known[:, None], point.gamma, 0.0))
+        rest = np.flatnonzero(~known)
+        if rest.size:
+            gamma = point.gamma[rest]
+            out[rest] = dot(self.solved.factor(gamma).solve(genes.r[rest])[0], gamma)
+        return out
+
+    def _exact(self, genes: Genes, gamma: np.ndarray) -> Point:
         factor = self.solved.factor(gamma)
         return self._point(genes, factor, Determinant.of(self._determinant(factor)))
 
@@ -94,25 +137,38 @@ class Objective:
         return factor if self.determined is self.solved else self.determined.factor(factor.gamma)
 
     def _point(self, genes: Genes, factor: Factorisation, det: Determinant) -> Point:
-        nu = self.nu
         v, form = factor.solve(genes.r)
+        det = replace(det, ok=factor.ok & det.ok)
+        return self._assembled(genes, factor.gamma, det, form, v.squares(), factor.products(v), v)
+
+    def _assembled(
+        self,
+        genes: Genes,
+        gamma: np.ndarray,
+        det: Determinant,
+        form: np.ndarray,
+        v_sq: np.ndarray,
+        quad: np.ndarray,
+        v: Vectors | None,
+    ) -> Point:
+        """The point from r'D v, |v_k|² and v_k'T_kl v_l."""
+        nu = self.nu
         Q = genes.yRy - form
-        ok = factor.ok & det.ok & (1e-13 * genes.yRy < Q)
+        ok = det.ok & (1e-13 * genes.yRy < Q)
         Q = np.where(ok, Q, genes.yRy)
         f = np.where(ok, nu * np.log(Q / genes.yRy) + det.logdet, np.inf)
-        v_sq, quad = v.squares(), factor.products(v)
         u = v_sq / Q[:, None]
         observed = nu * (2 * quad / Q[:, None, None] - u[:, :, None] * u[:, None, :]) - det.norm
         expected = det.norm - det.trace[:, :, None] * det.trace[:, None, :] / nu
-        return Point(factor.gamma, f, Q, det.trace - nu * u, observed, expected, v_sq, quad, det.trace, det.norm, v)
+        return Point(gamma, f, Q, det.trace - nu * u, observed, expected, v_sq, quad, det.trace, det.norm, v)
 
     def values(self, genes: Genes, gamma: np.ndarray) -> np.ndarray:
         """f alone, at γ (G × K) that all genes share: m × G."""
         factor = self.solved.factor(gamma)
-        return self._values(genes, factor, self._determinant(factor))
+        return self._values(factor.shared_forms(genes.r), genes, factor, self._determinant(factor))
 
-    def _values(self, genes: Genes, factor: Factorisation, det: Factorisation | Determinant) -> np.ndarray:
-        left = np.maximum(1 - factor.shared_forms(genes.r) / genes.yRy[:, None], 1e-300)
+    def _values(self, form: np.ndarray, genes: Genes, factor: Factorisation, det: Factorisation) -> np.ndarray:
+        left = np.maximum(1 - form / genes.yRy[:, None], 1e-300)
         return np.where(factor.ok & det.ok, self.nu * np.log(left) + det.logdet, np.inf)
 
     @cached_property
@@ -148,14 +204,26 @@ class Objective:
         information = with_residual(det.norm, det.trace, np.full(len(det.ok), self.nu), factor.gamma[start])
         return factor, whole, det, np.linalg.pinv(information, hermitian=True)
 
+    @cached_property
+    def _columns(self) -> SharedVectors:
+        """The columns of A."""
+        return self.solved.shared(self.projection.A, np.eye(self.projection.p))
+
     def prepare(self) -> None:
         """Factorise what all genes share, before every thread does."""
         self._grid  # noqa: B018
+        self._columns  # noqa: B018
 
     def shared_values(self, genes: Genes) -> np.ndarray:
         """f where no gene needs a factorisation of its own: m × rows."""
         factor, whole, _, _ = self._grid
-        return self._values(genes, factor, whole)
+        if genes.forms is None:
+            return self._values(factor.shared_forms(genes.r), genes, factor, whole)
+        form, known = np.empty((len(genes.yRy), len(factor.gamma))), self._known(factor.gamma)
+        form[:, known] = genes.forms.shared(factor.gamma[known])
+        if not known.all():
+            form[:, ~known] = factor[np.flatnonzero(~known)].shared_forms(genes.r)
+        return self._values(form, genes, factor, whole)
 
     def start(self, genes: Genes, f: np.ndarray, nonnegative: bool) -> Point:
         """The best point to start from, or a step of Fisher scoring in θ from there where that is better.
@@ -165,7 +233,10 @@ class Objective:
         (factor, _, det, inverse), start = self._grid, self._shares[2]
         f = f[:, start]
         best = (_between(f) if len(self.projection.d) == 1 else f).argmin(axis=1)
-        point = self._point(genes, factor[start[best]], det[best])
+        if genes.forms is None:
+            point = self._point(genes, factor[start[best]], det[best])
+        else:
+            point = self(genes, factor.gamma[start[best]])
         right = np.column_stack([point.v_sq, point.Q - np.sum(point.gamma * point.v_sq, axis=1)])
         theta = np.einsum("ijk,ik->ij", inverse[best], right)
         residual = np.maximum(theta[:, -1:], 0.01 * genes.yRy[:, None] / self.projection.n)

@@ -69,6 +69,10 @@ class BlockCovariance:
         return cls(Terms.of(cross.ZZ, B, d, structure), cross.ZZ, B, Li)
 
     @property
+    def between(self) -> None:
+        """Every gene is factorised."""
+
+    @property
     def cheap_forms(self) -> bool:
         """Quadratic forms at shared ratios are matrix products."""
         return True

@@ -116,6 +116,10 @@ class CrossedCovariance:
         return lower.row.astype(np.int64), lower.col.astype(np.int64), lower.data
 
     @property
+    def between(self) -> None:
+        """Every gene is factorised."""
+
+    @property
     def cheap_forms(self) -> bool:
         """A quadratic form takes a solve."""
         return False

@@ -9,19 +9,24 @@ Vectors have two blocks: the q_1 columns of the largest component in its eigenba
 from __future__ import annotations
 
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from flashmm_sc._base.linalg import diagonalised
+from flashmm_sc._gaussian.dense.between import Between
 from flashmm_sc._gaussian.dense.elimination import invert_signed
 from flashmm_sc._gaussian.dense.spectrum import Products, Resolvent, Spectrum
 from flashmm_sc._gaussian.vectors import Layout, Vectors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+_MANY = 100
+"""Genes from which on what they share pays."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +47,8 @@ class DenseCovariance:
         R × K indicator: the component of each remaining column.
     order
         The random columns: those of the largest component, then the others.
+    between
+        Values between shared points, for many genes with two components.
     """
 
     largest: int
@@ -51,6 +58,7 @@ class DenseCovariance:
     S22: np.ndarray
     member: np.ndarray
     order: np.ndarray
+    between: Between | None = None
 
     @classmethod
     def of(cls, S: np.ndarray, d: Sequence[int], rank: Sequence[int]) -> DenseCovariance:
@@ -119,12 +127,15 @@ class DenseCovariance:
     def gene_bytes(self, r: int, *, solved: bool = False) -> int:
         """Memory that a gene needs while it is fitted, or r linear combinations of it tested, by `solve` too."""
         R, K, q1 = self.n_rest, self.K, self.lam.size
+        if self.between is not None and not solved:
+            return 8 * (12 * q1 + 4 * self.between.mu.size + 8 * r)
         width = r * (q1 + r) if solved else r
         return 8 * (12 * q1 + 12 * R**2 + 4 * width * (R + K + 1) + 16 * K * K)
 
     def prepared(self, n_genes: int, n_jobs: int | None) -> DenseCovariance:
-        """Nothing pays here."""
-        return self
+        """With what serves so many genes while they are fitted."""
+        pays = self.K == 2 and n_genes >= _MANY and Between.pays(self.lam.size, self.n_rest)
+        return replace(self, between=Between.of(self)) if pays else self
 
     def times(self, v: Vectors) -> Vectors:
         """S v."""
@@ -154,24 +165,45 @@ class DenseFactorisation:
     def __init__(self, covariance: DenseCovariance, gamma: np.ndarray):
         s = self.covariance = covariance
         self.gamma = gamma
-        first = self.first = Resolvent(s.spectrum, gamma[:, s.largest])
-        self.ok = first.regular & np.isfinite(gamma).all(axis=1) & ((first.negative == 0) | (s.n_rest > 0))
-        self.logdet = -first.sums(lambda d, lam: np.log(np.abs(d)), s.count)
-        if s.n_rest:
-            self.D = gamma @ s.member.T
-            self.G = s.S22 - first.g[:, None, None] * first.sums(lambda d, lam: d, s.pairs)
-            self.K2 = np.empty_like(self.G)
-            logdet2, ok2 = np.empty(len(gamma)), np.empty(len(gamma), dtype=bool)
-            invert_signed(self.G, self.D, first.negative, self.K2, logdet2, ok2)
-            self.logdet = self.logdet + logdet2
-            self.ok &= ok2
+        self.first = Resolvent(s.spectrum, gamma[:, s.largest])
+
+    @cached_property
+    def rest(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """What is left of the other columns: G, K2 = D (I + G D)⁻¹, log det(I + G D), and whether I + S D is positive."""
+        s, first, m = self.covariance, self.first, len(self.gamma)
+        G = s.S22 - first.g[:, None, None] * first.sums(lambda d, lam: d, s.pairs)
+        K2, logdet, ok = np.empty_like(G), np.empty(m), np.empty(m, dtype=bool)
+        invert_signed(G, self.gamma @ s.member.T, first.negative, K2, logdet, ok)
+        return G, K2, logdet, ok
+
+    @property
+    def G(self) -> np.ndarray:
+        """S_22 - γ_1 C'diag(d)C, m × R × R."""
+        return self.rest[0]
+
+    @property
+    def K2(self) -> np.ndarray:
+        """D_2 (I + G D_2)⁻¹, m × R × R."""
+        return self.rest[1]
+
+    @cached_property
+    def logdet(self) -> np.ndarray:
+        """log det(I + S D)."""
+        own = -self.first.sums(lambda d, lam: np.log(np.abs(d)), self.covariance.count)
+        return own + self.rest[2] if self.covariance.n_rest else own
+
+    @cached_property
+    def ok(self) -> np.ndarray:
+        """Where it is positive definite."""
+        regular = self.first.regular & np.isfinite(self.gamma).all(axis=1)
+        return regular & (self.rest[3] if self.covariance.n_rest else self.first.negative == 0)
 
     def __getitem__(self, index: np.ndarray) -> DenseFactorisation:
-        """The factors of these genes, for `solve` and `products`."""
+        """The factors of these genes, for `solve`, `products` and `shared_forms`."""
         new = copy(self)
         new.gamma, new.ok, new.first = self.gamma[index], self.ok[index], self.first[index]
         if self.covariance.n_rest:
-            new.G, new.K2 = self.G[index], self.K2[index]
+            new.rest = tuple(part[index] for part in self.rest)
         return new
 
     @cached_property
@@ -257,15 +289,32 @@ class DenseFactorisation:
         quad = first.g[:, None] * first.sums(lambda d, lam: d, x.squares)
         parts = np.zeros((*quad.shape, K))
         parts[:, :, s.largest] = first.sums(lambda d, lam: d**2, x.squares)
-        if s.n_rest:
-            bt = x.A2 - first.g[:, None, None] * first.sums(lambda d, lam: d, x.crossed)
-            t = self.K2 @ bt
-            v2 = bt - self.G @ t
-            quad += np.einsum("ijk,ijk->ik", bt, t)
-            parts += (v2**2).swapaxes(1, 2) @ s.member
-            cross = self.M @ t - 2 * first.sums(lambda d, lam: d**2, x.crossed)
-            parts[:, :, s.largest] += np.einsum("ijk,ijk->ik", t, cross)
+        if not s.n_rest:
+            return quad, parts
+        known = np.zeros(len(quad), bool)
+        if s.between is not None:
+            known = s.between.knows(self.gamma)
+            form, slope, other = s.between.quadratics(x.points**2, self.gamma[known])
+            quad[known] += form
+            parts[known, :, s.largest] += slope
+            parts[known, :, 1 - s.largest] += other
+        if not known.all():
+            left = s.factor(self.gamma[~known]) if known.any() else self
+            form, slopes = left.rest_quadratics(x)
+            quad[~known] += form
+            parts[~known] += slopes
         return quad, parts
+
+    def rest_quadratics(self, x: DenseShared) -> tuple[np.ndarray, np.ndarray]:
+        """What the other columns add to both."""
+        s, first = self.covariance, self.first
+        bt = x.A2 - first.g[:, None, None] * first.sums(lambda d, lam: d, x.crossed)
+        t = self.K2 @ bt
+        v2 = bt - self.G @ t
+        parts = (v2**2).swapaxes(1, 2) @ s.member
+        cross = self.M @ t - 2 * first.sums(lambda d, lam: d**2, x.crossed)
+        parts[:, :, s.largest] += np.einsum("ijk,ijk->ik", t, cross)
+        return np.einsum("ijk,ijk->ik", bt, t), parts
 
     def shared_matrix(self, x: DenseShared) -> np.ndarray:
         """x_i' D (I + S D)⁻¹ x_j for r vectors all genes share, m × r × r."""
@@ -294,6 +343,12 @@ class DenseShared:
     def squares(self) -> Products:
         """Squares of A1, to be summed."""
         return Products(self.covariance.spectrum, None, self.A1**2)
+
+    @cached_property
+    def points(self) -> np.ndarray:
+        """What they are at the points between which values are taken, P R × r."""
+        between = self.covariance.between
+        return np.empty((0, 0)) if between is None else between.at_points(self.A1.T, self.A2.T)[1].T
 
     @cached_property
     def pairs(self) -> Products:

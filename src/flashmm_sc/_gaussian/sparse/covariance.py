@@ -82,6 +82,10 @@ class SparseCovariance:
         return Layout((self.member,), len(self.d))
 
     @property
+    def between(self) -> None:
+        """Every gene is factorised."""
+
+    @property
     def cheap_forms(self) -> bool:
         """A quadratic form takes a solve."""
         return False

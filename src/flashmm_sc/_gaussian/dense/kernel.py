@@ -1,0 +1,107 @@
+"""Sums over the points and eigenvalues of `between`, for every gene."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+_kernel = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
+_HUGE = 1e150
+
+
+@_kernel
+def determinants(share, along, mu, m, gamma, out):
+    """log det, tr T_22, |T_22|², |T_12|², Σ γ_2 k m and its slope in x: weights of points (genes × P), γ_2 of each gene."""
+    P, R = mu.shape
+    for g in range(len(gamma)):
+        ratio = gamma[g]
+        out[g] = 0.0
+        for p in range(P):
+            logdet, product = 0.0, 1.0
+            trace = norm = cross = part = 0.0
+            at, of_level = mu[p], m[p]
+            for j in range(R):
+                product *= 1.0 + ratio * at[j]
+                if product > _HUGE:
+                    logdet += np.log(product)
+                    product = 1.0
+            for j in range(R):
+                k = 1.0 / (1.0 + ratio * at[j])
+                own = k * at[j]
+                trace += own
+                norm += own * own
+                part += k * of_level[j]
+                cross += k * k * of_level[j]
+            w = share[g, p]
+            out[g, 0] += w * (logdet + np.log(product))
+            out[g, 1] += w * trace
+            out[g, 2] += w * norm
+            out[g, 3] += w * cross
+            out[g, 4] += w * ratio * part
+            out[g, 5] += along[g, p] * ratio * part
+
+
+@_kernel
+def own_sums(lam, gamma, out):
+    """-Σ log d, Σ λ d and Σ λ² d² of d = 1 / (1 + γ_1 λ)."""
+    for g in range(len(gamma)):
+        logdet, product = 0.0, 1.0
+        trace = norm = 0.0
+        for i in range(lam.size):
+            product *= 1.0 + gamma[g] * lam[i]
+            if product > _HUGE:
+                logdet += np.log(product)
+                product = 1.0
+        for i in range(lam.size):
+            own = lam[i] / (1.0 + gamma[g] * lam[i])
+            trace += own
+            norm += own * own
+        out[g, 0], out[g, 1], out[g, 2] = logdet + np.log(product), trace, norm
+
+
+@_kernel
+def weights(share, mu, gamma, power, out):
+    """Weights of b_j² of all points, genes × P × R: of the points times γ_2 k, or k² if that is the power."""
+    P, R = mu.shape
+    for g in range(len(gamma)):
+        ratio = gamma[g]
+        for p in range(P):
+            w = share[g, p]
+            for j in range(R):
+                k = 1.0 / (1.0 + ratio * mu[p, j])
+                out[g, p, j] = w * k * (ratio if power == 1 else k)
+
+
+@_kernel
+def forms(share, along, twice, mu, lam, gamma, a, b, out):
+    """φ and its derivatives: in γ_2, in x, and the second ones (22, 2x, xx); then of γ_1 Σ a² d those in γ_1, up to the second.
+
+    gamma holds γ_1 and γ_2 of each gene.
+    """
+    P, R = mu.shape
+    for g in range(len(gamma)):
+        first, ratio = gamma[g, 0], gamma[g, 1]
+        out[g] = 0.0
+        for p in range(P):
+            value = slope = bend = 0.0
+            at, of_gene = mu[p], b[g, p]
+            for j in range(R):
+                k = 1.0 / (1.0 + ratio * at[j])
+                e = k * of_gene[j] * of_gene[j]
+                value += e
+                slope += e * k
+                bend += e * k * k * at[j]
+            out[g, 0] += share[g, p] * ratio * value
+            out[g, 1] += share[g, p] * slope
+            out[g, 2] += along[g, p] * ratio * value
+            out[g, 3] += -2.0 * share[g, p] * bend
+            out[g, 4] += along[g, p] * slope
+            out[g, 5] += twice[g, p] * ratio * value
+        form = slope = bend = 0.0
+        for i in range(lam.size):
+            d = 1.0 / (1.0 + first * lam[i])
+            e = d * a[g, i] * a[g, i]
+            form += e
+            slope += e * d
+            bend += e * d * d * lam[i]
+        out[g, 6], out[g, 7], out[g, 8] = first * form, slope, -2.0 * bend
