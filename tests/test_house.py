@@ -132,6 +132,7 @@ UNTESTED = {
     "_gaussian.crossed.kernel": "crossed/test_covariance.py",
     "_gaussian.dense.elimination": "inverses, determinants and inertia: dense/test_covariance.py",
     "_gaussian.dense.kernel": "sums over points: dense/test_between.py",
+    "_gaussian.dense.shared": "vectors that genes share: dense/test_covariance.py",
     "_gaussian.estimate": "fits: tests/arrays/test_lmm.py",
     "_gaussian.genes": "projected data: test_projection.py",
     "_gaussian.gram": "moments, eigenvalues and products with S: crossed/test_covariance.py",

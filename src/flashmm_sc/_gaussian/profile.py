@@ -120,7 +120,7 @@ class Objective:
         dot = lambda v, gamma: v.scaled(gamma).dot(self._columns.vectors)
         if genes.forms is None:
             return dot(point.v, point.gamma)
-        known = self._known(point.gamma) & (point.Q > (1 - _MOST) * genes.yRy)
+        known = self._known(point.gamma) & ((1 - _MOST) * genes.yRy < point.Q)
         out = genes.forms.dot(self._columns, np.where(known[:, None], point.gamma, 0.0))
         rest = np.flatnonzero(~known)
         if rest.size:

@@ -26,7 +26,9 @@ def S(request):
 
 
 def with_points(covariance):
-    return module.replace(covariance, between=Between.of(covariance))
+    return module.replace(
+        covariance, between=Between.of(covariance.largest, covariance.lam, covariance.C, covariance.S22)
+    )
 
 
 def ratios(S):

@@ -17,7 +17,7 @@ Negative γ_2 keep their singularities as far from the points only while |γ_2| 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,7 +25,6 @@ from flashmm_sc._gaussian.chebyshev import Chebyshev
 from flashmm_sc._gaussian.dense import kernel
 
 if TYPE_CHECKING:
-    from flashmm_sc._gaussian.dense.covariance import DenseCovariance, DenseShared
     from flashmm_sc._gaussian.vectors import Vectors
 
 _POINTS = Chebyshev(50)
@@ -58,19 +57,19 @@ class Between:
     fold: np.ndarray
 
     @classmethod
-    def of(cls, S: DenseCovariance) -> Between:
+    def of(cls, first: int, lam: np.ndarray, C: np.ndarray, S22: np.ndarray) -> Between:
         """Diagonalise what is left at each point."""
-        gamma = np.expm1(_LOW + (_HIGH - _LOW) * (1 + _POINTS.nodes) / 2) / S.lam[-1]
+        gamma = np.expm1(_LOW + (_HIGH - _LOW) * (1 + _POINTS.nodes) / 2) / lam[-1]
         mu, m, fold = [], [], []
         for ratio in gamma:
-            d = 1 / (1 + ratio * S.lam)
-            value, U = np.linalg.eigh(S.S22 - ratio * (S.C.T * d) @ S.C)
+            d = 1 / (1 + ratio * lam)
+            value, U = np.linalg.eigh(S22 - ratio * (C.T * d) @ C)
             value = np.maximum(value, 0.0)
-            CU = d[:, None] * (S.C @ U)
+            CU = d[:, None] * (C @ U)
             mu.append(value)
             m.append(np.square(CU).sum(axis=0))
             fold.append(np.vstack([-ratio * CU, U]))
-        return cls(S.largest, S.lam, np.array(mu), np.array(m), np.hstack(fold))
+        return cls(first, lam, np.array(mu), np.array(m), np.hstack(fold))
 
     @staticmethod
     def pays(q1: int, R: int) -> bool:
@@ -158,7 +157,7 @@ class Forms:
         s, first = self.between, gamma[:, self.between.first, None]
         return self.a**2 @ (first / (1 + first * s.lam)).T + self.b**2 @ s.weights(s.shares(gamma)[0], gamma).T
 
-    def dot(self, x: DenseShared, gamma: np.ndarray) -> np.ndarray:
+    def dot(self, x: Any, gamma: np.ndarray) -> np.ndarray:
         """x'D (I + S D)⁻¹ r at known ratios, for r vectors x that genes share: m × r."""
         s, first = self.between, gamma[:, self.between.first, None]
         own = (first / (1 + first * s.lam) * self.a) @ x.A1

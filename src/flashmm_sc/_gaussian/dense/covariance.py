@@ -11,13 +11,14 @@ from __future__ import annotations
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from flashmm_sc._base.linalg import diagonalised
 from flashmm_sc._gaussian.dense.between import Between
 from flashmm_sc._gaussian.dense.elimination import invert_signed
+from flashmm_sc._gaussian.dense.shared import DenseShared
 from flashmm_sc._gaussian.dense.spectrum import Products, Resolvent, Spectrum
 from flashmm_sc._gaussian.vectors import Layout, Vectors
 
@@ -122,7 +123,9 @@ class DenseCovariance:
 
     def shared(self, A: np.ndarray, L: np.ndarray) -> DenseShared:
         """The columns of A L, which all genes share."""
-        return DenseShared(self, *(part.T for part in self.split(A @ L).parts))
+        return DenseShared(
+            self.layout, self.spectrum, self.C, self.between, *(part.T for part in self.split(A @ L).parts)
+        )
 
     def gene_bytes(self, r: int, *, solved: bool = False) -> int:
         """Memory that a gene needs while it is fitted, or r linear combinations of it tested, by `solve` too."""
@@ -135,7 +138,7 @@ class DenseCovariance:
     def prepared(self, n_genes: int, n_jobs: int | None) -> DenseCovariance:
         """With what serves so many genes while they are fitted."""
         pays = self.K == 2 and n_genes >= _MANY and Between.pays(self.lam.size, self.n_rest)
-        return replace(self, between=Between.of(self)) if pays else self
+        return replace(self, between=Between.of(self.largest, self.lam, self.C, self.S22)) if pays else self
 
     def times(self, v: Vectors) -> Vectors:
         """S v."""
@@ -159,6 +162,15 @@ class DenseCovariance:
         return DenseFactorisation(self, gamma)
 
 
+class Rest(NamedTuple):
+    """G, K2 = D_2 (I + G D_2)⁻¹, log det(I + G D_2), and whether I + S D is positive definite."""
+
+    G: np.ndarray
+    K2: np.ndarray
+    logdet: np.ndarray
+    ok: np.ndarray
+
+
 class DenseFactorisation:
     """I + S D at the ratios of m genes. `ok` tells where it is positive definite (as inertia, not as determinant)."""
 
@@ -168,42 +180,32 @@ class DenseFactorisation:
         self.first = Resolvent(s.spectrum, gamma[:, s.largest])
 
     @cached_property
-    def rest(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """What is left of the other columns: G, K2 = D (I + G D)⁻¹, log det(I + G D), and whether I + S D is positive."""
+    def rest(self) -> Rest:
+        """What is left of the other columns, where that is asked for."""
         s, first, m = self.covariance, self.first, len(self.gamma)
         G = s.S22 - first.g[:, None, None] * first.sums(lambda d, lam: d, s.pairs)
         K2, logdet, ok = np.empty_like(G), np.empty(m), np.empty(m, dtype=bool)
         invert_signed(G, self.gamma @ s.member.T, first.negative, K2, logdet, ok)
-        return G, K2, logdet, ok
-
-    @property
-    def G(self) -> np.ndarray:
-        """S_22 - γ_1 C'diag(d)C, m × R × R."""
-        return self.rest[0]
-
-    @property
-    def K2(self) -> np.ndarray:
-        """D_2 (I + G D_2)⁻¹, m × R × R."""
-        return self.rest[1]
+        return Rest(G, K2, logdet, ok)
 
     @cached_property
     def logdet(self) -> np.ndarray:
         """log det(I + S D)."""
         own = -self.first.sums(lambda d, lam: np.log(np.abs(d)), self.covariance.count)
-        return own + self.rest[2] if self.covariance.n_rest else own
+        return own + self.rest.logdet if self.covariance.n_rest else own
 
     @cached_property
     def ok(self) -> np.ndarray:
         """Where it is positive definite."""
         regular = self.first.regular & np.isfinite(self.gamma).all(axis=1)
-        return regular & (self.rest[3] if self.covariance.n_rest else self.first.negative == 0)
+        return regular & (self.rest.ok if self.covariance.n_rest else self.first.negative == 0)
 
     def __getitem__(self, index: np.ndarray) -> DenseFactorisation:
         """The factors of these genes, for `solve`, `products` and `shared_forms`."""
         new = copy(self)
         new.gamma, new.ok, new.first = self.gamma[index], self.ok[index], self.first[index]
         if self.covariance.n_rest:
-            new.rest = tuple(part[index] for part in self.rest)
+            new.rest = Rest(*(part[index] for part in self.rest))
         return new
 
     @cached_property
@@ -222,8 +224,8 @@ class DenseFactorisation:
             return Vectors(r.layout, (da, np.empty((*da.shape[:-1], 0)))), quad
         bt = r2 - g * (da @ self.covariance.C)
         rows = bt if bt.ndim == 3 else bt[:, None]
-        t = rows @ self.K2
-        v2 = (rows - t @ self.G).reshape(bt.shape)
+        t = rows @ self.rest.K2
+        v2 = (rows - t @ self.rest.G).reshape(bt.shape)
         t = t.reshape(bt.shape)
         v1 = da - d * (t @ self.covariance.C.T)
         return Vectors(r.layout, (v1, v2)), quad + np.einsum("...j,...j->...", bt, t)
@@ -238,7 +240,7 @@ class DenseFactorisation:
                 alike = np.flatnonzero(self.first.g == g)
                 bt = r2 - a @ (h[alike[0], :, None] * self.covariance.C)
                 for k in alike:
-                    forms[:, k] += np.einsum("ij,ij->i", bt @ self.K2[k], bt)
+                    forms[:, k] += np.einsum("ij,ij->i", bt @ self.rest.K2[k], bt)
         return forms
 
     def products(self, v: Vectors) -> np.ndarray:
@@ -251,7 +253,7 @@ class DenseFactorisation:
         out[..., s.largest, s.largest] = np.einsum("...j,...j->...", dv * s.lam, v1)
         if not s.n_rest:
             return out
-        G, K2 = self.G[several], self.K2[several]
+        G, K2 = self.rest.G[several], self.rest.K2[several]
         parts = v2[..., None, :] * s.member.T
         z = (dv @ s.C)[..., None, :]
         Gv = parts @ G
@@ -272,12 +274,12 @@ class DenseFactorisation:
         if not s.n_rest:
             return trace, norm
         N = self.first.sums(lambda d, lam: lam * d**3, s.pairs)
-        W = np.eye(s.n_rest) - self.K2 @ self.G
-        K2M, T22, MW = self.K2 @ self.M, self.G @ W, self.M @ W
+        W = np.eye(s.n_rest) - self.rest.K2 @ self.rest.G
+        K2M, T22, MW = self.rest.K2 @ self.M, self.rest.G @ W, self.M @ W
         trace += np.einsum("ijj->ij", T22) @ s.member
         trace[:, j] -= np.einsum("ijj->i", K2M)
         norm += s.member.T @ (T22**2 @ s.member)
-        norm[:, j, j] += np.einsum("ijk,ikj->i", K2M, K2M) - 2 * np.einsum("ijk,ijk->i", self.K2, N)
+        norm[:, j, j] += np.einsum("ijk,ikj->i", K2M, K2M) - 2 * np.einsum("ijk,ijk->i", self.rest.K2, N)
         cross = np.einsum("ikj,ikj->ij", W, MW) @ s.member
         cross[:, j] = norm[:, j, j]
         norm[:, j, :] = norm[:, :, j] = cross
@@ -309,8 +311,8 @@ class DenseFactorisation:
         """What the other columns add to both."""
         s, first = self.covariance, self.first
         bt = x.A2 - first.g[:, None, None] * first.sums(lambda d, lam: d, x.crossed)
-        t = self.K2 @ bt
-        v2 = bt - self.G @ t
+        t = self.rest.K2 @ bt
+        v2 = bt - self.rest.G @ t
         parts = (v2**2).swapaxes(1, 2) @ s.member
         cross = self.M @ t - 2 * first.sums(lambda d, lam: d**2, x.crossed)
         parts[:, :, s.largest] += np.einsum("ijk,ijk->ik", t, cross)
@@ -322,40 +324,5 @@ class DenseFactorisation:
         out = first.g[:, None, None] * first.sums(lambda d, lam: d, x.pairs)
         if self.covariance.n_rest:
             bt = x.A2 - first.g[:, None, None] * first.sums(lambda d, lam: d, x.crossed)
-            out += bt.swapaxes(1, 2) @ (self.K2 @ bt)
+            out += bt.swapaxes(1, 2) @ (self.rest.K2 @ bt)
         return out
-
-
-@dataclass(frozen=True, eq=False)
-class DenseShared:
-    """Vectors that all genes share, as columns: A1 (q_1 × r, in the eigenbasis) and A2 (R × r)."""
-
-    covariance: DenseCovariance
-    A1: np.ndarray
-    A2: np.ndarray
-
-    @property
-    def vectors(self) -> Vectors:
-        """As vectors, 1 × r × q."""
-        return Vectors(self.covariance.layout, (self.A1.T[None], self.A2.T[None]))
-
-    @cached_property
-    def squares(self) -> Products:
-        """Squares of A1, to be summed."""
-        return Products(self.covariance.spectrum, None, self.A1**2)
-
-    @cached_property
-    def points(self) -> np.ndarray:
-        """What they are at the points between which values are taken, P R × r."""
-        between = self.covariance.between
-        return np.empty((0, 0)) if between is None else between.at_points(self.A1.T, self.A2.T)[1].T
-
-    @cached_property
-    def pairs(self) -> Products:
-        """A1' · A1."""
-        return Products(self.covariance.spectrum, self.A1, self.A1)
-
-    @cached_property
-    def crossed(self) -> Products:
-        """C' · A1."""
-        return Products(self.covariance.spectrum, self.covariance.C, self.A1)
