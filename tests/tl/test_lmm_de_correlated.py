@@ -51,7 +51,7 @@ def test_fits_are_those_of_arrays(adata, ddf):
     np.testing.assert_allclose(adata.varm["lmm_de_ranef"], fit.ranef(), rtol=1e-5, atol=1e-8)
     np.testing.assert_array_equal(adata.varm["lmm_de_status"][:, 0], fit.status.cat.codes)
     assert list(adata.uns["lmm_de"]["theta_names"]) == ["sam", "score|sam", "cov(sam, score|sam)", "residual"]
-    assert list(adata.uns["lmm_de"]["params"]["random"]) == ["1 + score|sam"]
+    assert list(adata.uns["lmm_de"]["params"]["random"]) == ["(1 + score|sam)"]
 
 
 def test_a_list_of_parts_is_the_whole(adata):
@@ -84,7 +84,7 @@ def test_sites_add_up(crossed, tmp_path):
     assert list(fit.theta) == list(crossed.uns["lmm_de"]["theta_names"])
     np.testing.assert_allclose(crossed.varm["lmm_de_theta"], fit.theta, rtol=1e-5, atol=1e-8)
     np.testing.assert_allclose(crossed.varm["lmm_de_loglik"][:, 0], fit.loglik, rtol=1e-9)
-    assert repr(design).endswith("random 1 + dose|sam")
+    assert repr(design).endswith("random (1 + dose|sam)")
 
 
 @pytest.mark.parametrize("ddf", ["satterthwaite", "kenward-roger"])
