@@ -58,6 +58,15 @@ def test_results_are_those_of_nbmm_de(study, source, tmp_path, capsys):
     fsc.tl.lmm_test(got, "trt[T.B]", key="nbmm_de")
 
 
+@pytest.mark.parametrize(("option", "words"), [("--free-variances", "nonnegative"), ("--moderate", "moderate")])
+def test_switches_are_named_as_options(source, tmp_path, capsys, option, words):
+    arguments = ["--fixed", "~ trt", "--random", "(depth|sam)", "--transform", "log1p", option]
+    assert run(source, *arguments, "--table", tmp_path / "out.csv") == 2
+    said = capsys.readouterr().err
+    assert f"Correlated random effects can't have {option}" in said
+    assert words + "=" not in said
+
+
 @pytest.mark.parametrize(
     ("options", "arguments"),
     [

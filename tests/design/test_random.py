@@ -112,7 +112,7 @@ def test_the_same_grouping_twice(obs):
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
-        ([0.0] * 8, "is 0 in every cell."),
+        ([0.0] * 8, "is 0 in every cell; leave it out."),
         ([2] * 8, "is 2 in every cell; that is a random intercept, '(1|sam)'."),
         ([np.inf, *range(7)], "is infinite in 1 cells"),
     ],
@@ -128,6 +128,11 @@ def test_a_slope_of_ones_is_an_intercept(obs, group, instead):
     obs["x"], obs["donor id"] = 1, obs["batch"]
     assert f"is 1 in every cell; that is a random intercept, {instead!r}." in message(f"(0 + x|{group})", obs)
     assert len(random_design(instead, obs).components) == 1
+
+
+@pytest.mark.parametrize("random", ["(x|sam)", "(x||sam)", "sam + (0 + x|sam)"])
+def test_a_slope_of_ones_beside_an_intercept_is_needless(obs, random):
+    assert message(random, obs.assign(x=2)).endswith("is 2 in every cell; leave it out.")
 
 
 def test_boolean_slope(obs):

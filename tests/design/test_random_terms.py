@@ -14,7 +14,7 @@ SAM, BATCH, SAM_CLS = (
     RandomTerm("sam:cls", ("sam", "cls")),
 )
 X_SAM, Z_SAM = RandomTerm("x|sam", ("sam",), "x"), RandomTerm("z|sam", ("sam",), "z")
-X_ALONE = replace(X_SAM, joint="0 + x|sam")  # a factor's levels would be correlated
+X_ALONE = replace(X_SAM, joint="(0 + x|sam)")  # a factor's levels would be correlated
 COLUMNS = ["sam", "cls", "batch", "x", "z", "donor id", "a/b", "a:b", "w+1", "sample-id"]
 
 
@@ -56,7 +56,7 @@ def single(name):
         ("(1|donor id)", [single("donor id")]),
         ("`a/b` + `w+1`", [single("a/b"), single("w+1")]),
         ("(1|`a:b`/sam)", [single("a:b"), RandomTerm("a:b:sam", ("a:b", "sam"))]),
-        ("(0 + `w+1`|`donor id`)", [RandomTerm("w+1|donor id", ("donor id",), "w+1", "0 + `w+1`|`donor id`")]),
+        ("(0 + `w+1`|`donor id`)", [RandomTerm("w+1|donor id", ("donor id",), "w+1", "(0 + `w+1`|`donor id`)")]),
         ("(1|sample-id) + sam", [single("sample-id"), SAM]),
     ],
 )  # fmt: skip
@@ -87,7 +87,7 @@ def test_correlated_terms_as_they_are_written(random, terms):
 
 def test_components_of_a_correlated_term():
     found = parse_random("(x + z|sam) + batch", COLUMNS)
-    joint = "1 + x + z|sam"
+    joint = "(1 + x + z|sam)"
     assert found == [*(replace(term, joint=joint) for term in (SAM, X_SAM, Z_SAM)), BATCH]
     named = parse_random({"donor": "(x|sam)"}, COLUMNS)
     assert [term.name for term in named] == ["donor", "x|donor"]
@@ -127,6 +127,29 @@ def test_missing_column(random):
 def test_repeated_names(random):
     with pytest.raises(ValueError, match=r"several components named '(sam|batch)'"):
         parse_random(random, COLUMNS)
+
+
+@pytest.mark.parametrize(
+    ("random", "whole", "alone"),
+    [
+        ("(1|sam) + (x|sam)", "(1 + x|sam)", "(0 + x|sam)"),
+        ("(x|sam) + (z|sam)", "(1 + x + z|sam)", "(0 + x|sam)"),
+        (["donor id", "(x|donor id)"], "(1 + x|`donor id`)", "(0 + x|`donor id`)"),
+    ],
+)
+def test_an_intercept_beside_that_of_slopes(random, whole, alone):
+    """What is said to be written instead can be."""
+    with pytest.raises(ValueError, match="has an intercept already") as caught:
+        parse_random(random, COLUMNS)
+    assert f"is {whole!r}, " in str(caught.value)
+    assert str(caught.value).endswith(f"{alone!r}.")
+    assert spelled(parse_random(whole, COLUMNS)) == [whole]
+    assert len(parse_random(f"(1|batch) + {alone}", COLUMNS)) == 2
+
+
+def test_slopes_take_parentheses():
+    with pytest.raises(ValueError, match=r"'x\|sam' is not of the form '\(1\|sam\)' or '\(1 \+ x\|sam\)'"):
+        parse_random("x|sam", COLUMNS)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flashmm_sc._design.random import Component, random_design
+from flashmm_sc._design import random as module
+from flashmm_sc._design.random import RandomDesign, random_design
 from flashmm_sc._design.random_terms import parse_random
 from flashmm_sc._design.slopes import expanded, slope_values
 
@@ -49,7 +50,7 @@ def test_a_second_factor_has_differences_from_its_first_level(obs):
     random = "(0 + trt + dose|donor)"
     terms = expanded(parse_random(random, obs.columns), obs.assign(dose=obs["dose"].astype("category")))
     assert [term.name for term in terms] == [f"trt[{level}]|donor" for level in "abc"] + ["dose[T.10]|donor"]
-    assert {term.joint for term in terms} == {"0 + trt + dose|donor"}
+    assert {term.joint for term in terms} == {"(0 + trt + dose|donor)"}
 
 
 @pytest.mark.parametrize("random", ["(0 + x|donor)", "(1 + x||donor)", "donor + (0 + x|donor)"])
@@ -69,25 +70,39 @@ def test_nested_terms_have_groups_of_their_own(obs):
     design = random_design("(dose|donor/trt)", obs)
     assert design.names == ["donor", "dose|donor", "donor:trt", "dose|donor:trt"]
     assert design.correlated == [[0, 1], [2, 3]]
-    assert design.words == ["1 + dose|donor", "1 + dose|donor:trt"]
+    assert design.words == ["(1 + dose|donor)", "(1 + dose|donor:trt)"]
 
 
 @pytest.mark.parametrize(
     ("random", "words"),
     [
-        ("(trt||donor)", ["is a factor", "Write '(1 + trt|donor)'", "'donor:trt'"]),
-        ("(one|donor)", ["obs['one']", "one level only, 'z'", "random intercept, '(1|donor)'"]),
-        ("(sex|donor)", ["obs['sex']", "same in all cells of each level of 'donor'", "Write '(1|donor)'"]),
-        ("(0 + sex|donor)", ["same in all cells of each level of 'donor'"]),
+        ("(trt||donor)", ["which has no '||'", "'donor:trt'; correlated", "'(1 + trt|donor)' or '(0 + trt|donor)'"]),
+        ("(`a type`||`donor id`)", ["'`donor id`:`a type`'", "'(1 + `a type`|`donor id`)'"]),
+        ("(one|donor)", ["obs['one']", "one level only, 'z'; leave it out."]),
+        ("(0 + one|donor)", ["obs['one']", "one level only, 'z'; that is a random intercept, '(1|donor)'"]),
+        ("(sex|donor)", ["obs['sex']", "same in all cells of each level of 'donor'", "Leave it out: '(1|donor)'."]),
+        ("(0 + sex|donor)", ["told from differences between these levels. Leave it out: '(1|donor)'."]),
+        ("(x + sex|donor)", ["told from intercepts. Leave it out: '(1 + x|donor)'."]),
         ("(1 + age|donor)", ["obs['age']", "can't be told from intercepts"]),
         ("(x + age|donor)", ["obs['age']", "can't be told from intercepts"]),
-        ("(1 + trt + x + dose|donor)", ["5 correlated effects and 5 levels", "make them independent, with '||'"]),
+        ("(1 + trt + x + dose|donor)", ["5 correlated effects and 5 levels", "for a factor, 'donor + donor:trt'."]),
+        ("(1 + x|sex)", ["2 correlated effects and 2 levels", "make them independent, '(1 + x||sex)'."]),
+        ("(text|donor)", ["30 correlated effects and 5 levels", "If obs['text'] holds numbers, use .astype(float)"]),
+        ("(day|donor)", ["obs['day']", "is of dates (datetime64[", "use a number, such as days since the first"]),
+        ("(alike|donor)", ["levels of obs['alike']", "read the same: '1'"]),
+        ("(part|donor)", ["No level of 'donor' has cells of both 'b' and 'c' of obs['part']", "'donor + donor:part'"]),
+        ("(0 + part|donor)", ["No level of 'donor' has cells of both 'b' and 'c'"]),
+        ("(x + same|donor)", ["'x|donor' and 'same|donor' group the cells in the same way"]),
         ("(inf|donor)", ["obs['inf']", "is infinite in 1 cells"]),
         ("(1 + gap|donor)", ["obs['gap']", "is NaN in 2 of 30 cells"]),
     ],
 )
 def test_what_is_refused(obs, random, words):
-    obs = obs.assign(one="z", inf=[np.inf, *range(29)], gap=[None, None, *"ab" * 14])
+    obs = obs.assign(one="z", inf=[np.inf, *range(29)], gap=[None, None, *"ab" * 14], text=obs["x"].astype(str))
+    even = obs["donor"].isin(["d0", "d2", "d4"])  # donors have a and b, or a and c
+    part = np.where(obs["trt"] == "a", "a", np.where(even, "b", "c"))
+    obs = obs.assign(part=part, day=pd.Timestamp("2020-01-01"), alike=pd.Series([1, "1"] * 15, dtype=object))
+    obs = obs.assign(same=obs["x"]).assign(**{"donor id": obs["donor"], "a type": obs["trt"]})
     with pytest.raises(ValueError, match=".*".join(map(re.escape, words))):
         random_design(random, obs)
 
@@ -96,8 +111,39 @@ def test_levels_of_another_site(obs):
     """What has fewer levels keeps the components of the design, levels that it doesn't know are refused."""
     terms = expanded(parse_random("(trt|donor)", obs.columns), obs)
     here = obs[obs["trt"] != "c"]
-    np.testing.assert_array_equal([Component.of(term, here).weights(here).sum() for term in terms], [20, 10, 0])
+    weights = [component.weights(here).sum() for component in RandomDesign.of(terms, here).components]
+    np.testing.assert_array_equal(weights, [20, 10, 0])
     with pytest.raises(ValueError, match="doesn't know: 'd'"):
-        Component.of(terms[1], obs.replace({"trt": {"b": "d"}}))
+        RandomDesign.of(terms, obs.replace({"trt": {"b": "d"}}))
+
+
+def test_terms_of_a_design_stay_what_they_are_there(obs):
+    """Numbers of another site are not read as levels, and its factors keep their levels."""
+    numbers, factor = (expanded(parse_random(random, obs.columns), obs) for random in ("(x|donor)", "(trt|donor)"))
+    assert expanded(factor, obs.assign(trt=list("dc") * 15)) == factor
+    assert random_design(numbers, obs).names == ["donor", "x|donor"]
     with pytest.raises(ValueError, match="of which the design has numbers"):
-        Component.of(parse_random("(0 + x|donor)", obs.columns)[0], obs.assign(x=obs["trt"]))
+        random_design(numbers, obs.assign(x=obs["trt"].astype("category")))
+
+
+def test_a_slope_may_be_constant_at_a_site(obs):
+    terms = expanded(parse_random("(x|donor)", obs.columns), obs)
+    assert RandomDesign.of(terms, obs.assign(x=1.0)).names == ["donor", "x|donor"]
+
+
+def test_many_levels_are_refused_at_once():
+    """Text that holds numbers: a component for each of 2,000 values would take hours."""
+    obs = pd.DataFrame({"text": np.arange(2_000).astype(str), "donor": np.arange(2_000) % 9})
+    with pytest.raises(ValueError, match=r"2000 correlated effects and 9 levels.*\.astype\(float\)"):
+        random_design("(text|donor)", obs)
+
+
+def test_columns_are_looked_at_once(monkeypatch):
+    """Not once for each level of a factor."""
+    looks, levels = [], 30
+    monkeypatch.setattr(module, "check_slope", lambda *_: looks.append("slope"))
+    factor = module._factor
+    monkeypatch.setattr(module, "_factor", lambda *given, **how: looks.append("group") or factor(*given, **how))
+    obs = pd.DataFrame({"donor": np.repeat(np.arange(40), levels), "cls": np.tile(np.arange(levels), 40).astype(str)})
+    assert len(random_design("(cls|donor)", obs).components) == levels
+    assert sorted(looks) == ["group", "slope"]

@@ -135,5 +135,11 @@ def test_bad_groups_are_refused(correlated):
 def test_covariances_that_the_data_cannot_tell_are_refused():
     """A slope that is constant within the levels is the intercept again."""
     X, Z, d, _, Y = dense.correlated_example("intercept and slope")
-    with pytest.raises(ValueError, match="can't be told apart"):
-        fsc.lmmfit(Y, X, np.hstack([Z[:, : d[0]], 2 * Z[:, : d[0]]]), d, correlated=[(0, 1)], nonnegative=True)
+    intercept = Z[:, : d[0]]
+    with pytest.raises(ValueError, match="The variances of 'var1', 'var2' can't be told apart"):
+        fsc.lmmfit(Y, X, np.hstack([intercept, 2 * intercept]), d, correlated=[(0, 1)], nonnegative=True)
+    slope = intercept * (1 + np.arange(d[0]) % 2)
+    with pytest.raises(
+        ValueError, match=r"variances and covariances 'var1', 'var2', 'cov\(var1, var2\)' can't be told apart"
+    ):
+        fsc.lmmfit(Y, X, np.hstack([intercept, slope]), d, correlated=[(0, 1)], nonnegative=True)

@@ -51,7 +51,7 @@ def test_fits_are_those_of_arrays(adata, ddf):
     np.testing.assert_allclose(adata.varm["lmm_de_ranef"], fit.ranef(), rtol=1e-5, atol=1e-8)
     np.testing.assert_array_equal(adata.varm["lmm_de_status"][:, 0], fit.status.cat.codes)
     assert list(adata.uns["lmm_de"]["theta_names"]) == ["sam", "score|sam", "cov(sam, score|sam)", "residual"]
-    assert list(adata.uns["lmm_de"]["params"]["random"]) == ["1 + score|sam"]
+    assert list(adata.uns["lmm_de"]["params"]["random"]) == ["(1 + score|sam)"]
 
 
 def test_a_list_of_parts_is_the_whole(adata):
@@ -84,7 +84,7 @@ def test_sites_add_up(crossed, tmp_path):
     assert list(fit.theta) == list(crossed.uns["lmm_de"]["theta_names"])
     np.testing.assert_allclose(crossed.varm["lmm_de_theta"], fit.theta, rtol=1e-5, atol=1e-8)
     np.testing.assert_allclose(crossed.varm["lmm_de_loglik"][:, 0], fit.loglik, rtol=1e-9)
-    assert repr(design).endswith("random 1 + dose|sam")
+    assert repr(design).endswith("random (1 + dose|sam)")
 
 
 @pytest.mark.parametrize("ddf", ["satterthwaite", "kenward-roger"])
@@ -142,11 +142,44 @@ def test_likelihood_ratios(adata):
     table = fsc.get.variance_test_df(adata)
     assert set(table["component"]) == {"cov(sam, score|sam)"}
     np.testing.assert_allclose(table["p_value"], chi2.sf(stat("independent"), 1)[:, 0], rtol=1e-5)
-    with pytest.raises(ValueError, match=r"'sam', 'score\|sam' are not correlated"):
+    with pytest.raises(
+        ValueError, match=r"'lmm_de' isn't nested in 'independent', which has no 'cov\(sam, score\|sam\)'"
+    ):
         fsc.tl.lmm_variance_test(adata, key="independent", null="lmm_de")
     fsc.tl.lmm_variance_test(adata)
     z = (adata.varm["lmm_de_theta"] / adata.varm["lmm_de_theta_se"])[:, :2]
     np.testing.assert_array_equal(adata.varm["lmm_variance_test_stat"], z)
+
+
+def test_intercepts_against_means_of_levels(crossed):
+    fitted(crossed, "(0 + dose|sam)")
+    fitted(crossed, "sam", "without")
+    with pytest.raises(ValueError, match=re.escape("is a part of '(1 + dose|sam)', not of '(0 + dose|sam)'")):
+        fsc.tl.lmm_variance_test(crossed, null="without")
+
+
+def test_covariances_are_named_in_their_order(crossed):
+    """As in theta_names, whichever of a pair the smaller model names first."""
+    crossed.obs["size"] = np.random.default_rng(0).normal(size=crossed.n_obs)
+    fitted(crossed, "(1 + score + size|sam)")
+    fitted(crossed, "(0 + size + score|sam) + sam", "without")
+    fsc.tl.lmm_variance_test(crossed, null="without")
+    assert list(crossed.uns["lmm_variance_test"]["coef_names"]) == ["cov(sam, score|sam) + cov(sam, size|sam)"]
+
+
+def test_sites_with_too_few_levels_in_all(crossed):
+    stats = fsc.summarize(crossed, fsc.Design.of(crossed.obs, FIXED, "(score|cls)"), **COUNTS)
+    with pytest.raises(ValueError, match=r"term of 'cls', 'score\|cls' has 2 correlated effects and 2 levels"):
+        fsc.lmm(stats, nonnegative=True)
+
+
+def test_levels_that_no_site_has_together(crossed):
+    even = crossed.obs["sam"].str[1:].astype(int) % 2 == 0
+    cells = (crossed.obs["dose"] != np.where(even, "low", "mid")).to_numpy()
+    part = crossed[cells].copy()
+    stats = fsc.summarize(part, fsc.Design.of(part.obs, FIXED, "(dose|sam)"), **COUNTS)
+    with pytest.raises(ValueError, match=r"'cov\(dose\[T.low\]\|sam, dose\[T.mid\]\|sam\)' can't be estimated"):
+        fsc.lmm(stats, nonnegative=True)
 
 
 def test_likelihood_ratios_of_arrays(adata):
@@ -179,7 +212,7 @@ def test_shares_of_variance(adata):
 @pytest.mark.parametrize(
     ("random", "options", "words"),
     [
-        ("(1 + score|sam)", {"nonnegative": False}, "need nonnegative=True"),
+        ("(1 + score|sam)", {"nonnegative": False}, "can't have nonnegative=False"),
         ("(1 + score|sam)", {"moderate": True}, "write '(1 + x || g)'"),
         ("(1 + trt|sam)", {}, "same in all cells of each level of 'sam'"),
         ("(1 + score + dose|cls)", {}, "4 correlated effects and 2 levels"),

@@ -42,7 +42,8 @@ class LMMFit:
         Variance components and their standard errors (from the expected information), genes × (K+1), the residual
         variance last.
     theta_cov
-        Inverse of the observed information for theta, genes × (K+1) × (K+1); zero for components at the boundary.
+        Inverse of the observed information for theta, genes × (parameters + 1) × (parameters + 1), covariances being
+        parameters too; zero for components at the boundary.
     loglik
         Maximum of the (restricted) log-likelihood, with its constants, as lme4 reports it.
     grad
@@ -50,7 +51,7 @@ class LMMFit:
     n_iter
         Steps of the optimiser.
     status
-        One of "ok", "boundary" (a component is zero; results are valid), "constant" (no variation beyond the fixed
+        One of "ok", "boundary" (a variance is zero, or a correlation ±1; results are valid), "constant" (no variation beyond the fixed
         effects), "no df" (degrees of freedom can't be estimated), "not converged" (also: the likelihood of free
         components has no finite optimum), "indefinite" (free components: the restricted likelihood has its optimum
         where V is not positive definite; numbers as FLASHMM's).

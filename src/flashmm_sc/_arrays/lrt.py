@@ -92,13 +92,17 @@ def _left_out(fit: LMMFit, null: LMMFit) -> tuple[int, int]:
         msg = "The two fits are of different cells, genes or values; get the smaller one by fit.refit(drop_...=...)."
         raise ValueError(msg)
     for option in ("method", "nonnegative"):
-        one, other = getattr(fit, option), getattr(null, option)
-        if one != other:
-            msg = f"The fits have {option}={one!r} and {option}={other!r}; likelihoods compare within one only."
+        mine, theirs = getattr(fit, option), getattr(null, option)
+        if mine != theirs:
+            msg = f"The fits have {option}={mine!r} and {option}={theirs!r}; likelihoods compare within one only."
             raise ValueError(msg)
     fixed = _lacking("fixed columns", a.coef_names, b.coef_names)
     random = _lacking("random components", a.component_names, b.component_names)
-    joint = lacking_covariances(_named(a), _named(b))
+    one, other = ((stats.component_names, stats.correlated) for stats in (a, b))
+    joint = lacking_covariances(one, other)
+    if extra := lacking_covariances(other, one):
+        msg = f"The smaller model isn't nested in the larger one, which has no {listed(extra)}."
+        raise ValueError(msg)
     if not fixed and not random and not joint:
         msg = "The two fits are of the same model; drop fixed columns or random components in the smaller one."
         raise ValueError(msg)
@@ -110,10 +114,6 @@ def _left_out(fit: LMMFit, null: LMMFit) -> tuple[int, int]:
         raise ValueError(msg)
     _check_shared(a, b)
     return len(random), len(fixed) + len(joint)
-
-
-def _named(stats: SummaryStats) -> tuple[Sequence[str], Sequence[Sequence[int]]]:
-    return stats.component_names, stats.correlated
 
 
 def _lacking(what: str, larger: Sequence[str], smaller: Sequence[str]) -> list[str]:

@@ -32,6 +32,14 @@ def listed(names: Iterable[object], most: int = 8) -> str:
     return ", ".join(quoted[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
+def too_few_levels(term: str, effects: int, levels: int, instead: str) -> str:
+    """Say that a correlated random term has too few levels, and what to write for it."""
+    return (
+        f"The random term {term} has {effects} correlated effects and {levels} levels, which are too few for their "
+        f"covariances: there should be more levels than effects. Leave effects out, or {instead}."
+    )
+
+
 def did_you_mean(name: object, options: Iterable[object]) -> str:
     """Say which of the options `name` resembles, or what the options are."""
     known = [str(option) for option in options]

@@ -90,6 +90,15 @@ def as_factor(values: pd.Series) -> pd.Categorical:
     return pd.Categorical(values).remove_unused_categories()
 
 
+def level_names(factor: pd.Categorical, name: str, where: str) -> list[str]:
+    """Names of a factor's levels; those of column `name` that read the same are refused."""
+    names = [str(level) for level in factor.categories]
+    if twice := repeated(names):
+        msg = f"Different levels of obs[{name!r}] in {where} read the same: {listed(twice)}. Rename or merge them."
+        raise ValueError(msg)
+    return names
+
+
 def repeated(names: Iterable[str]) -> list[str]:
     """Names that occur more than once."""
     return [name for name, count in Counter(names).items() if count > 1]

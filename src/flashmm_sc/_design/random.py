@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -11,11 +11,13 @@ import pandas as pd
 import scipy.sparse as sp
 
 from flashmm_sc._base.errors import listed
-from flashmm_sc._design.columns import as_factor, complete_column, repeated
-from flashmm_sc._design.random_terms import RandomTerm, parse_random
-from flashmm_sc._design.slopes import check_slope, expanded, slope_values
+from flashmm_sc._design.columns import as_factor, complete_column, level_names
+from flashmm_sc._design.random_terms import RandomTerm, parse_random, spelled, written
+from flashmm_sc._design.slopes import check_sizes, check_slope, check_varies, expanded, slope_values
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from numpy.typing import NDArray
 
     from flashmm_sc._design.random_terms import Random
@@ -32,6 +34,21 @@ class RandomDesign:
     """
 
     components: list[Component]
+
+    @classmethod
+    def of(cls, terms: Iterable[RandomTerm], obs: pd.DataFrame) -> RandomDesign:
+        """Learn the levels of terms, whose slope variables were seen, from all cells; each column is looked at once."""
+        components: list[Component] = []
+        learned: dict[tuple[str, ...], Component] = {}
+        seen: set[tuple[str, bool]] = set()
+        for term in terms:
+            if term.groups not in learned:
+                learned[term.groups] = Component.of(term, obs)
+            components.append(replace(learned[term.groups], term=term))
+            if term.slope and (term.slope, bool(term.levels)) not in seen:
+                check_slope(obs, term)
+                seen.add((term.slope, bool(term.levels)))
+        return cls(components)
 
     @property
     def names(self) -> list[str]:
@@ -70,8 +87,8 @@ class RandomDesign:
 
     @property
     def words(self) -> list[str]:
-        """The terms in words: names of components, correlated ones as they are written."""
-        return list(dict.fromkeys(component.term.joint or component.term.name for component in self.components))
+        """The terms as they are written."""
+        return spelled(component.term for component in self.components)
 
     @property
     def ranef_names(self) -> list[str]:
@@ -113,13 +130,16 @@ def random_design(random: Random, obs: pd.DataFrame) -> RandomDesign:
         If a term can't be read, or its variance can't be estimated from these cells.
     """
     terms = expanded(parse_random(random, obs.columns), obs)
-    components = [Component.of(term, obs) for term in terms]
-    for component in components:
+    check_sizes(terms, obs)
+    design = RandomDesign.of(terms, obs)
+    intercepts = {term.groups for term in terms if not term.slope}
+    for component in design.components:
         component.check_estimable(len(obs))
-    _check_distinct(components, obs)
-    design = RandomDesign(components)
+        if component.term.slope and not component.term.levels:
+            check_varies(obs, component.term, beside=component.term.groups in intercepts)
+    _check_distinct(design.components, obs)
     for group in design.correlated:
-        _check_correlated([components[k] for k in group], obs)
+        _check_correlated([design.components[k] for k in group], obs)
     return design
 
 
@@ -160,8 +180,6 @@ class Component:
             levels = [f"{levels[i]}:{_quoted(str(others[j]))}" for i, j in pairs]
             factors.append(others)
             crossed.append(cells)
-        if term.slope:
-            check_slope(obs, term, where)
         return cls(term, factors, crossed, levels)
 
     def check_estimable(self, n: int) -> None:
@@ -191,36 +209,52 @@ def _codes(values: pd.Series, factor: pd.Index) -> NDArray[np.int64]:
 
 def _check_distinct(components: list[Component], obs: pd.DataFrame) -> None:
     """Refuse two components with the same columns, whatever their names."""
-    for a, b in combinations(components, 2):
-        m = len(a.levels)
-        alike = m == len(b.levels) and np.array_equal(a.weights(obs), b.weights(obs))
-        if alike and np.unique(a.codes(obs) * m + b.codes(obs)).size == m:
+    columns = [(component.codes(obs), component.weights(obs)) for component in components]
+    for (a, (codes, weights)), (b, (others, more)) in combinations(zip(components, columns, strict=True), 2):
+        m, one, other = len(a.levels), a.term, b.term
+        if one.level != other.level and (one.joint, one.slope) == (other.joint, other.slope):  # levels of one factor
+            continue
+        alike = m == len(b.levels) and np.array_equal(weights, more)
+        if alike and np.unique(codes * m + others).size == m:
             msg = (
-                f"The random terms {a.term.name!r} and {b.term.name!r} group the cells in the same way: "
+                f"The random terms {one.name!r} and {other.name!r} group the cells in the same way: "
                 "their variances can't be told apart. Leave one of them out."
             )
             raise ValueError(msg)
 
 
 def _check_correlated(term: list[Component], obs: pd.DataFrame) -> None:
-    """Refuse slopes that are constant within all levels, and too few levels for the covariances of their effects."""
-    levels, codes = term[0].levels, term[0].codes(obs)
-    for component in term:
-        slope = component.term.slope
-        if slope and (component.term.level or term[0].term.slope is None):
-            values = pd.factorize(obs[slope])[0]
-            if np.unique(codes * (values.max() + 1) + values).size == len(levels):
-                msg = (
-                    f"obs[{slope!r}], the slope variable of random term {component.term.joint!r}, is the same in all cells of "
-                    f"each level of {':'.join(component.term.groups)!r}: its effects can't be told from intercepts. Write "
-                    f"{component.term.intercept!r}."
-                )
-                raise ValueError(msg)
-    if len(levels) <= len(term):
+    """Refuse slopes that are constant within all levels, and factors of which two levels are never together in one."""
+    codes, size, first = term[0].codes(obs), len(term[0].levels), term[0].term
+    variables = {component.term.slope: component.term for component in term}
+    for slope, one in variables.items():
+        # A number without an intercept may be constant within levels: their variance grows with its square.
+        if slope is None or not (one.level or first.slope is None):
+            continue
+        factor = as_factor(obs[slope])
+        cells = np.unique(codes * len(factor.categories) + factor.codes)
+        if cells.size == size:
+            kept = dict.fromkeys([None, *(other for other in variables if other != slope)])
+            what = "differences between these levels" if first.slope else "intercepts"
+            msg = (
+                f"obs[{slope!r}], the slope variable of random term {one.joint!r}, is the same in all cells of "
+                f"each level of {one.grouping!r}: its effects can't be told from {what}. Leave it out: "
+                f"{written(kept, one.groups)!r}."
+            )
+            raise ValueError(msg)
+        if one.level:
+            together = np.zeros((size, len(factor.categories)))
+            together[np.divmod(cells, len(factor.categories))] = 1
+            _check_together(together.T @ together, factor.categories, one)
+
+
+def _check_together(together: NDArray[np.float64], names: pd.Index, term: RandomTerm) -> None:
+    """Refuse two levels of a factor that no level of the term has both of; `together` counts those that do."""
+    for i, j in np.argwhere(together == 0)[:1]:
         msg = (
-            f"The random term {term[0].term.joint!r} has {len(term)} correlated effects and {len(levels)} levels, which are too "
-            "few for their covariances: there should be more levels than effects. Leave effects out, or make them "
-            "independent, with '||'."
+            f"No level of {term.grouping!r} has cells of both {str(names[i])!r} and {str(names[j])!r} of obs[{term.slope!r}], so "
+            f"the covariance of their effects in {term.joint!r} can't be estimated. Use the interaction, "
+            f"'{term.grouping} + {term.interaction}'."
         )
         raise ValueError(msg)
 
@@ -236,9 +270,7 @@ def _factor(obs: pd.DataFrame, name: str, where: str, *, random: bool) -> tuple[
             "make it a category with .astype('category')."
         )
         raise ValueError(msg)
-    if twice := repeated(map(str, factor.categories)):
-        msg = f"Different levels of obs[{name!r}] in {where} read the same: {listed(twice)}. Rename or merge them."
-        raise ValueError(msg)
+    level_names(factor, name, where)
     return factor.codes.astype(np.int64), factor.categories
 
 

@@ -11,12 +11,12 @@ from flashmm_sc._base.errors import listed
 from flashmm_sc._design.columns import check_columns, repeated
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
 ACCEPTED = (
     "Random terms are columns of obs, 'sam' or 'sam + batch'; interactions, 'sam:cls'; nested factors, 'sam/cls'; "
-    "the same in lme4's notation, '(1|sam)'; intercepts and slopes, '(1 + x|sam)', or independent ones, '(1 + x||sam)'; "
-    "lists of these, and {'name': term}. Quote names that are not plain words with backticks."
+    "the same in lme4's notation, '(1|sam)'; intercepts and slopes, '(1 + x|sam)', x a number or a factor, or independent ones "
+    "of numbers, '(1 + x||sam)'; lists of these, and {'name': term}. Quote names that are not plain words with backticks."
 )
 
 
@@ -33,9 +33,10 @@ class RandomTerm:
     slope
         Column of the slope variable; None for an intercept.
     joint
-        The term as it is written, ``1 + x|sam``, with whose other components it is correlated; None for an independent one.
+        The term as it is written, ``(1 + x|sam)``, with whose other components it is correlated; None for an independent one.
     level, levels
-        Of a factor as slope variable, the level of which the component is the effect, and all of them.
+        Of a factor as slope variable, the level of which the component is the effect, and all of them. A number has no levels;
+        None stands for a variable that no cells have been seen of.
     """
 
     name: str
@@ -43,26 +44,38 @@ class RandomTerm:
     slope: str | None = None
     joint: str | None = None
     level: str | None = None
-    levels: tuple[str, ...] = ()
+    levels: tuple[str, ...] | None = None
 
     @property
     def intercept(self) -> str:
         """A random intercept of the same groups, as it is written."""
-        return f"(1|{self._grouping})"
+        return written([None], self.groups)
+
+    @property
+    def interaction(self) -> str:
+        """A random intercept of the groups crossed with the levels of the slope variable, as it is written."""
+        return ":".join(map(quoted, [*self.groups, str(self.slope)]))
 
     @property
     def spelled(self) -> str:
         """The term as it is written."""
-        return f"(0 + {quoted(self.slope)}|{self._grouping})" if self.slope else self._grouping
+        return written([self.slope], self.groups) if self.slope else self.grouping
 
     @property
-    def _grouping(self) -> str:
+    def grouping(self) -> str:
+        """Its crossed factors, as they are written."""
         return ":".join(map(quoted, self.groups))
 
 
 def spelled(terms: Iterable[RandomTerm]) -> list[str]:
-    """Terms as they are written, correlated ones once."""
-    return list(dict.fromkeys(f"({term.joint})" if term.joint else term.spelled for term in terms))
+    """Terms as they are written, correlated ones once; names that they were given are left out."""
+    return list(dict.fromkeys(term.joint or term.spelled for term in terms))
+
+
+def written(slopes: Collection[str | None], groups: Iterable[str], bar: str = "|") -> str:
+    """A term in lme4's notation, ``(1 + x|sam)``: of slope variables, and None for an intercept."""
+    effects = ["1" if None in slopes else "0", *(quoted(slope) for slope in slopes if slope)]
+    return f"({' + '.join(effects)}{bar}{':'.join(map(quoted, groups))})"
 
 
 def quoted(name: str) -> str:
@@ -100,9 +113,22 @@ def parse_random(random: Random, columns: Iterable[str]) -> list[RandomTerm]:
         msg = "A random component is called 'residual', as the residual variance is; give it another name."
         raise ValueError(msg)
     if twice := repeated(term.name for term in terms):
-        msg = f"{where} has several components named {listed(twice)}. Leave out or rename all but one."
+        msg = f"{where} has several components named {listed(twice)}. Leave out or rename all but one.{_as_one(terms, twice)}"
         raise ValueError(msg)
     return terms
+
+
+def _as_one(terms: list[RandomTerm], twice: list[str]) -> str:
+    """What to write for slopes that have an intercept, beside another intercept of the same groups."""
+    first = next((term for term in terms if term.name in twice and term.joint and not term.slope), None)
+    if first is None:
+        return ""
+    slopes = [term.slope for term in terms if term.groups == first.groups and term.slope]
+    alone = written([term.slope for term in terms if term.joint == first.joint and term.slope], first.groups)
+    return (
+        f" {first.joint!r} has an intercept already: one term of all correlated effects is "
+        f"{written(dict.fromkeys([None, *slopes]), first.groups)!r}, a slope that is independent of the intercept {alone!r}."
+    )
 
 
 def _terms(random: Random, columns: list[str]) -> Iterator[RandomTerm]:
@@ -157,7 +183,7 @@ class _Reader:
             elif piece == "1":
                 self._refuse("the fixed intercept belongs to fixed=; a random one is '(1|sam)'")
             elif re.search(r"[()|]", piece):
-                self._refuse(f"{self._plain(piece)!r} is not of the form '(1|sam)' or '(0 + x|sam)'")
+                self._refuse(f"{self._plain(piece)!r} is not of the form '(1|sam)' or '(1 + x|sam)'")
             elif piece not in ("", "0") or not part.strip():
                 yield from (RandomTerm(":".join(groups), groups) for groups in self._groups(piece))
 
@@ -169,9 +195,8 @@ class _Reader:
         if not effects.strip() or not wanted:
             self._refuse("nothing stands before the bar")
         columns = [slope and self._name(slope) for slope in wanted]
-        effects = " + ".join(["1" if None in columns else "0", *(quoted(x) for x in columns if x)])
         for groups in self._groups(grouping):
-            joint = f"{effects}|{':'.join(map(quoted, groups))}" if bar == "|" and any(columns) else None
+            joint = written(columns, groups) if bar == "|" and any(columns) else None
             for x in columns:
                 name = ":".join(groups)
                 yield RandomTerm(f"{x}|{name}" if x else name, groups, x, joint)

@@ -15,7 +15,7 @@ from flashmm_sc._design.cell_design import in_memory, needed_columns
 from flashmm_sc._design.columns import as_factor, complete_column
 from flashmm_sc._design.file import from_json, to_json
 from flashmm_sc._design.fixed import FixedDesign, fixed_design
-from flashmm_sc._design.random_terms import RandomTerm, parse_random
+from flashmm_sc._design.random_terms import RandomTerm, parse_random, spelled
 from flashmm_sc._design.slopes import expanded
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class Design:
             raise ValueError(msg) from error
 
     def __repr__(self) -> str:
-        terms = ", ".join(dict.fromkeys(term.joint or term.name for term in self.random))
+        terms = ", ".join(spelled(self.random))
         return f"Design of {self.fixed.encoding.text!r} with {len(self.names)} columns, random {terms}"
 
     def origin(self, values: str) -> str:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from flashmm_sc._base.errors import listed
-from flashmm_sc._design.columns import as_factor, complete_column
+from flashmm_sc._base.errors import listed, too_few_levels
+from flashmm_sc._design.columns import as_factor, complete_column, level_names
+from flashmm_sc._design.random_terms import written
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -22,19 +23,21 @@ def expanded(terms: Iterable[RandomTerm], obs: pd.DataFrame) -> list[RandomTerm]
     """Terms with a component for each level of the factors among slope variables, coded as in R.
 
     Beside an intercept, or another factor of the term, these are the differences from the first level. A term with one
-    component is correlated with nothing.
+    component is correlated with nothing. Terms of another design stay what they are there.
 
     Raises
     ------
     ValueError
-        For factors with one level, and for independent effects of a factor.
+        For factors with one level or levels that read the same, for dates, and for independent effects of a factor.
     """
     found: list[RandomTerm] = []
     for term in terms:
-        is_factor = term.slope is not None and not term.levels and _is_factor(obs[term.slope])
-        found += _levels(term, obs, found) if is_factor else [term]
+        if term.levels is None and term.slope and _is_factor(obs[term.slope]):
+            found += _levels(term, obs, found)
+        else:
+            found.append(replace(term, levels=term.levels or ()))
     size = Counter(term.joint for term in found)
-    return [replace(term, joint=None) if size[term.joint] == 1 else term for term in found]
+    return [replace(term, joint=None) if term.joint and size[term.joint] == 1 else term for term in found]
 
 
 def _is_factor(values: pd.Series) -> bool:
@@ -43,26 +46,52 @@ def _is_factor(values: pd.Series) -> bool:
 
 def _levels(term: RandomTerm, obs: pd.DataFrame, before: Sequence[RandomTerm]) -> list[RandomTerm]:
     """The components of a factor; `before` are those before, of its own term and of others."""
-    name = str(term.slope)
-    where = f"obs[{name!r}], the slope variable of random term {term.name!r},"
-    levels = [str(level) for level in as_factor(complete_column(obs, name, f"random term {term.name!r}")).categories]
-    if term.joint is None:
-        group = ":".join(term.groups)
-        msg = (
-            f"{where} is a factor ({obs[name].dtype}), and independent effects of its levels depend on which is the first. Write "
-            f"'(1 + {name}|{group})' for correlated ones, or an interaction, '{group}:{name}'."
+    name, its = str(term.slope), f"random term {term.name!r}"
+    values = complete_column(obs, name, its)
+    own = [other for other in before if term.joint and other.joint == term.joint]
+    reason = ""
+    if values.dtype.kind in "mM":
+        reason = f"is of dates ({values.dtype}); use a number, such as days since the first"
+    elif term.joint is None:
+        reason = (
+            f"is a factor ({values.dtype}), which has no '||': independent effects of its levels, with one variance, are an "
+            f"interaction, {term.interaction!r}; correlated ones are {written([None, name], term.groups)!r} or "
+            f"{written([name], term.groups)!r}"
         )
-        raise ValueError(msg)
-    if len(levels) < 2:
-        msg = f"{where} has one level only, {listed(levels)}; that is a random intercept, {term.intercept!r}."
-        raise ValueError(msg)
-    own = [other for other in before if other.joint == term.joint]
+    levels = [] if reason else level_names(as_factor(values), name, its)
+    if len(levels) == 1:
+        reason = f"has one level only, {listed(levels)}{_instead(term, any(other.slope is None for other in own))}"
+    if reason:
+        raise ValueError(_refused(term, its, reason))
     coded = any(other.slope is None or other.level for other in own)
     label = term.name.removeprefix(f"{name}|")
     return [
         replace(term, name=f"{name}[{'T.' * coded}{level}]|{label}", level=level, levels=tuple(levels))
         for level in levels[coded:]
     ]
+
+
+def check_sizes(terms: Sequence[RandomTerm], obs: pd.DataFrame) -> None:
+    """Refuse correlated terms with no more levels than effects, before each effect takes a component.
+
+    Terms of a single level are left to `Component.check_estimable`.
+    """
+    for joint in dict.fromkeys(term.joint for term in terms if term.joint):
+        own = [term for term in terms if term.joint == joint]
+        groups, factors = own[0].groups, {str(term.slope): term for term in own if term.levels}
+        n = len(obs[list(groups)].drop_duplicates())
+        if 1 < n <= len(own):
+            instead = f"make them independent, {written([term.slope for term in own], groups, '||')!r}"
+            for term in list(factors.values())[:1]:
+                instead = f"use an interaction for a factor, '{term.grouping} + {term.interaction}'"
+            texts = [name for name, term in factors.items() if len(term.levels or ()) >= n and _is_text(obs[name])]
+            if texts:
+                instead += f". If obs[{texts[0]!r}] holds numbers, use .astype(float)"
+            raise ValueError(too_few_levels(repr(joint), len(own), n, instead))
+
+
+def _is_text(values: pd.Series) -> bool:
+    return values.dtype == object or isinstance(values.dtype, pd.StringDtype)
 
 
 def slope_values(obs: pd.DataFrame, term: RandomTerm) -> np.ndarray:
@@ -77,10 +106,10 @@ def slope_values(obs: pd.DataFrame, term: RandomTerm) -> np.ndarray:
     return its[factor.codes].astype(np.float64)
 
 
-def check_slope(obs: pd.DataFrame, term: RandomTerm, where: str) -> None:
-    """Refuse a slope variable that is not numeric, or does not vary, and levels that a design doesn't know."""
-    name = str(term.slope)
-    values = complete_column(obs, name, where)
+def check_slope(obs: pd.DataFrame, term: RandomTerm) -> None:
+    """Refuse a slope variable that is not numeric or infinite, and levels that a design doesn't know."""
+    name, its = str(term.slope), f"random term {term.name!r}"
+    values = complete_column(obs, name, its)
     reason = ""
     if term.levels:
         unknown = sorted(set(map(str, as_factor(values).categories)) - set(term.levels))
@@ -88,14 +117,23 @@ def check_slope(obs: pd.DataFrame, term: RandomTerm, where: str) -> None:
             reason = f"has levels that the design doesn't know: {listed(unknown)}; make the design from cells with all levels"
     elif _is_factor(values):
         reason = f"is not numeric but {values.dtype}, of which the design has numbers"
-    else:
-        slope = values.to_numpy(dtype=np.float64)
-        if not np.isfinite(slope).all():
-            reason = f"is infinite in {np.count_nonzero(~np.isfinite(slope))} cells"
-        elif np.ptp(slope) == 0:
-            reason = f"is {slope[0]:g} in every cell"
-            if slope[0]:
-                reason += f"; that is a random intercept, {term.intercept!r}"
+    elif infinite := int(np.count_nonzero(~np.isfinite(values.to_numpy(dtype=np.float64)))):
+        reason = f"is infinite in {infinite} cells"
     if reason:
-        msg = f"obs[{name!r}], the slope variable of {where}, {reason}."
-        raise ValueError(msg)
+        raise ValueError(_refused(term, its, reason))
+
+
+def check_varies(obs: pd.DataFrame, term: RandomTerm, *, beside: bool) -> None:
+    """Refuse a number that is the same in every cell; `beside` tells whether there is an intercept of the same groups."""
+    slope = slope_values(obs, term)
+    if np.ptp(slope) == 0:
+        reason = f"is {slope[0]:g} in every cell{_instead(term, beside or slope[0] == 0)}"
+        raise ValueError(_refused(term, f"random term {term.name!r}", reason))
+
+
+def _instead(term: RandomTerm, needless: bool) -> str:
+    return "; leave it out" if needless else f"; that is a random intercept, {term.intercept!r}"
+
+
+def _refused(term: RandomTerm, its: str, reason: str) -> str:
+    return f"obs[{term.slope!r}], the slope variable of {its}, {reason}."

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flashmm_sc._base.errors import listed
+from flashmm_sc._base.errors import listed, too_few_levels
 from flashmm_sc._base.rank import aliased_columns, dependencies, rounding
 from flashmm_sc._base.selection import component_slices
 from flashmm_sc._gaussian.blocks.covariance import BlockCovariance
@@ -16,7 +16,8 @@ from flashmm_sc._gaussian.containment import Within
 from flashmm_sc._gaussian.crossed.covariance import CrossedCovariance
 from flashmm_sc._gaussian.dense.covariance import DenseCovariance
 from flashmm_sc._gaussian.sparse.covariance import SparseCovariance
-from flashmm_sc._gaussian.structure import Structure
+from flashmm_sc._gaussian.structure import INDEPENDENT, Structure
+from flashmm_sc._stats.correlated import covariance_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -101,8 +102,8 @@ class Projection:
         Raises
         ------
         ValueError
-            When fixed columns are linearly dependent, no residual df are left, or a random component lies within the
-            fixed columns.
+            When fixed columns are linearly dependent, no residual df are left, a random component lies within the
+            fixed columns, or a correlated term has no more levels than effects.
         """
         XX, ZX, ZZ = cross.XX, cross.ZX, cross.ZZ
         p = len(XX)
@@ -123,12 +124,11 @@ class Projection:
         XXi = (Li.T @ Li) / np.outer(scale, scale)
         B = (ZX / scale) @ Li.T
         within = [Within.of(ZZ[part, part], B[part], Li) for part in component_slices(d)]
-        _check_components(within, component_names)
-        logdet = 2 * float(np.log(np.diag(L)).sum() + np.log(scale).sum())
         structure = Structure(len(d), tuple(map(tuple, correlated)))
+        _check_components(within, component_names, structure)
+        logdet = 2 * float(np.log(np.diag(L)).sum() + np.log(scale).sum())
         S = _covariance(cross, B, d, [component.rank for component in within], sparse, structure)
-        covariances = [f"{component_names[k]} and {component_names[l]}" for k, l in structure.pairs]
-        _check_distinct(S, n - p, [*component_names, *covariances])
+        _check_distinct(S, n - p, component_names, covariance_names(component_names, structure.groups))
         error = float(rounding(np.linalg.cond(unit)))
         return cls(XXi, logdet, ZX @ XXi, n, p, tuple(d), cross, S, Li / scale, within, error, sparse, structure)
 
@@ -202,8 +202,8 @@ def _fills_in(ZZ: sp.csr_array, d: Sequence[int]) -> bool:
     return (joined @ joined.T).nnz > FILLED * rest.size**2
 
 
-def _check_components(within: Sequence[Within], names: Sequence[str]) -> None:
-    """Refuse a component of which the fixed columns leave nothing."""
+def _check_components(within: Sequence[Within], names: Sequence[str], structure: Structure) -> None:
+    """Refuse a component of which the fixed columns leave nothing, and too few levels for the covariances of effects."""
     for name, component in zip(names, within, strict=True):
         if not component.rank:
             msg = (
@@ -211,14 +211,22 @@ def _check_components(within: Sequence[Within], names: Sequence[str]) -> None:
                 "remove it, or the fixed term that spans it."
             )
             raise ValueError(msg)
+    for group in structure.groups:
+        if (levels := within[group[0]].levels) <= len(group):
+            its = f"of {listed(names[k] for k in group)}"
+            raise ValueError(too_few_levels(its, len(group), levels, f"make them independent: {INDEPENDENT}"))
 
 
-def _check_distinct(S: Covariance, nu: int, names: Sequence[str]) -> None:
-    """Refuse components that no data can tell apart, or from the residual: V_k that are linearly dependent under R."""
+def _check_distinct(S: Covariance, nu: int, names: Sequence[str], covariances: Sequence[str]) -> None:
+    """Refuse parameters that no data can tell apart, or from the residual: V_j that are linearly dependent under R."""
     trace, norm = S.moments()
     found = dependencies(np.block([[norm, trace[:, None]], [np.append(trace, nu)]]))
     if found:
         j, weights = next(iter(found.items()))
-        alike = [name for i, name in enumerate([*names, "residual"]) if weights[i] or i == j]
-        msg = f"The variances of {listed(alike)} can't be told apart with these designs; leave out a component."
+        alike = [name for i, name in enumerate([*names, *covariances, "residual"]) if weights[i] or i == j]
+        if len(alike) == 1:
+            msg = f"{listed(alike)} can't be estimated: no cells tell of it. Independent effects have none: {INDEPENDENT}."
+            raise ValueError(msg)
+        what = "variances of" if set(alike).isdisjoint(covariances) else "variances and covariances"
+        msg = f"The {what} {listed(alike)} can't be told apart with these designs; leave out a component."
         raise ValueError(msg)

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 
+INDEPENDENT = "write '(1 + x || g)', or for a factor an interaction, 'g + g:x'"
+"""What to write instead of a correlated term, in messages that don't know it."""
+
+
 @dataclass(frozen=True)
 class Structure:
     """K components, and the groups of those that are correlated."""
@@ -158,10 +162,10 @@ def check_correlated(groups: Sequence[Sequence[int]], nonnegative: bool, moderat
     """Refuse what correlated terms can't have."""
     if groups and not nonnegative:
         msg = (
-            "Correlated random effects need nonnegative=True: their covariance matrix is kept positive semidefinite, as in "
-            "lme4. For independent ones, which may be free, write '(1 + x || g)', or leave out correlated=."
+            "Correlated random effects can't have nonnegative=False: their covariance matrix is kept positive semidefinite, as "
+            f"in lme4. Independent ones may be free: {INDEPENDENT}."
         )
         raise ValueError(msg)
     if groups and moderate:
-        msg = "moderate=True is for one or two independent components; write '(1 + x || g)', or use moderate=False."
+        msg = f"Correlated random effects can't have moderate=True, which is for independent ones: {INDEPENDENT}."
         raise ValueError(msg)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from flashmm_sc._base.options import check_optional_flags
 from flashmm_sc._base.threads import n_threads
 from flashmm_sc._design.cell_design import CellDesign, needed_columns
-from flashmm_sc._design.random import Component, RandomDesign
+from flashmm_sc._design.random import RandomDesign
 from flashmm_sc._design.shared import Design, check_levels
 from flashmm_sc._results.advice import advice_on_values
 from flashmm_sc._results.sizes import with_sizes
@@ -92,8 +92,7 @@ def summarize(
     with cells_or_strata(adata, needed, values, copy=False) as study:
         values = study.fitted
         check_levels(design.fixed, study.obs)
-        random = RandomDesign([Component.of(term, study.obs) for term in design.random])
-        cells = CellDesign(design.fixed, random)
+        cells = CellDesign(design.fixed, RandomDesign.of(design.random, study.obs))
         rows = cells.all_rows(study.obs)
         own = study.weights
         cross = CrossProducts.of(rows.gram(None if own is None else own.each), len(design.names))

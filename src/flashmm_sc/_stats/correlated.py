@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flashmm_sc._base.errors import listed
 from flashmm_sc._base.selection import correlated_pairs
 
 if TYPE_CHECKING:
@@ -38,20 +37,13 @@ def covariance_names(names: Sequence[str], groups: Sequence[Sequence[int]]) -> l
     return [f"cov({names[k]}, {names[l]})" for k, l in correlated_pairs(groups)]
 
 
-def lacking_covariances(larger: Named, smaller: Named) -> list[frozenset[str]]:
-    """Pairs of components that are correlated in a larger model but not in a smaller one.
-
-    Raises
-    ------
-    ValueError
-        When a pair is correlated in the smaller one only.
-    """
-    found, fewer = ({frozenset({names[k], names[l]}) for k, l in correlated_pairs(g)} for names, g in (larger, smaller))
-    if extra := fewer - found:
-        pair = listed(sorted(next(iter(extra))))
-        msg = f"The smaller model isn't nested in the larger one, where {pair} are not correlated."
-        raise ValueError(msg)
-    return list(found - fewer)
+def lacking_covariances(larger: Named, smaller: Named) -> list[str]:
+    """Names of the covariances of one model that another lacks, in their order; pairs may be named either way round."""
+    names, groups = smaller
+    known = {frozenset({names[k], names[l]}) for k, l in correlated_pairs(groups)}
+    names, groups = larger
+    pairs = zip(covariance_names(names, groups), correlated_pairs(groups), strict=True)
+    return [name for name, (k, l) in pairs if frozenset({names[k], names[l]}) not in known]
 
 
 def to_numbers(groups: Sequence[Sequence[int]], n_components: int) -> np.ndarray:

@@ -47,8 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (KeyError, OSError, TypeError, ValueError) as error:
         if args.traceback:
             raise
+        from flashmm_sc.cli._models import in_options
+
         message = error.args[0] if isinstance(error, KeyError) and error.args else error
-        print(f"flashmm-sc: error: {message}", file=sys.stderr)
+        print(f"flashmm-sc: error: {in_options(str(message))}", file=sys.stderr)
         return 2
     return 0
 

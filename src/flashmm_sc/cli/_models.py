@@ -27,6 +27,17 @@ _ALONE = {
 _NEEDED = {"lmm": "--random TERM", "nb": "--sample COLUMN"}
 
 
+_SWITCHES = {"nonnegative=False": "nonnegative", "moderate=True": "moderate"}
+"""Arguments as messages have them, whose options are switches."""
+
+
+def in_options(message: str) -> str:
+    """A message with the switches of the command in the place of arguments in Python."""
+    for argument, name in _SWITCHES.items():
+        message = message.replace(argument, _ALONE["lmm"][name])
+    return message
+
+
 def add_model_options(de: argparse.ArgumentParser) -> None:
     """Options that choose the model, and those of what makes cells alike."""
     models = "lmm: of values of cells, linear; nb: of raw counts of samples, negative binomial [%(default)s]"

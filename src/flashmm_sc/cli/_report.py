@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 FDR = 0.05
 SHOWN = 5
-_BOUNDARY = "boundary: a variance component is zero; the tests are valid"
+_BOUNDARY = "boundary: a variance is zero, or a correlation ±1; the tests are valid"
 NEXT = """
 planted and estimate are log2 fold changes, of the mean count and of 1 + count; the latter are smaller for low counts.
 

@@ -39,7 +39,7 @@ def summary(adata: AnnData, *, key: str | None = None, alpha: float = ALPHA) -> 
     `tested`, `found`, `up`, `down`
         Genes with a p-value; those found, and how many of these have a positive and a negative estimate (not of F tests).
     ``ok``, ``boundary``, ...
-        Genes of each status in the group. At the boundary a variance component is zero; the tests are valid.
+        Genes of each status in the group. At the boundary a variance is zero, or a correlation ±1; the tests are valid.
 
     Raises
     ------

@@ -70,7 +70,7 @@ def variance_df(
         correlations.append(_correlations(theta, len(components), correlated))
         start += theta.shape[1]
     values = {"variance": result["theta"], "se": result["theta_se"]}
-    if start > sum(len(strings(model["component_names"])) + 1 for model in result.models):
+    if any(correlated_in(model) for model in result.models):
         values["correlation"] = np.concatenate(correlations, axis=1)
     return _tidy(adata, result, groups, {"component": names}, values)
 

@@ -89,10 +89,10 @@ def lmm_de(
         Formula of the fixed effects over the columns of `adata.obs`, in formulaic's language, e.g.
         ``"~ trt"``. A formula is code: don't take one from a source you wouldn't run code from.
     random
-        Random terms, one variance component each: ``"sam"``, ``["sam", "batch"]``, ``"sam + sam:cls"``, ``"(1|sam)"``,
+        Random terms: ``"sam"``, ``["sam", "batch"]``, ``"sam + sam:cls"``, ``"(1|sam)"``,
         ``"(1|sam/cls)"``, ``{"name": term}``. Slopes as in lme4: ``"(score|sam)"`` or ``"(1 + score|sam)"``, correlated with
         the intercept; ``"(1 + score||sam)"``, independent; ``"(trt|donor)"`` of a factor, with an effect for each of its
-        levels but the first, ``"(0 + trt|donor)"`` for each.
+        levels but the first, ``"(0 + trt|donor)"`` for each. A boolean column is a number, 0 or 1.
     layer
         Layer to use instead of `adata.X`.
     use_raw
@@ -176,8 +176,8 @@ def lmm_de(
     `adata.varm['lmm_de_theta' | '_theta_se']` : float64, genes × variance components
         Variances, the covariances of correlated effects, and the residual variance last; names in
         `adata.uns['lmm_de']['theta_names']`.
-    `adata.varm['lmm_de_theta_cov']` : float64, genes × components × components
-        Inverse of the observed information.
+    `adata.varm['lmm_de_theta_cov']` : float64, genes × all parameters × those of one group
+        Inverse of the observed information; padded with NaN for groups that have fewer parameters than others.
     `adata.varm['lmm_de_status' | '_loglik' | '_n_iter']` : genes × groups
         Status codes (int8) count into `adata.uns['lmm_de']['status_names']`, 0 is "ok"; the others are float64, NaN for
         masked genes.

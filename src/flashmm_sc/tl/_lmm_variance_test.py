@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.stats import norm
@@ -73,7 +73,8 @@ def lmm_variance_test(
 
     `adata.varm['lmm_variance_test_stat' | '_pval' | '_pval_adj']` : float64, genes × components
         z, or twice the difference of the log-likelihoods, and p-values. Names in
-        `adata.uns['lmm_variance_test']['coef_names']`; components tested together as ``"sam:cls + batch"``.
+        `adata.uns['lmm_variance_test']['coef_names']`; components tested together as ``"sam:cls + batch"``, covariances alone
+        as ``"cov(sam, score|sam)"``. The covariances of variances tested are in the number, not in the name.
         `flashmm_sc.get.variance_test_df` gives them as a table.
     `adata.varm['lmm_variance_test_df']` : float64, genes × components
         Number of variances and covariances tested together; with `null` only.
@@ -137,13 +138,8 @@ def _z_tests(fit: Result) -> list[GroupTests]:
         columns = slice(start, start + len(names))
         z = fit["theta"][:, columns] / fit["theta_se"][:, columns]
         tested.append(GroupTests(group, names, np.ones(len(names), bool), ZTests(z, norm.sf(z)), fit["status"][:, i]))
-        start += len(names) + len(covariance_names(*_components(model))) + 1
+        start += len(names) + len(covariance_names(names, correlated_in(model))) + 1
     return tested
-
-
-def _components(model: dict[str, Any]) -> tuple[list[str], list[list[int]]]:
-    """Names of the random components of a group's model, and those that are correlated."""
-    return strings(model["component_names"]), correlated_in(model)
 
 
 def _likelihood_ratio_tests(fit: Result, null: Result) -> list[GroupTests]:
@@ -156,7 +152,7 @@ def _likelihood_ratio_tests(fit: Result, null: Result) -> list[GroupTests]:
         stat, p = likelihood_ratio(fit["loglik"][:, i], null["loglik"][:, i], n, bounded=bounded)
         df = np.where(np.isnan(stat), np.nan, float(n))
         tests = LRTests(stat[:, None], df[:, None], p[:, None])
-        name = " + ".join(extra or [f"cov({', '.join(sorted(pair))})" for pair in joint])
+        name = " + ".join(extra or joint)
         tested.append(GroupTests(group, [name], np.ones(1, bool), tests, fit["status"][:, i]))
     return tested
 
@@ -177,26 +173,38 @@ def _check_alike(fit: Result, null: Result) -> None:
         raise ValueError(msg)
 
 
-def _extra_parameters(fit: Result, null: Result, i: int) -> tuple[list[str], list[frozenset[str]]]:
-    """Random components that the smaller model of a group lacks, and pairs of them that aren't correlated there."""
+def _extra_parameters(fit: Result, null: Result, i: int) -> tuple[list[str], list[str]]:
+    """Random components that the smaller model of a group lacks, and covariances."""
     larger, smaller = fit.models[i], null.models[i]
     sizes, fewer = (
         dict(zip(strings(model["component_names"]), np.asarray(model["d"]).tolist(), strict=True))
         for model in (larger, smaller)
     )
     unknown = [name for name in fewer if name not in sizes]
-    joint = [] if unknown else lacking_covariances(_components(larger), _components(smaller))
+    one, other = ((strings(model["component_names"]), correlated_in(model)) for model in (larger, smaller))
+    joint = lacking_covariances(one, other)
+    if not unknown and (extra := lacking_covariances(other, one)):
+        msg = f"The fit {null.key!r} isn't nested in {fit.key!r}, which has no {listed(extra)}; swap them if it is the larger."
+        raise ValueError(msg)
     if unknown or (len(fewer) == len(sizes) and not joint):
         msg = (
             f"The fit {null.key!r} should have some, not all, of the random components {listed(sizes)} of {fit.key!r}; it "
-            f"has {listed(fewer)}."
+            f"has {listed(fewer)}.{_with_intercept(fit, unknown)}"
         )
         raise ValueError(msg)
     same_levels = all(sizes[name] == size for name, size in fewer.items())
-    one, other = (np.asarray(model["XX"]) for model in (larger, smaller))
-    if not same_levels or one.shape != other.shape or not np.allclose(one, other, rtol=1e-9):
+    XX, theirs = (np.asarray(model["XX"]) for model in (larger, smaller))
+    if not same_levels or XX.shape != theirs.shape or not np.allclose(XX, theirs, rtol=1e-9):
         msg = (
             f"The cells or their columns of obs changed between the fits {null.key!r} and {fit.key!r}; fit both again."
         )
         raise ValueError(msg)
     return [name for name in sizes if name not in fewer], joint
+
+
+def _with_intercept(fit: Result, unknown: list[str]) -> str:
+    """A larger model that has the intercepts which the smaller one has beside slopes without."""
+    for term in strings(fit.params["random"]):
+        if term.startswith("(0 + ") and term.endswith(tuple(f"|{name})" for name in unknown)):
+            return f" An intercept is a part of {term.replace('(0 + ', '(1 + ', 1)!r}, not of {term!r}: fit that as the larger."
+    return ""
