@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -9,6 +11,10 @@ import pytest
 import scipy.sparse as sp
 from containers import CONTAINERS, stored
 from hypothesis import settings
+from threadpoolctl import threadpool_limits
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores, and BLAS's threads would wait for each other
+    threadpool_limits(limits=1, user_api="blas")
 
 settings.register_profile("no deadline", deadline=None)  # the first example may compile, and machines are busy
 settings.load_profile("no deadline")
