@@ -10,6 +10,7 @@ import reference_data as rd
 from containers import assert_unchanged
 
 import flashmm_sc as fsc
+from flashmm_sc._results.packed import packed, unpacked
 from flashmm_sc.contrasts import each, means, pairwise, slope
 
 ASKED = {"each": each, "means": means, "pairwise": pairwise, "slope": slope}
@@ -143,7 +144,9 @@ def test_moderated_fits_are_asked_as_well():
 
 def test_fits_without_a_design_say_so(data):
     fsc.tl.lmm_de(data, "~ trt", "sam", transform="log1p")
-    del data.uns["lmm_de"]["models"]["0"]["design"]
+    models = unpacked(data.uns["lmm_de"]["models"])
+    del models["0"]["design"]
+    data.uns["lmm_de"]["models"] = packed(models)
     with pytest.raises(ValueError, match=r"holds no design that could be asked: .* older version, .* fit again"):
         fsc.tl.lmm_test(data, each("trt"))
     fsc.tl.lmm_test(data, "trt[T.B]")

@@ -14,6 +14,7 @@ from same_results import assert_equal_results, results
 
 import flashmm_sc as fsc
 from flashmm_sc._results import shared_rows
+from flashmm_sc._results.result import Result
 
 FIXED = "~ trt * score"
 RANDOM = {"donor": "donor", "donor_batch": ["donor", "batch"]}
@@ -260,7 +261,7 @@ def test_what_describes_the_data_is_not_weighted_but_means_are(study):
         means = np.linalg.solve(x.T @ (w * x), x.T @ (w * u / size)).T
         columns = [name.startswith(f"{group}|") for name in study.uns["lmm_de"]["coef_names"]]
         np.testing.assert_allclose(study.varm["lmm_de_mean_coef"][:, columns], means, rtol=1e-9)
-    assert [int(model["n"]) for model in study.uns["lmm_de"]["models"].values()] == study.obs[
+    assert [int(model["n"]) for model in Result.read(study, "lmm_de").models] == study.obs[
         "cls"
     ].value_counts().sort_index().tolist()
 

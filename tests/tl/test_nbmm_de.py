@@ -15,6 +15,8 @@ from scipy.stats import false_discovery_control, norm
 
 import flashmm_sc as fsc
 from flashmm_sc import FlashmmWarning
+from flashmm_sc._results.packed import unpacked
+from flashmm_sc._results.result import Result
 
 NUMBERS = ("coef", "se", "t", "df", "pval", "pval_adj", "theta", "theta_se", "sums", "status")
 TESTS = ("coef", "se", "t", "df", "pval", "pval_adj", "status")
@@ -83,10 +85,11 @@ def test_results_are_those_of_the_model_set_up_by_hand(study, expected):
     factor /= np.exp(np.log(factor).mean())
     design = np.column_stack([np.ones(8), [float(name[0] == "B") for name in names]])
     entry = expected.uns["nbmm_de"]
-    prior, effect = (entry["models"]["0"][name] for name in ("prior", "design_effect"))
+    model, effect = unpacked(entry["models"])["0"], entry["design_effect"][0]
+    prior = model["prior"]
     assert entry["coef_names"].tolist() == ["Intercept", TRT]
     assert entry["theta_names"].tolist() == ["sam", "phi"]
-    assert entry["models"]["0"]["samples"].tolist() == names
+    assert model["samples"].tolist() == names
     fitted = T.sum(axis=0) >= 10
     np.testing.assert_array_equal(expected.varm["nbmm_de_sums"], T.T * fitted[:, None])
     for gene in (0, 9, 80):
@@ -252,7 +255,7 @@ def test_size_factors(study, expected):
 
 def test_normalisation(study, expected):
     none = run(study, normalize=None, copy=True)
-    size, plain = (part.uns["nbmm_de"]["models"]["0"]["size"] for part in (expected, none))
+    size, plain = (Result.read(part, "nbmm_de").models[0]["size"] for part in (expected, none))
     np.testing.assert_allclose(np.log(size / plain).mean(), 0, atol=1e-12)
     assert np.ptp(size / plain) > 0.01
     assert not np.allclose(none.varm["nbmm_de_pval"], expected.varm["nbmm_de_pval"], equal_nan=True)

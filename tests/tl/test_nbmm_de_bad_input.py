@@ -14,6 +14,7 @@ from containers import assert_unchanged
 
 import flashmm_sc as fsc
 from flashmm_sc import FlashmmWarning
+from flashmm_sc._results.result import Result
 
 N, M = 240, 110
 
@@ -417,7 +418,7 @@ def test_groups_with_too_few_samples_are_left_out(lacking):
 def test_samples_without_cells_of_a_group(adata):
     adata.obs["cls"] = adata.obs["cls"].where(adata.obs["sam"] != "s0", "B")
     run(adata, groupby="cls")
-    assert [len(adata.uns["nbmm_de"]["models"][i]["samples"]) for i in "01"] == [8, 7]
+    assert [len(model["samples"]) for model in Result.read(adata, "nbmm_de").models] == [8, 7]
     assert adata.varm["nbmm_de_sums"].shape == (M, 15)
 
 
@@ -431,7 +432,7 @@ def test_categories_without_cells(adata):
 
 def test_two_samples_more_than_columns(adata):
     run(adata, "~ trt + batch + bs(age, df=3)")
-    assert adata.uns["nbmm_de"]["models"]["0"]["X"].shape == (8, 6)
+    assert Result.read(adata, "nbmm_de").models[0]["X"].shape == (8, 6)
     assert np.isfinite(adata.varm["nbmm_de_pval"]).all()
 
 

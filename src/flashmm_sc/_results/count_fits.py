@@ -16,6 +16,7 @@ from flashmm_sc._inference.counts import CountInference
 from flashmm_sc._inference.prior import MIN_GENES, Prior
 from flashmm_sc._results.fits import described_design
 from flashmm_sc._results.group_tests import FittedModel, GroupTests, tests_result
+from flashmm_sc._results.packed import packed
 from flashmm_sc._results.result import Result, joined, texts
 
 if TYPE_CHECKING:
@@ -130,7 +131,8 @@ def count_result(
     result.arrays.update(theta=theta, theta_se=theta_sd, sums=sums)
     entry = result.entry
     entry["theta_names"] = texts(joined(model.group, [model.sample, "phi"]) for model in models)
-    entry["models"] = {str(i): _described(*pair) for i, pair in enumerate(zip(parts, fits, strict=True))}
+    entry["models"] = packed({str(i): _described(*pair) for i, pair in enumerate(zip(parts, fits, strict=True))})
+    entry["design_effect"] = np.array([_design_effect(*pair) for pair in zip(parts, fits, strict=True)])
     return result
 
 
@@ -164,9 +166,13 @@ def _described(part: CountedModel, fit: CountInference) -> dict[str, Any]:
         "X": model.X,
         "size": samples.size,
         "inverse_cells": samples.inverse_cells,
-        "design_effect": round(float(samples.inverse_cells[0] / part.samples.inverse_cells[0]), 6),
         "prior": dict(vars(fit.prior)),
     }
+
+
+def _design_effect(part: CountedModel, fit: CountInference) -> float:
+    """By how much sums over cells vary more than single cells tell."""
+    return round(float(fit.regression.samples.inverse_cells[0] / part.samples.inverse_cells[0]), 6)
 
 
 def _smallest(most: float) -> type[np.unsignedinteger[Any]]:

@@ -16,8 +16,9 @@ from flashmm_sc._inference.moderated import Moderated
 from flashmm_sc._inference.prior import Prior
 from flashmm_sc._inference.t_tests import TTests
 from flashmm_sc._results.group_tests import FittedModel, GroupTests, tests_result
+from flashmm_sc._results.packed import packed
 from flashmm_sc._results.ratios import log2_ratios
-from flashmm_sc._results.result import MODERATED, Result, correlated_in, earlier, joined, strings, texts
+from flashmm_sc._results.result import MODERATED, Result, correlated_in, joined, strings, texts
 from flashmm_sc._stats.correlated import to_numbers
 from flashmm_sc._stats.cross import CrossProducts
 
@@ -77,7 +78,7 @@ def fit_result(
     entry["theta_names"] = texts(
         joined(model.group, fit.theta.columns.astype(str).to_list()) for model, fit in zip(models, fits, strict=True)
     )
-    entry["models"] = {str(i): _described(*pair) for i, pair in enumerate(zip(models, fits, strict=True))}
+    entry["models"] = packed({str(i): _described(*pair) for i, pair in enumerate(zip(models, fits, strict=True))})
     return result
 
 
@@ -86,8 +87,6 @@ def lmm_models(result: Result) -> list[FittedModel]:
     models, starts = [], dict.fromkeys(("coef", "theta", "projected"), 0)
     options: dict[str, Any] = {name: str(result.params[name]) for name in ("method", "ddf")}
     for i, (group, described) in enumerate(zip(result.groups, result.models, strict=True)):
-        if "constant" not in described:
-            raise KeyError(earlier(result.key))
         coef_names, components = strings(described["coef_names"]), strings(described["component_names"])
         projection = _projection(described, coef_names, components, result.params)
         p, k, q = len(coef_names), projection.structure.size + 1, sum(projection.d)

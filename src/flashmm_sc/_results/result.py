@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ import numpy as np
 from anndata import AnnData
 
 from flashmm_sc._base.errors import AdviceWarning, did_you_mean, listed, warn
+from flashmm_sc._results.packed import unpacked
 from flashmm_sc._stats.correlated import from_numbers
 
 if TYPE_CHECKING:
@@ -168,10 +170,13 @@ class Result:
         """Of each column the one of ``status``: its group's, or, of a contrast across groups (group ""), its own."""
         return [int(place) for place in self._stored("status_columns")]
 
-    @property
+    @cached_property
     def models(self) -> list[dict[str, Any]]:
         """What describes the model of each group."""
-        return [self.entry["models"][str(i)] for i in range(len(self.groups))]
+        if "text" not in self.entry["models"]:
+            raise KeyError(earlier(self.key))
+        models = unpacked(self.entry["models"])
+        return [models[str(i)] for i in range(len(self.groups))]
 
     def _stored(self, name: str) -> np.ndarray:
         if name not in self.entry:
