@@ -27,8 +27,8 @@ def packed(tree: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(value, dict):
             return {"tree": {name: plain(part) for name, part in value.items()}}
         if sp.issparse(value):
-            value = sp.csr_array(value)
-            return {"csr": [plain(part) for part in (value.data, value.indices, value.indptr)], "shape": value.shape}
+            rows: Any = value.tocsr()
+            return {"csr": [plain(part) for part in (rows.data, rows.indices, rows.indptr)], "shape": rows.shape}
         if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
             numbers.append(value.astype(np.float64).reshape(-1))
             return {"dtype": value.dtype.str, "shape": value.shape}
