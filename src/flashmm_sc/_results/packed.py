@@ -7,7 +7,7 @@ results.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import scipy.sparse as sp
@@ -27,7 +27,7 @@ def packed(tree: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(value, dict):
             return {"tree": {name: plain(part) for name, part in value.items()}}
         if sp.issparse(value):
-            rows: Any = value.tocsr()
+            rows = sp.csr_array(cast("sp.csr_matrix", value))
             return {"csr": [plain(part) for part in (rows.data, rows.indices, rows.indptr)], "shape": rows.shape}
         if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
             numbers.append(value.astype(np.float64).reshape(-1))
