@@ -51,9 +51,9 @@ class LMMFit:
     n_iter
         Steps of the optimiser.
     status
-        One of "ok", "boundary" (a variance is zero, or a correlation ±1; results are valid), "constant" (no variation beyond the fixed
-        effects), "no df" (degrees of freedom can't be estimated), "not converged" (also: the likelihood of free
-        components has no finite optimum), "indefinite" (free components: the restricted likelihood has its optimum
+        One of "ok", "boundary" (a variance is zero, or a correlation ±1; results are valid), "constant" (no variation
+        beyond the fixed effects), "no df" (degrees of freedom can't be estimated), "not converged" (also: the likelihood of
+        free components has no finite optimum), "indefinite" (free components: the restricted likelihood has its optimum
         where V is not positive definite; numbers as FLASHMM's).
     method, nonnegative, ddf
         As given to `lmm`.

@@ -32,13 +32,14 @@ def variance_explained(fit: LMMFit, terms: Mapping[str, Selection] | None = None
 
     Returns
     -------
-    DataFrame, genes × (terms, components, ``residual``), rows that add up to 1. NaN for genes that were not fitted.
+    DataFrame, genes × (terms, components, ``residual``), rows that add up to 1; the components of a correlated term have one
+    column, ``var1 + var2``. NaN for genes that were not fitted.
 
     Raises
     ------
     ValueError
-        When there is no random intercept, or it can't be told from a slope (arrays only), or a term names an unknown coefficient, one that another term has, or the
-        name of something else.
+        When there is no random intercept, or it can't be told from a slope (arrays only), or a term names an unknown
+        coefficient, one that another term has, or the name of something else.
 
     Notes
     -----

@@ -1,4 +1,7 @@
-"""Interpolation between Chebyshev points of [-1, 1], in barycentric form (Trefethen, Approximation Theory and Approximation Practice)."""
+"""Interpolation between Chebyshev points of [-1, 1], in barycentric form.
+
+Trefethen, Approximation Theory and Approximation Practice.
+"""
 
 from __future__ import annotations
 

@@ -211,7 +211,8 @@ class Objective:
 
     def prepare(self) -> None:
         """Factorise what all genes share, before every thread does."""
-        self._grid  # noqa: B018
+        for factor in self._grid[:2]:
+            factor.ok  # noqa: B018
         self._columns  # noqa: B018
 
     def shared_values(self, genes: Genes) -> np.ndarray:

@@ -178,7 +178,7 @@ class Projection:
 def _covariance(
     cross: CrossProducts, B: np.ndarray, d: Sequence[int], rank: Sequence[int], sparse: bool, structure: Structure
 ) -> Covariance:
-    """Z'Z - B B' of the fixed columns of X: with correlations, dense or, where it has many columns and may be, sparse or crossed."""
+    """Z'Z - B B' of the fixed columns of X: by blocks of correlated effects, dense, or, if large and allowed, sparse or crossed."""
     if structure.groups:
         return BlockCovariance.of(cross, d, structure)
     if sparse and (max(d) > MOST_DENSE[0] or sum(d) - max(d) > MOST_DENSE[1]):

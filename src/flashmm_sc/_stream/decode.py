@@ -20,7 +20,8 @@ def decode(indices, data, place, whole, kind, table, size, row, memo, at, read, 
     """Write `at` = place[j] of the stored indices j where that is not -1, the values as they are `read`, and transformed.
 
     `whole` says that place[j] is j. Values are divided by `size`, if there is any, of cell `row`, or, if row < 0, of the
-    cell that is the index, where place[j] is j or -1. Logarithms of a row's small counts are kept in `memo`. Without size and logarithm, `value` may be `read`.
+    cell that is the index, where place[j] is j or -1. Logarithms of a row's small counts are kept in `memo`. Without size and
+    logarithm, `value` may be `read`.
 
     Return how many, or -1 - j for the first that can't be used: NaN, infinite, or negative under a logarithm.
     """

@@ -127,3 +127,13 @@ def test_fits_are_those_of_factorisations(monkeypatch, name, method, nonnegative
         one, other = getattr(ours, column).to_numpy()[same], getattr(theirs, column).to_numpy()[same]
         scale = np.maximum(np.abs(other), 1e-3 * np.abs(other).max(axis=1, keepdims=True))
         np.testing.assert_allclose(one / scale, other / scale, atol=1e-6, err_msg=column)
+
+
+def test_it_serves_where_it_pays_and_memory_allows():
+    """The paper's donors and batches; a few columns beside many, which are factorised in no time; thousands beside thousands."""
+    assert [Between.pays(*sizes) for sizes in [(259, 46), (250, 25), (300, 5), (3000, 3000)]] == [
+        True,
+        True,
+        False,
+        False,
+    ]

@@ -32,6 +32,8 @@ _LOW, _HIGH = -0.5, 8.5
 """Range of x; τ γ_1 from -.4 to 4,900."""
 _NEGATIVE = 0.3
 """Largest -γ_2 μ."""
+_BYTES = 2**28
+"""What `fold` may take."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,8 +75,9 @@ class Between:
 
     @staticmethod
     def pays(q1: int, R: int) -> bool:
-        """Whether b at all points costs less than factorising R columns a few times."""
-        return _POINTS.nodes.size * (q1 + R) < 60 * R**2 + 20 * q1
+        """Whether b at all points costs less than factorising R columns a few times, and `fold` is not too large."""
+        points = _POINTS.nodes.size
+        return points * (q1 + R) < 60 * R**2 + 20 * q1 and 8 * points * (q1 + R) * R < _BYTES
 
     def knows(self, gamma: np.ndarray) -> np.ndarray:
         """Whether the ratios of each gene (m × 2) are within range."""
