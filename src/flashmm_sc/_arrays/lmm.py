@@ -10,6 +10,7 @@ import pandas as pd
 
 from flashmm_sc._arrays.sslmm import sslmm
 from flashmm_sc._base.errors import listed
+from flashmm_sc._base.linalg import blas_threads
 from flashmm_sc._base.options import check_flags
 from flashmm_sc._base.selection import Selection, positions
 from flashmm_sc._base.threads import for_gene_blocks, n_threads
@@ -262,10 +263,10 @@ def lmm(
     n_threads(n_jobs)
     if moderate:
         check_moderate(method, len(stats.d))
-    names = stats.coef_names, stats.component_names
-    sparse = nonnegative and not moderate
     check_correlated(stats.correlated, nonnegative, moderate)
-    projection = Projection.of(stats.cross, stats.n, stats.d, *names, sparse=sparse, correlated=stats.correlated)
+    names, sparse = (stats.coef_names, stats.component_names), nonnegative and not moderate
+    with blas_threads(sum(stats.d)):
+        projection = Projection.of(stats.cross, stats.n, stats.d, *names, sparse=sparse, correlated=stats.correlated)
     return fit(stats, projection, options, ddf, moderate, n_jobs)
 
 
@@ -279,13 +280,14 @@ def fit(
     group: str = "",
 ) -> LMMFit:
     """`lmm` with the projection at hand and the arguments checked."""
-    projection = projection.prepared(stats.n_genes, n_jobs) if options.method == "REML" else projection
-    fitted = estimate(stats, projection, options, n_jobs)
-    moderated = moderation(stats, projection, fitted.fitted, group) if moderate else None
-    ddf = "satterthwaite" if moderate else ddf
-    tests = Inference(projection, fitted, options.method, ddf, moderated).t_tests(np.eye(projection.p), n_jobs=n_jobs)
-    genes, coefs = list(stats.gene_names), list(stats.coef_names)
-    thetas = stats.theta_names
+    with blas_threads(sum(projection.d)):
+        projection = projection.prepared(stats.n_genes, n_jobs) if options.method == "REML" else projection
+        fitted = estimate(stats, projection, options, n_jobs)
+        moderated = moderation(stats, projection, fitted.fitted, group) if moderate else None
+        ddf = "satterthwaite" if moderate else ddf
+        inference = Inference(projection, fitted, options.method, ddf, moderated)
+        tests = inference.t_tests(np.eye(projection.p), n_jobs=n_jobs)
+    genes, coefs, thetas = map(pd.Index, (stats.gene_names, stats.coef_names, stats.theta_names))
     frame = lambda values, columns: pd.DataFrame(values, index=genes, columns=columns)
     codes = pd.Categorical.from_codes(with_df(fitted.status, tests.df), pd.Index(list(STATUS)))
     return LMMFit(

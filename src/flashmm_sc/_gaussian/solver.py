@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from flashmm_sc._base.linalg import diagonalised_each
 from flashmm_sc._gaussian.profile import ROUNDING, Objective
 
 if TYPE_CHECKING:
@@ -182,7 +183,7 @@ def _step(
     free = ~held[:, :, None] & ~held[:, None, :]
     scaled = lambda H: np.where(free, np.nan_to_num(H / (unit[:, :, None] * unit[:, None, :])), identity)
     grad = np.where(held, 0.0, here.grad / unit)
-    value, vector = np.linalg.eigh(scaled(here.observed))
+    value, vector = diagonalised_each(scaled(here.observed))
     slope = np.einsum("ijk,ij->ik", vector, grad)
     lowest = value[:, 0].copy()
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -193,7 +194,7 @@ def _step(
     downwards[outwards(downwards)] *= -1
     escape = escape & ~outwards(downwards)
     if not newton.all():
-        low, vector[~newton] = np.linalg.eigh(scaled(here.expected)[~newton])
+        low, vector[~newton] = diagonalised_each(scaled(here.expected)[~newton])
         value[~newton] = np.maximum(low, 1e-6)
         slope = np.einsum("ijk,ij->ik", vector, grad)
     step = -np.einsum("ijk,ik->ij", vector, slope / value)

@@ -73,6 +73,11 @@ class Between:
             fold.append(np.vstack([-ratio * CU, U]))
         return cls(first, lam, np.array(mu), np.array(m), np.hstack(fold))
 
+    @property
+    def width(self) -> int:
+        """Numbers that `forms` keeps of a gene besides a, P R."""
+        return self.mu.size
+
     @staticmethod
     def pays(q1: int, R: int) -> bool:
         """Whether b at all points costs less than factorising R columns a few times, and `fold` is not too large."""

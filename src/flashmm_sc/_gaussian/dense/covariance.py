@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from flashmm_sc._base.linalg import diagonalised
+from flashmm_sc._gaussian.dense.alone import Alone
 from flashmm_sc._gaussian.dense.between import Between
 from flashmm_sc._gaussian.dense.elimination import invert_signed
 from flashmm_sc._gaussian.dense.shared import DenseShared
@@ -49,7 +50,7 @@ class DenseCovariance:
     order
         The random columns: those of the largest component, then the others.
     between
-        Values between shared points, for many genes with two components.
+        For many genes: values between shared points with two components, or of the one component there is.
     """
 
     largest: int
@@ -59,7 +60,7 @@ class DenseCovariance:
     S22: np.ndarray
     member: np.ndarray
     order: np.ndarray
-    between: Between | None = None
+    between: Between | Alone | None = None
 
     @classmethod
     def of(cls, S: np.ndarray, d: Sequence[int], rank: Sequence[int]) -> DenseCovariance:
@@ -131,13 +132,17 @@ class DenseCovariance:
         """Memory that a gene needs while it is fitted, or r linear combinations of it tested, by `solve` too."""
         R, K, q1 = self.n_rest, self.K, self.lam.size
         if self.between is not None and not solved:
-            return 8 * (12 * q1 + 4 * self.between.mu.size + 8 * r)
+            return 8 * (12 * q1 + 4 * self.between.width + 8 * r)
         width = r * (q1 + r) if solved else r
         return 8 * (12 * q1 + 12 * R**2 + 4 * width * (R + K + 1) + 16 * K * K)
 
     def prepared(self, n_genes: int, n_jobs: int | None) -> DenseCovariance:
         """With what serves so many genes while they are fitted."""
-        pays = self.K == 2 and n_genes >= _MANY and Between.pays(self.lam.size, self.n_rest)
+        if n_genes < _MANY or self.K > 2:
+            return self
+        if self.K == 1:
+            return replace(self, between=Alone(self.lam))
+        pays = Between.pays(self.lam.size, self.n_rest)
         return replace(self, between=Between.of(self.largest, self.lam, self.C, self.S22)) if pays else self
 
     def times(self, v: Vectors) -> Vectors:
@@ -294,7 +299,7 @@ class DenseFactorisation:
         if not s.n_rest:
             return quad, parts
         known = np.zeros(len(quad), bool)
-        if s.between is not None:
+        if isinstance(s.between, Between):
             known = s.between.knows(self.gamma)
             form, slope, other = s.between.quadratics(x.points**2, self.gamma[known])
             quad[known] += form

@@ -6,25 +6,19 @@ import numba
 import numpy as np
 
 _kernel = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
-_HUGE = 1e150
 
 
 @_kernel
 def determinants(share, along, mu, m, gamma, out):
     """log det, tr T_22, |T_22|², |T_12|², Σ γ_2 k m and its slope in x: weights of points (genes × P), γ_2 of each gene."""
     P, R = mu.shape
+    top = mu.max()
     for g in range(len(gamma)):
         ratio = gamma[g]
         out[g] = 0.0
         for p in range(P):
-            logdet, product = 0.0, 1.0
             trace = norm = cross = part = 0.0
             at, of_level = mu[p], m[p]
-            for j in range(R):
-                product *= 1.0 + ratio * at[j]
-                if product > _HUGE:
-                    logdet += np.log(product)
-                    product = 1.0
             for j in range(R):
                 k = 1.0 / (1.0 + ratio * at[j])
                 own = k * at[j]
@@ -33,7 +27,7 @@ def determinants(share, along, mu, m, gamma, out):
                 part += k * of_level[j]
                 cross += k * k * of_level[j]
             w = share[g, p]
-            out[g, 0] += w * (logdet + np.log(product))
+            out[g, 0] += w * _logdet(at, ratio, top)
             out[g, 1] += w * trace
             out[g, 2] += w * norm
             out[g, 3] += w * cross
@@ -42,21 +36,28 @@ def determinants(share, along, mu, m, gamma, out):
 
 
 @_kernel
+def _logdet(lam, gamma, top):
+    """Σ log(1 + γ λ): a logarithm for as many factors as can't overflow, λ <= top."""
+    width = max(int(600.0 / max(abs(np.log(1.0 + gamma * top)), 1.0)), 1)
+    logdet = 0.0
+    for start in range(0, lam.size, width):
+        product = 1.0
+        for i in range(start, min(start + width, lam.size)):
+            product *= 1.0 + gamma * lam[i]
+        logdet += np.log(product)
+    return logdet
+
+
+@_kernel
 def own_sums(lam, gamma, out):
     """-Σ log d, Σ λ d and Σ λ² d² of d = 1 / (1 + γ_1 λ)."""
     for g in range(len(gamma)):
-        logdet, product = 0.0, 1.0
         trace = norm = 0.0
-        for i in range(lam.size):
-            product *= 1.0 + gamma[g] * lam[i]
-            if product > _HUGE:
-                logdet += np.log(product)
-                product = 1.0
         for i in range(lam.size):
             own = lam[i] / (1.0 + gamma[g] * lam[i])
             trace += own
             norm += own * own
-        out[g, 0], out[g, 1], out[g, 2] = logdet + np.log(product), trace, norm
+        out[g, 0], out[g, 1], out[g, 2] = _logdet(lam, gamma[g], lam[-1]), trace, norm
 
 
 @_kernel
@@ -97,11 +98,23 @@ def forms(share, along, twice, mu, lam, gamma, a, b, out):
             out[g, 3] += -2.0 * share[g, p] * bend
             out[g, 4] += along[g, p] * slope
             out[g, 5] += twice[g, p] * ratio * value
-        form = slope = bend = 0.0
-        for i in range(lam.size):
-            d = 1.0 / (1.0 + first * lam[i])
-            e = d * a[g, i] * a[g, i]
-            form += e
-            slope += e * d
-            bend += e * d * d * lam[i]
-        out[g, 6], out[g, 7], out[g, 8] = first * form, slope, -2.0 * bend
+        out[g, 6], out[g, 7], out[g, 8] = _own_form(lam, first, a[g])
+
+
+@_kernel
+def own_forms(lam, gamma, a, out):
+    """γ_1 Σ a² d and its derivatives in γ_1, up to the second."""
+    for g in range(len(gamma)):
+        out[g, 0], out[g, 1], out[g, 2] = _own_form(lam, gamma[g], a[g])
+
+
+@_kernel
+def _own_form(lam, gamma, a):
+    form = slope = bend = 0.0
+    for i in range(lam.size):
+        d = 1.0 / (1.0 + gamma * lam[i])
+        e = d * a[i] * a[i]
+        form += e
+        slope += e * d
+        bend += e * d * d * lam[i]
+    return gamma * form, slope, -2.0 * bend

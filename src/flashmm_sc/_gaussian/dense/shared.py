@@ -25,7 +25,7 @@ class DenseShared:
     layout: Layout
     spectrum: Spectrum
     C: np.ndarray
-    between: Between | None
+    between: Any
     A1: np.ndarray
     A2: np.ndarray
 
@@ -42,7 +42,7 @@ class DenseShared:
     @cached_property
     def points(self) -> np.ndarray:
         """What they are at the points between which values are taken, P R × r."""
-        return np.empty((0, 0)) if self.between is None else self.between.at_points(self.A1.T, self.A2.T)[1].T
+        return self.between.at_points(self.A1.T, self.A2.T)[1].T
 
     @cached_property
     def pairs(self) -> Products:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -88,10 +89,14 @@ class Resolvent:
         self.negative[beyond], self.regular[beyond] = (edge < 0).sum(axis=1), (edge != 0).all(axis=1)
         self.g = g = np.where(self.regular, g, 0.0)
         self.beyond = beyond[self.regular[beyond]]
-        self.d = 1 / (1 + g[:, None] * s.lam)
         smooth = g.copy()
         smooth[self.beyond] = 0.0
         self._at_points = 1 / (1 + smooth[:, None] * s.points)
+
+    @cached_property
+    def d(self) -> np.ndarray:
+        """d of all eigenvalues, for what is no sum over them."""
+        return 1 / (1 + self.g[:, None] * self.spectrum.lam)
 
     def __getitem__(self, index: np.ndarray) -> Resolvent:
         """The d of these genes, without their sums."""
