@@ -59,7 +59,7 @@ def test_no_circle_of_imports():
 
 
 def test_covariances_do_not_know_each_other():
-    """But for the crossed one, which leaves dense ones at the points of its table."""
+    """But for the crossed one, which leaves dense ones at its points."""
     for module in MODULES:
         for one, other in (
             ("dense", "sparse"),
@@ -133,6 +133,7 @@ UNTESTED = {
     "_gaussian.dense.elimination": "inverses, determinants and inertia: dense/test_covariance.py",
     "_gaussian.dense.kernel": "sums over points: dense/test_between.py",
     "_gaussian.dense.shared": "vectors that genes share: dense/test_covariance.py",
+    "_gaussian.crossed.shared": "crossed/test_covariance.py and test_between.py",
     "_gaussian.estimate": "fits: tests/arrays/test_lmm.py",
     "_gaussian.genes": "projected data: test_projection.py",
     "_gaussian.gram": "moments, eigenvalues and products with S: crossed/test_covariance.py",

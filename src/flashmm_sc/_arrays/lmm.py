@@ -281,7 +281,7 @@ def fit(
 ) -> LMMFit:
     """`lmm` with the projection at hand and the arguments checked."""
     with blas_threads(sum(projection.d)):
-        projection = projection.prepared(stats.n_genes, n_jobs) if options.method == "REML" else projection
+        projection = projection.prepared(stats.n_genes, n_jobs, traces=options.method == "REML")
         fitted = estimate(stats, projection, options, n_jobs)
         moderated = moderation(stats, projection, fitted.fitted, group) if moderate else None
         ddf = "satterthwaite" if moderate else ddf

@@ -121,8 +121,8 @@ class Covariance(Protocol):
     def eigenvalues(self, k: int) -> np.ndarray:
         """Those of S_kk, ascending."""
 
-    def prepared(self, n_genes: int, n_jobs: int | None) -> Covariance:
-        """The same, with what pays where traces of so many genes are needed."""
+    def prepared(self, n_genes: int, n_jobs: int | None, *, traces: bool = True) -> Covariance:
+        """The same or another of S, with what pays where so many genes are fitted, with or without their traces."""
 
     def gene_bytes(self, r: int, *, solved: bool = False) -> int:
         """Memory that a gene needs while it is fitted, or r linear combinations of it tested, by `solve` too."""

@@ -49,6 +49,13 @@ class Gram:
         Li = np.linalg.inv(np.linalg.cholesky(unit))
         return cls(tuple(d), cross.ZZ, sp.csr_array(cross.ZX / scale), unit, scale, Li)
 
+    @property
+    def has_levels(self) -> bool:
+        """Whether the columns of the largest component don't overlap, as the levels of a factor."""
+        part = component_slices(self.d)[int(np.argmax(self.d))]
+        own = self.ZZ[part, part]
+        return bool(own.nnz <= own.shape[0])
+
     @cached_property
     def XXi(self) -> np.ndarray:
         """(X'X)⁻¹ of the scaled columns."""

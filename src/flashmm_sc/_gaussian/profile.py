@@ -84,8 +84,7 @@ class Objective:
         """For so many genes."""
         if method == "REML":
             return cls(projection, projection.n - projection.p, projection.S, projection.S)
-        solved = projection.S.prepared(n_genes, n_jobs) if projection.S.cheap_forms else projection.S
-        return cls(projection, projection.n, solved, projection.Z.prepared(n_genes, n_jobs))
+        return cls(projection, projection.n, projection.S, projection.prepared_Z(n_genes, n_jobs))
 
     def __call__(self, genes: Genes, gamma: np.ndarray) -> Point:
         """Evaluate f and its derivatives."""
@@ -182,10 +181,10 @@ class Objective:
         if K == 1:
             return np.append(0.0, np.geomspace(1e-3, 1e3, 40))[:, None], 0, np.arange(41)
         few = [0.0, *10.0 ** np.arange(-1, 4)]
-        full = K == 2 and projection.S.cheap_forms
+        full = K == 2 and self.solved.cheap_forms
         start = list(product(few, few)) if full else [(x,) * K for x in few]
         points = min(_POINTS, _BYTES // projection.S.gene_bytes(0))
-        finest = len(_MULTIPLES) if projection.S.cheap_forms else 4
+        finest = len(_MULTIPLES) if self.solved.cheap_forms else 4
         steps = sorted(_MULTIPLES[: min(finest, int((points + 0.5) ** (1 / K)))])
         rows = list(dict.fromkeys([*product(steps, repeat=K), *start]))
         return np.array(rows), len(steps) ** K, np.array([rows.index(row) for row in start])

@@ -13,16 +13,16 @@ from flashmm_sc._base.rank import aliased_columns, dependencies, rounding
 from flashmm_sc._base.selection import component_slices
 from flashmm_sc._gaussian.blocks.covariance import BlockCovariance
 from flashmm_sc._gaussian.containment import Within
+from flashmm_sc._gaussian.crossed.between import interpolates
 from flashmm_sc._gaussian.crossed.covariance import CrossedCovariance
-from flashmm_sc._gaussian.dense.covariance import DenseCovariance
+from flashmm_sc._gaussian.dense.covariance import MANY, DenseCovariance
+from flashmm_sc._gaussian.gram import Gram
 from flashmm_sc._gaussian.sparse.covariance import SparseCovariance
 from flashmm_sc._gaussian.structure import INDEPENDENT, Structure
 from flashmm_sc._stats.correlated import covariance_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    import scipy.sparse as sp
 
     from flashmm_sc._gaussian.covariance import Covariance, SharedVectors
     from flashmm_sc._stats.cross import CrossProducts
@@ -149,9 +149,13 @@ class Projection:
         """A c for the columns c of L (p × r)."""
         return self.S.shared(self.A, L)
 
-    def prepared(self, n_genes: int, n_jobs: int | None) -> Projection:
-        """The same for the traces of many genes."""
-        return replace(self, S=self.S.prepared(n_genes, n_jobs))
+    def prepared(self, n_genes: int, n_jobs: int | None, *, traces: bool) -> Projection:
+        """The same for many genes, with the traces of REML or without."""
+        return replace(self, S=_for_many(self.S, self.ranks, n_genes).prepared(n_genes, n_jobs, traces=traces))
+
+    def prepared_Z(self, n_genes: int, n_jobs: int | None) -> Covariance:
+        """Covariance Z'Z with its traces, for many genes."""
+        return _for_many(self.Z, [component.levels for component in self.within], n_genes).prepared(n_genes, n_jobs)
 
     @property
     def ranks(self) -> list[int]:
@@ -182,7 +186,8 @@ def _covariance(
     if structure.groups:
         return BlockCovariance.of(cross, d, structure)
     if sparse and (max(d) > MOST_DENSE[0] or sum(d) - max(d) > MOST_DENSE[1]):
-        return CrossedCovariance.of(cross, d, rank) if _fills_in(cross.ZZ, d) else SparseCovariance.of(cross, d)
+        gram = Gram.of(cross, d)
+        return CrossedCovariance.of(gram, rank) if _fills_in(gram) else SparseCovariance.of(gram)
     if sum(d) > MOST_AT_ALL:
         msg = (
             f"Random components of {listed(d)} columns are too many for free or moderated variance components, which take "
@@ -192,11 +197,21 @@ def _covariance(
     return DenseCovariance.of(cross.ZZ.toarray() - B @ B.T, d, rank)
 
 
-def _fills_in(ZZ: sp.csr_array, d: Sequence[int]) -> bool:
+def _for_many(S: Covariance, rank: Sequence[int], n_genes: int) -> Covariance:
+    """What serves so many genes: few that are factorised sparsely, many between points of what the crossed one leaves."""
+    if not isinstance(S, SparseCovariance) or n_genes < MANY or not interpolates(S.gram):
+        return S
+    q, p = S.gram.ZX.shape
+    left = p + min(S.gram.d)
+    crossed, sparse = (n_genes + 650) * left**2, 40 * n_genes * q * (1 + p / 30)  # in some 20 ns, as measured
+    return CrossedCovariance.of(S.gram, rank) if crossed < sparse else S
+
+
+def _fills_in(gram: Gram) -> bool:
     """Whether eliminating the largest component, whose levels don't overlap, leaves a block that is nearly full."""
-    part = component_slices(d)[int(np.argmax(d))]
-    rest, own = np.delete(np.arange(sum(d)), part), ZZ[part, part]
-    if not 0 < rest.size <= MOST_LEFT or own.nnz > own.shape[0]:
+    ZZ, part = gram.ZZ, component_slices(gram.d)[int(np.argmax(gram.d))]
+    rest = np.delete(np.arange(sum(gram.d)), part)
+    if not 0 < rest.size <= MOST_LEFT or not gram.has_levels:
         return False
     joined = abs(ZZ[rest][:, part])
     return (joined @ joined.T).nnz > FILLED * rest.size**2

@@ -11,6 +11,7 @@ import flashmm_sc as fsc
 from flashmm_sc._arrays.sslmm import sslmm
 from flashmm_sc._gaussian import projection
 from flashmm_sc._gaussian.crossed.covariance import CrossedCovariance
+from flashmm_sc._gaussian.gram import Gram
 from flashmm_sc._gaussian.projection import Projection
 from flashmm_sc._gaussian.sparse.covariance import SparseCovariance
 
@@ -23,8 +24,8 @@ def covariances(request):
     X, Z, d, Y = dense.example(request.param)
     stats = sslmm(X, Y, Z, d)
     projection = Projection.of(stats.cross, stats.n, stats.d, stats.coef_names, stats.component_names)
-    crossed = CrossedCovariance.of(stats.cross, d, projection.ranks)
-    return crossed, SparseCovariance.of(stats.cross, d), projection.S, projection
+    crossed = CrossedCovariance.of(Gram.of(stats.cross, d), projection.ranks)
+    return crossed, SparseCovariance.of(Gram.of(stats.cross, d)), projection.S, projection
 
 
 def ratios(K: int, m: int = 11) -> np.ndarray:

@@ -8,6 +8,7 @@ import pytest
 
 from flashmm_sc._arrays.sslmm import sslmm
 from flashmm_sc._gaussian.crossed.covariance import CrossedCovariance
+from flashmm_sc._gaussian.gram import Gram
 from flashmm_sc._gaussian.projection import Projection
 
 
@@ -20,7 +21,7 @@ def test_traces_are_those_of_the_dense_room(name, method):
     projection = Projection.of(stats.cross, stats.n, stats.d, stats.coef_names, stats.component_names)
     rank = projection.ranks if method == "REML" else [component.levels for component in projection.within]
     cross = stats.cross if method == "REML" else stats.cross.without_fixed()
-    S = CrossedCovariance.of(cross, d, rank).prepared(1, 1)
+    S = CrossedCovariance.of(Gram.of(cross, d), rank).prepared(1, 1)
     assert list(S.table.panels) == [0]
     gamma = np.exp(np.random.default_rng(0).uniform(np.log(1e-4), np.log(1e3), (60, len(d))))
     gamma[0], gamma[1, 0], gamma[2, -1], gamma[3] = 0, 0, 0, 1e-9

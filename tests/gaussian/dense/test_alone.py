@@ -32,7 +32,9 @@ def close(ours, theirs):
 def test_determinants(S, gamma):
     factor = S.factor(gamma)
     assert factor.ok.all()
-    for ours, theirs in zip(S.prepared(M * M, 1).between.determinant(gamma), (factor.logdet, *factor.traces()), strict=True):
+    for ours, theirs in zip(
+        S.prepared(M * M, 1).between.determinant(gamma), (factor.logdet, *factor.traces()), strict=True
+    ):
         close(ours, theirs)
 
 
@@ -72,4 +74,6 @@ def test_fits_are_those_of_factorisations(method, nonnegative):
         theirs = fit(part)
         assert ours.status.iloc[part].tolist() == theirs.status.tolist()
         for column in ("coef", "se", "theta", "df", "loglik"):
-            np.testing.assert_allclose(getattr(ours, column).iloc[part], getattr(theirs, column), rtol=1e-6, err_msg=column)
+            np.testing.assert_allclose(
+                getattr(ours, column).iloc[part], getattr(theirs, column), rtol=1e-6, err_msg=column
+            )

@@ -14,6 +14,7 @@ import flashmm_sc as fsc
 from flashmm_sc._arrays.sslmm import sslmm
 from flashmm_sc._gaussian import projection
 from flashmm_sc._gaussian.dense.covariance import DenseCovariance
+from flashmm_sc._gaussian.gram import Gram
 from flashmm_sc._gaussian.projection import Projection
 from flashmm_sc._gaussian.sparse.covariance import SparseCovariance
 
@@ -43,7 +44,7 @@ def covariances(request):
     X, Z, d, Y = dense.example(request.param)
     stats = sslmm(X, Y, Z, d)
     projection = Projection.of(stats.cross, stats.n, stats.d, stats.coef_names, stats.component_names)
-    return SparseCovariance.of(stats.cross, d), projection.S, projection
+    return SparseCovariance.of(Gram.of(stats.cross, d)), projection.S, projection
 
 
 def ratios(K: int, m: int = 11) -> np.ndarray:
@@ -112,7 +113,7 @@ def test_gradient_is_the_slope_of_f(covariances):
 def test_table(name):
     X, Z, d, Y = dense.example(name)
     stats = sslmm(X, Y, Z, d)
-    S = SparseCovariance.of(stats.cross, d)
+    S = SparseCovariance.of(Gram.of(stats.cross, d))
     low = np.array(d) / S.factor(np.zeros((1, len(d)))).trace[0]
     gamma = low * np.exp(np.random.default_rng(0).uniform(np.log(0.02), np.log(1e3), (50, len(d))))
     gamma[0], gamma[1, 0], gamma[2], gamma[3, -1], gamma[4] = 0, 0, gamma[2] * 1e-8, -1e-4, low * 1e7

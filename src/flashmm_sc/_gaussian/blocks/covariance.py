@@ -115,7 +115,7 @@ class BlockCovariance:
         part = component_slices(self.terms.d)[k]
         return np.linalg.eigvalsh(self.ZZ[part, part].toarray() - self.B[part] @ self.B[part].T)
 
-    def prepared(self, n_genes: int, n_jobs: int | None) -> BlockCovariance:
+    def prepared(self, n_genes: int, n_jobs: int | None, *, traces: bool = True) -> BlockCovariance:
         """Nothing pays here."""
         return self
 

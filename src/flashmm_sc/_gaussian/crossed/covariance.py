@@ -19,8 +19,7 @@ A ratio of zero is replaced by 1e-60, which changes nothing but divides. Traces 
 
 from __future__ import annotations
 
-from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -30,14 +29,18 @@ import scipy.sparse as sp
 from flashmm_sc._base.selection import component_slices
 from flashmm_sc._base.threads import BLOCK_BYTES
 from flashmm_sc._gaussian.crossed import kernel as kernel
+from flashmm_sc._gaussian.crossed.between import between, interpolates
+from flashmm_sc._gaussian.crossed.shared import CrossedShared
 from flashmm_sc._gaussian.crossed.table import DeterminantTable
-from flashmm_sc._gaussian.gram import Gram
+from flashmm_sc._gaussian.dense.covariance import MANY
+from flashmm_sc._gaussian.dense.spectrum import Resolvent, Spectrum
 from flashmm_sc._gaussian.vectors import Layout, Vectors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from flashmm_sc._stats.cross import CrossProducts
+    from flashmm_sc._gaussian.dense.between import Between
+    from flashmm_sc._gaussian.gram import Gram
 
 _TINY = 1e-30
 _BYTES = 2**28
@@ -62,6 +65,8 @@ class CrossedCovariance:
         Z_1'W and W'W.
     table
         Traces and norms.
+    between
+        Values between shared points, for many genes with two components.
     """
 
     gram: Gram
@@ -71,13 +76,16 @@ class CrossedCovariance:
     C: sp.csr_array
     WW: sp.csr_array
     table: DeterminantTable
+    between: Between | None = None
 
     @classmethod
-    def of(cls, cross: CrossProducts, d: Sequence[int], rank: Sequence[int]) -> CrossedCovariance:
-        """From the cross-products of the designs; d holds the columns of each component, rank that of its S_kk."""
-        gram, largest = Gram.of(cross, d), int(np.argmax(d))
-        first = np.arange(sum(d))[component_slices(d)[largest]]
-        rest = np.delete(np.arange(sum(d)), first)
+    def of(cls, gram: Gram, rank: Sequence[int]) -> CrossedCovariance:
+        """From the cross-products of the designs; rank is that of S_kk of each component."""
+        d = gram.d
+        largest, rows = int(np.argmax(d)), np.arange(sum(d))
+        first = rows[component_slices(d)[largest]]
+        rest = np.delete(rows, first)
+        first = first[np.argsort(gram.ZZ.diagonal()[first], kind="stable")]
         ZX = gram.ZX[rest]
         C = sp.csr_array(sp.hstack([gram.ZZ[first][:, rest], gram.ZX[first]]))
         C.sort_indices()
@@ -116,13 +124,14 @@ class CrossedCovariance:
         return lower.row.astype(np.int64), lower.col.astype(np.int64), lower.data
 
     @property
-    def between(self) -> None:
-        """Every gene is factorised."""
-
-    @property
     def cheap_forms(self) -> bool:
-        """A quadratic form takes a solve."""
-        return False
+        """Without points, a quadratic form takes a solve."""
+        return self.between is not None
+
+    @cached_property
+    def spectrum(self) -> Spectrum:
+        """The levels' sizes, for sums over them."""
+        return Spectrum.of(self.size)
 
     def split(self, r: np.ndarray) -> Vectors:
         """Columns r (q × m) as vectors, one a gene."""
@@ -143,17 +152,26 @@ class CrossedCovariance:
 
     def shared(self, A: np.ndarray, L: np.ndarray) -> CrossedShared:
         """The vectors A L that genes share, for L p × r."""
-        return CrossedShared(self.split(A @ L), L / self.gram.scale[:, None])
+        return CrossedShared(self.spectrum, self.between, self.split(A @ L), L / self.gram.scale[:, None])
 
     def gene_bytes(self, r: int, *, solved: bool = False) -> int:
-        """Memory that a gene needs while it is fitted or tested, such that a block's factors take 256 MB."""
-        vectors = (r * self.K if solved else r) + self.K
-        own = 8 * (kernel.packed(self.C.shape[1]) + 6 * vectors * (sum(self.C.shape)))
+        """Memory that a gene needs while it is fitted or tested, such that a block's factors take 256 MB, or its vectors 64."""
+        if self.between is not None and not solved:
+            own = 32 * (6 * self.size.size + 4 * self.between.width + 8 * r)
+        else:
+            vectors = (r * self.K if solved else r) + self.K
+            own = 8 * (kernel.packed(self.C.shape[1]) + 6 * vectors * (sum(self.C.shape)))
         return BLOCK_BYTES // max(1, _BYTES // own)
 
-    def prepared(self, n_genes: int, n_jobs: int | None) -> CrossedCovariance:
-        """With the panel of the table that most genes need."""
-        self.table.fill(0, n_jobs)
+    def prepared(self, n_genes: int, n_jobs: int | None, *, traces: bool = True) -> CrossedCovariance:
+        """With the points where there are two components, else with the panel of the table that most genes need."""
+        if self.between is not None:
+            return self
+        if interpolates(self.gram) and n_genes >= MANY:
+            own = self.largest, self.size, self.C, self.table.schur, len(self.member), self.gram.logdet_XX
+            return replace(self, between=between(*own, n_jobs))
+        if traces:
+            self.table.fill(0, n_jobs)
         return self
 
     def eigenvalues(self, k: int) -> np.ndarray:
@@ -169,50 +187,62 @@ class CrossedCovariance:
         return CrossedFactorisation(self, gamma)
 
 
-@dataclass(frozen=True, eq=False)
-class CrossedShared:
-    """Columns A L as rows of vectors, q columns each, and L for X's scaled columns."""
-
-    columns: Vectors
-    L: np.ndarray
-
-    @property
-    def vectors(self) -> Vectors:
-        """As vectors, 1 × r × q."""
-        return Vectors(self.columns.layout, tuple(part[None] for part in self.columns.parts))
-
-
 class CrossedFactorisation:
     """M at the ratios of m genes; `which` tells the factor of each."""
 
     def __init__(self, covariance: CrossedCovariance, gamma: np.ndarray):
-        s, m, (R, N) = covariance, len(gamma), (len(covariance.member), covariance.C.shape[1])
+        s, m = covariance, len(gamma)
         self.covariance, self.gamma, self.which = s, gamma, np.arange(m)
-        inside = np.isfinite(gamma).all(axis=1) & (gamma >= 0).all(axis=1)
-        known = np.where(inside[:, None], gamma, 0.0)
-        scale = np.ones((m, 2, N))
-        scale[:, 0, :R] = np.maximum(np.sqrt(known @ s.member.T), _TINY)
-        scale[:, 1, R:] = 0.0
-        self.B, first = scale[:, 0], known[:, s.largest]
-        self.e = 1 / (1 + first[:, None] * s.size)
-        self.L, logdet = np.empty((m, kernel.packed(N))), np.empty(m)
+        self.inside = np.isfinite(gamma).all(axis=1) & (gamma >= 0).all(axis=1)
+        self.known = np.where(self.inside[:, None], gamma, 0.0)
+
+    @cached_property
+    def e(self) -> np.ndarray:
+        """1 / (1 + γ_1 n), m × q_1."""
+        s = self.covariance
+        return 1 / (1 + self.known[:, s.largest, None] * s.size)
+
+    @cached_property
+    def B(self) -> np.ndarray:
+        """D_2^½, and 1 for X: m × N."""
+        R = len(self.covariance.member)
+        out = np.ones((len(self.gamma), self.covariance.C.shape[1]))
+        out[:, :R] = np.maximum(np.sqrt(self.known @ self.covariance.member.T), _TINY)
+        return out
+
+    @cached_property
+    def triangle(self) -> tuple[np.ndarray, np.ndarray]:
+        """The factors and log det(I + S D)."""
+        s, (m, N) = self.covariance, self.B.shape
+        scale = np.stack([self.B, np.broadcast_to(np.arange(N) < len(s.member), (m, N))], axis=1)
+        L, logdet = np.empty((m, kernel.packed(N))), np.empty(m)
         rows = s.C.indptr.astype(np.int64), s.C.indices.astype(np.int64), s.C.data
-        kernel.factorise(s.size, *rows, s.corner, first, scale, self.L, logdet)
-        self.logdet = logdet - np.log(self.e).sum(axis=1) - s.gram.logdet_XX
-        self.ok = inside & np.isfinite(self.logdet)
+        kernel.factorise(s.size, *rows, s.corner, self.known[:, s.largest], scale, L, logdet)
+        return L, logdet - np.log(self.e).sum(axis=1) - s.gram.logdet_XX
+
+    @property
+    def logdet(self) -> np.ndarray:
+        """log det(I + S D)."""
+        return self.triangle[1][self.which]
+
+    @cached_property
+    def ok(self) -> np.ndarray:
+        """Where it is positive definite."""
+        return self.inside & np.isfinite(self.logdet)
 
     def __getitem__(self, index: np.ndarray) -> CrossedFactorisation:
         """Those of some genes."""
-        new = copy(self)
-        for name in ("gamma", "which", "B", "e", "logdet", "ok"):
-            setattr(new, name, getattr(self, name)[index])
+        new = CrossedFactorisation(self.covariance, self.gamma[index])
+        new.which, new.triangle = self.which[index], self.triangle
         return new
 
     def traces(self) -> tuple[np.ndarray, np.ndarray]:
         """tr T_kk (m × K) and |T_kl|² (m × K × K)."""
         s = self.covariance
+        if s.between is not None and s.between.knows(self.known).all():
+            return s.between.determinant(self.known)[1:]
         back = np.argsort(np.append(s.largest, s.others))
-        gamma = np.where(self.ok[:, None], self.gamma, 0.0)
+        gamma = self.known
         trace, norm = s.table(gamma[:, s.largest], gamma[:, s.others])
         return trace[:, back], norm[:, back[:, None], back]
 
@@ -253,21 +283,31 @@ class CrossedFactorisation:
             t[: r2.shape[1]] += r2.T
             x[: len(t)] = self.B[k, :, None] * t
             x[len(t) :] = 0.0
-            kernel.forward(self.L[which], x)
+            kernel.forward(self.triangle[0][which], x)
             out[:, k] += np.einsum("ij,ij->j", x, x)
         return out
 
     def shared_quadratics(self, x: CrossedShared) -> tuple[np.ndarray, np.ndarray]:
         """x' D (I + S D)⁻¹ x (m × r) and |component k of (I + S D)⁻¹ x|² (m × r × K) for r vectors x all genes share."""
-        v, beta = self._columns(x)
-        XXi = np.sum(x.L * (self.covariance.gram.XXi @ x.L), axis=0)
-        return np.einsum("jr,irj->ir", x.L, beta) - XXi, v.squares()
+        s, (m, K), r = self.covariance, self.gamma.shape, x.L.shape[1]
+        quad, parts, known = np.empty((m, r)), np.empty((m, r, K)), np.zeros(m, bool)
+        if s.between is not None:
+            known = s.between.knows(self.gamma) & self.inside
+            first = Resolvent(s.spectrum, self.gamma[known, s.largest])
+            quad[known], parts[known] = s.between.quadratics(x.points**2, self.gamma[known])
+            quad[known] += first.g[:, None] * first.sums(lambda d, n: d, x.squares)
+            parts[known, :, s.largest] += first.sums(lambda d, n: d**2, x.squares)
+        if not known.all():
+            v, beta = (s.factor(self.gamma[~known]) if known.any() else self).columns(x)
+            XXi = np.sum(x.L * (s.gram.XXi @ x.L), axis=0)
+            quad[~known], parts[~known] = np.einsum("jr,irj->ir", x.L, beta) - XXi, v.squares()
+        return quad, parts
 
     def shared_matrix(self, x: CrossedShared) -> np.ndarray:
         """x_i' D (I + S D)⁻¹ x_j for r vectors all genes share, m × r × r."""
-        return self._columns(x)[1] @ x.L - x.L.T @ self.covariance.gram.XXi @ x.L
+        return self.columns(x)[1] @ x.L - x.L.T @ self.covariance.gram.XXi @ x.L
 
-    def _columns(self, x: CrossedShared) -> tuple[Vectors, np.ndarray]:
+    def columns(self, x: CrossedShared) -> tuple[Vectors, np.ndarray]:
         """-(I + S D)⁻¹ A c and β, m × r × p, for the columns c of L."""
         s, r = self.covariance, x.L.shape[1]
         right = np.zeros((1, r, s.C.shape[1]))
@@ -281,7 +321,7 @@ class CrossedFactorisation:
         t = right - _times(s.C.T, self.gamma[:, s.largest, None, None] * e * r1)
         x = np.zeros((len(t), kernel.padded(N), t.shape[1]))
         x[:, :N] = (B * t).swapaxes(1, 2)
-        kernel.solve(self.L, self.which, x)
+        kernel.solve(self.triangle[0], self.which, x)
         y = x[:, :N].swapaxes(1, 2)
         v = Vectors(s.layout, (e * (r1 - _times(s.C, B * y)), y[..., :R] / B[..., :R]))
         return v, y[..., R:]

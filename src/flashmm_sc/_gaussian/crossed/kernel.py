@@ -10,6 +10,8 @@ import numba
 import numpy as np
 
 WIDTH = 48
+TOGETHER = 2
+"""Genes that are summed for together, so that weights are read once."""
 _compiled = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
 
 
@@ -134,3 +136,27 @@ def solve(L, which, x):
     for g in range(len(x)):
         forward(L[which[g]], x[g])
         backward(L[which[g]], x[g])
+
+
+@_compiled
+def fold(start, column, value, weight, a, r2, t):
+    """[r_2; 0] - C' diag(weight_p) a for the rows of a and r_2 and all points: t is points × rows × N; C is sparse, by rows."""
+    P, m, N = t.shape
+    total, own = np.empty((N, TOGETHER * P)), np.empty(TOGETHER * P)
+    for first in range(0, m, TOGETHER):
+        several = min(TOGETHER, m - first)
+        total[:] = 0.0
+        for level in range(len(weight)):
+            for g in range(several):
+                for p in range(P):
+                    own[g * P + p] = weight[level, p] * a[first + g, level]
+            for s in range(start[level], start[level + 1]):
+                x, row = value[s], total[column[s]]
+                for c in range(several * P):
+                    row[c] -= x * own[c]
+        for g in range(several):
+            for p in range(P):
+                for j in range(N):
+                    t[p, first + g, j] = total[j, g * P + p]
+                for j in range(r2.shape[1]):
+                    t[p, first + g, j] += r2[first + g, j]

@@ -1,7 +1,7 @@
 """Two components at any ratios, from points of one of them: genes need no factorisation of their own while they are fitted.
 
 At a ratio γ_1 of the largest component, what is left of the other is G = S_22 - γ_1 C'diag(d)C = U diag(μ) U'. With
-k_j = 1 / (1 + γ_2 μ_j), a and b = U'(r_2 - γ_1 C'diag(d)a) of a gene, and m the diagonal of U'C'diag(d²)C U,
+k_j = 1 / (1 + γ_2 μ_j), a and b = U'(r_2 - γ_1 C'diag(d)a) of a gene, and m = -∂μ/∂γ_1, the diagonal of U'C'diag(d²)C U,
 
     log det(I + S D) = -Σ log d + Σ log(1 + γ_2 μ_j)
     φ = r'D (I + S D)⁻¹ r = γ_1 Σ a² d + Σ γ_2 k_j b_j²
@@ -11,13 +11,15 @@ for any γ_2. The sums over j are analytic in x = log(1 + τ γ_1), τ the large
 give them and their slopes in between (Trefethen, Approximation Theory and Approximation Practice, theorem 8.2). The rest are
 derivatives: |T_11|² = -∂tr T_11/∂γ_1, |v_k|² = ∂φ/∂γ_k, v_k'T_kl v_l = -½ ∂²φ/∂γ_k∂γ_l.
 
+Where X isn't projected out of S_11 and C, its columns come after those of U, with γ_2 k = 1, and their part of log det.
+
 Negative γ_2 keep their singularities as far from the points only while |γ_2| μ is small.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -36,6 +38,33 @@ _BYTES = 2**28
 """What `fold` may take."""
 
 
+class Fold(Protocol):
+    """Rows a and r_2 become b of all points; `fixed` is how many columns of X come with each."""
+
+    @property
+    def fixed(self) -> int:
+        """Columns of X."""
+
+    def __call__(self, a: np.ndarray, r2: np.ndarray) -> np.ndarray:
+        """b of all points, · × P (R + columns of X)."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Matrix:
+    """As a product with a matrix, (q_1 + R) × P R."""
+
+    matrix: np.ndarray
+    fixed = 0
+
+    def __call__(self, a: np.ndarray, r2: np.ndarray) -> np.ndarray:
+        return np.hstack([a, r2]) @ self.matrix
+
+
+def ratios(lam: np.ndarray) -> np.ndarray:
+    """γ_1 at the points, for λ ascending."""
+    return np.expm1(_LOW + (_HIGH - _LOW) * (1 + _POINTS.nodes) / 2) / lam[-1]
+
+
 @dataclass(frozen=True, eq=False)
 class Between:
     """S of two components at the points.
@@ -49,21 +78,23 @@ class Between:
     mu, m
         Of each point, P × R.
     fold
-        From [a, r_2] to b of all points, (q_1 + R) × P R.
+        From rows a and r_2 to b of all points, · × P (R + columns of X).
+    logdet
+        What X adds to log det at each point, P.
     """
 
     first: int
     lam: np.ndarray
     mu: np.ndarray
     m: np.ndarray
-    fold: np.ndarray
+    fold: Fold
+    logdet: np.ndarray
 
     @classmethod
     def of(cls, first: int, lam: np.ndarray, C: np.ndarray, S22: np.ndarray) -> Between:
         """Diagonalise what is left at each point."""
-        gamma = np.expm1(_LOW + (_HIGH - _LOW) * (1 + _POINTS.nodes) / 2) / lam[-1]
         mu, m, fold = [], [], []
-        for ratio in gamma:
+        for ratio in ratios(lam):
             d = 1 / (1 + ratio * lam)
             value, U = np.linalg.eigh(S22 - ratio * (C.T * d) @ C)
             value = np.maximum(value, 0.0)
@@ -71,12 +102,12 @@ class Between:
             mu.append(value)
             m.append(np.square(CU).sum(axis=0))
             fold.append(np.vstack([-ratio * CU, U]))
-        return cls(first, lam, np.array(mu), np.array(m), np.hstack(fold))
+        return cls(first, lam, np.array(mu), np.array(m), _Matrix(np.hstack(fold)), np.zeros(len(mu)))
 
     @property
     def width(self) -> int:
-        """Numbers that `forms` keeps of a gene besides a, P R."""
-        return self.mu.size
+        """Numbers that `forms` keeps of a gene besides a, P (R + columns of X)."""
+        return self.mu.size + len(self.mu) * self.fold.fixed
 
     @staticmethod
     def pays(q1: int, R: int) -> bool:
@@ -93,34 +124,31 @@ class Between:
 
     def determinant(self, gamma: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """log det(I + S D), traces and norms at known ratios (m × 2): m, m × 2, m × 2 × 2."""
-        share, along, _, speed = self.shares(gamma)
+        share, along, twice, speed = self.shares(gamma)
         one, rest = np.empty((len(gamma), 3)), np.empty((len(gamma), 6))
         kernel.own_sums(self.lam, gamma[:, self.first], one)
         kernel.determinants(share, along, self.mu, self.m, gamma[:, 1 - self.first], rest)
-        trace = np.column_stack([one[:, 1] - rest[:, 4], rest[:, 1]])
-        norm = np.stack([one[:, 2] + speed * rest[:, 5], rest[:, 3], rest[:, 3], rest[:, 2]], axis=1)
-        return one[:, 0] + rest[:, 0], self.turned(trace), self.turned(norm.reshape(-1, 2, 2))
+        slope = along @ self.logdet
+        trace = np.column_stack([one[:, 1] - rest[:, 4] + speed * slope, rest[:, 1]])
+        own = one[:, 2] + speed * rest[:, 5] - speed**2 * (twice @ self.logdet - slope)
+        norm = np.stack([own, rest[:, 3], rest[:, 3], rest[:, 2]], axis=1)
+        logdet = one[:, 0] + rest[:, 0] + share @ self.logdet
+        return logdet, self.turned(trace), self.turned(norm.reshape(-1, 2, 2))
 
     def forms(self, r: Vectors) -> Forms:
         """What genes need, from a vector r of each."""
-        return Forms(self, *self.at_points(*r.parts))
+        return Forms(self, r.parts[0], self.fold(*r.parts))
 
-    def at_points(self, a: np.ndarray, r2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """a, and b at all points (· × P R), of rows [a, r_2]."""
-        return a, np.hstack([a, r2]) @ self.fold
-
-    def quadratics(self, b_sq: np.ndarray, gamma: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Σ γ_2 k b² and its derivatives in γ_1 and γ_2, for b² of r vectors that genes share (P R × r): m × r each."""
+    def quadratics(self, b_sq: np.ndarray, gamma: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Σ γ_2 k b² (m × r) and its derivatives in γ_k (m × r × 2), for b² of r vectors that genes share (· × r)."""
         share, along, _, speed = self.shares(gamma)
-        return (
-            self.weights(share, gamma) @ b_sq,
-            speed[:, None] * (self.weights(along, gamma) @ b_sq),
-            self.weights(share, gamma, 2) @ b_sq,
-        )
+        first = speed[:, None] * (self.weights(along, gamma) @ b_sq)
+        slopes = np.stack([first, self.weights(share, gamma, 2) @ b_sq], axis=-1)
+        return self.weights(share, gamma) @ b_sq, slopes if self.first == 0 else slopes[..., ::-1]
 
     def weights(self, share: np.ndarray, gamma: np.ndarray, power: int = 1) -> np.ndarray:
-        """Weights of points (m × P) times γ_2 k, or k², of all: m × P R."""
-        out = np.empty((len(gamma), *self.mu.shape))
+        """Weights of points (m × P) times γ_2 k, or k², of all, for X times one or zero: m × `width`."""
+        out = np.empty((len(gamma), len(self.mu), self.mu.shape[1] + self.fold.fixed))
         kernel.weights(share, self.mu, gamma[:, 1 - self.first], power, out)
         return out.reshape(len(gamma), -1)
 
@@ -139,7 +167,7 @@ class Between:
 
 @dataclass(frozen=True, eq=False)
 class Forms:
-    """φ and its derivatives for genes: a (m × q_1) and b (m × P R) of each."""
+    """φ and its derivatives for genes: a (m × q_1) and b of each."""
 
     between: Between
     a: np.ndarray
@@ -154,7 +182,7 @@ class Forms:
         share, along, twice, speed = s.shares(gamma)
         out = np.empty((len(gamma), 9))
         own = np.ascontiguousarray(gamma[:, [s.first, 1 - s.first]])
-        kernel.forms(share, along, twice, s.mu, s.lam, own, self.a, self.b.reshape(-1, *s.mu.shape), out)
+        kernel.forms(share, along, twice, s.mu, s.lam, own, self.a, self.b.reshape(len(self.b), len(s.mu), -1), out)
         v_sq = np.column_stack([out[:, 7] + speed * out[:, 2], out[:, 1]])
         own_bend = out[:, 8] + speed**2 * (out[:, 5] - out[:, 2])
         bend = np.stack([own_bend, speed * out[:, 4], speed * out[:, 4], out[:, 3]], axis=1).reshape(-1, 2, 2)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-_MANY = 100
+MANY = 100
 """Genes from which on what they share pays."""
 
 
@@ -136,9 +136,9 @@ class DenseCovariance:
         width = r * (q1 + r) if solved else r
         return 8 * (12 * q1 + 12 * R**2 + 4 * width * (R + K + 1) + 16 * K * K)
 
-    def prepared(self, n_genes: int, n_jobs: int | None) -> DenseCovariance:
+    def prepared(self, n_genes: int, n_jobs: int | None, *, traces: bool = True) -> DenseCovariance:
         """With what serves so many genes while they are fitted."""
-        if n_genes < _MANY or self.K > 2:
+        if n_genes < MANY or self.K > 2:
             return self
         if self.K == 1:
             return replace(self, between=Alone(self.lam))
@@ -301,10 +301,9 @@ class DenseFactorisation:
         known = np.zeros(len(quad), bool)
         if isinstance(s.between, Between):
             known = s.between.knows(self.gamma)
-            form, slope, other = s.between.quadratics(x.points**2, self.gamma[known])
+            form, slopes = s.between.quadratics(x.points**2, self.gamma[known])
             quad[known] += form
-            parts[known, :, s.largest] += slope
-            parts[known, :, 1 - s.largest] += other
+            parts[known] += slopes
         if not known.all():
             left = s.factor(self.gamma[~known]) if known.any() else self
             form, slopes = left.rest_quadratics(x)

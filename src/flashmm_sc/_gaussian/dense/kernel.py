@@ -62,12 +62,13 @@ def own_sums(lam, gamma, out):
 
 @_kernel
 def weights(share, mu, gamma, power, out):
-    """Weights of b_j² of all points, genes × P × R: of the points times γ_2 k, or k² if that is the power."""
+    """Weights of b_j² of all points: of the points times γ_2 k, or k² if that is the power; genes × P × (R + columns of X)."""
     P, R = mu.shape
     for g in range(len(gamma)):
         ratio = gamma[g]
         for p in range(P):
             w = share[g, p]
+            out[g, p, R:] = w if power == 1 else 0.0
             for j in range(R):
                 k = 1.0 / (1.0 + ratio * mu[p, j])
                 out[g, p, j] = w * k * (ratio if power == 1 else k)
@@ -77,7 +78,7 @@ def weights(share, mu, gamma, power, out):
 def forms(share, along, twice, mu, lam, gamma, a, b, out):
     """φ and its derivatives: in γ_2, in x, and the second ones (22, 2x, xx); then of γ_1 Σ a² d those in γ_1, up to the second.
 
-    gamma holds γ_1 and γ_2 of each gene.
+    gamma holds γ_1 and γ_2 of each gene; b the columns of X after the R others.
     """
     P, R = mu.shape
     for g in range(len(gamma)):
@@ -92,12 +93,15 @@ def forms(share, along, twice, mu, lam, gamma, a, b, out):
                 value += e
                 slope += e * k
                 bend += e * k * k * at[j]
-            out[g, 0] += share[g, p] * ratio * value
+            whole = ratio * value
+            for j in range(R, of_gene.size):
+                whole += of_gene[j] * of_gene[j]
+            out[g, 0] += share[g, p] * whole
             out[g, 1] += share[g, p] * slope
-            out[g, 2] += along[g, p] * ratio * value
+            out[g, 2] += along[g, p] * whole
             out[g, 3] += -2.0 * share[g, p] * bend
             out[g, 4] += along[g, p] * slope
-            out[g, 5] += twice[g, p] * ratio * value
+            out[g, 5] += twice[g, p] * whole
         out[g, 6], out[g, 7], out[g, 8] = _own_form(lam, first, a[g])
 
 

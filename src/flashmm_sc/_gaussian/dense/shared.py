@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from flashmm_sc._gaussian.dense.spectrum import Products, Spectrum
 from flashmm_sc._gaussian.vectors import Layout, Vectors
 
 if TYPE_CHECKING:
-    from flashmm_sc._gaussian.dense.between import Between
+    import numpy as np
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,8 +39,8 @@ class DenseShared:
 
     @cached_property
     def points(self) -> np.ndarray:
-        """What they are at the points between which values are taken, P R × r."""
-        return self.between.at_points(self.A1.T, self.A2.T)[1].T
+        """What they are at the points between which values are taken, · × r."""
+        return self.between.fold(self.A1.T, self.A2.T).T
 
     @cached_property
     def pairs(self) -> Products:

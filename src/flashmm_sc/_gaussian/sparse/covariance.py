@@ -26,7 +26,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flashmm_sc._base.threads import BLOCK_BYTES
-from flashmm_sc._gaussian.gram import Gram
 from flashmm_sc._gaussian.sparse import kernel as kernel
 from flashmm_sc._gaussian.sparse.kernel import LANES
 from flashmm_sc._gaussian.sparse.pattern import Pattern
@@ -34,9 +33,7 @@ from flashmm_sc._gaussian.sparse.table import POINTS, TraceTable
 from flashmm_sc._gaussian.vectors import Layout, Vectors
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from flashmm_sc._stats.cross import CrossProducts
+    from flashmm_sc._gaussian.gram import Gram
 
 _STEP = 3e-5  # relative: truncation and rounding leave some 1e-9 of |T_kl|²
 _TINY = 1e-30
@@ -61,9 +58,8 @@ class SparseCovariance:
     table: TraceTable | None = None
 
     @classmethod
-    def of(cls, cross: CrossProducts, d: Sequence[int]) -> SparseCovariance:
+    def of(cls, gram: Gram) -> SparseCovariance:
         """From the cross-products of the designs."""
-        gram = Gram.of(cross, d)
         return cls(gram, Pattern.of(gram))
 
     @property
@@ -121,12 +117,12 @@ class SparseCovariance:
         """Memory that a gene needs while it is fitted or tested, such that blocks hold whole groups of genes."""
         return BLOCK_BYTES // (LANES * max(1, BLOCK_BYTES // (LANES * self.pattern.value.nbytes)))
 
-    def prepared(self, n_genes: int, n_jobs: int | None) -> SparseCovariance:
+    def prepared(self, n_genes: int, n_jobs: int | None, *, traces: bool = True) -> SparseCovariance:
         """With tabulated traces and norms where that pays."""
-        if self.table is not None or (POINTS + 1) ** len(self.d) >= 5 * n_genes:
+        if self.table is not None or not traces or (POINTS + 1) ** len(self.d) >= 5 * n_genes:
             return self
-        traces, exact = (lambda gamma: self.factor(gamma).trace), (lambda gamma: self.factor(gamma).differences())
-        return replace(self, table=TraceTable.of(self.d, traces, exact, self.gene_bytes(0), n_jobs))
+        alone, exact = (lambda gamma: self.factor(gamma).trace), (lambda gamma: self.factor(gamma).differences())
+        return replace(self, table=TraceTable.of(self.d, alone, exact, self.gene_bytes(0), n_jobs))
 
     def eigenvalues(self, k: int) -> np.ndarray:
         """Those of S_kk, ascending."""

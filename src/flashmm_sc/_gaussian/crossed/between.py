@@ -1,0 +1,101 @@
+"""Two components of which the larger is eliminated, at any ratios: `dense.between` with sparse sums in the place of a basis.
+
+At a point γ_1, with t = [r_2; 0] - γ_1 C'diag(e) r_1 of a gene and W'V_1⁻¹W = [[G_22, G_2X], [G_X2, G_XX]] (see `covariance`),
+
+    G = G_22 - G_2X G_XX⁻¹G_X2 = U diag(μ) U'    G_XX = L L'    b = F't,  F = [[U, 0], [-G_XX⁻¹G_X2 U, L⁻ᵀ]]
+
+and m is the diagonal of F'C'diag(e²)C F, first columns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from flashmm_sc._base.threads import BLOCK_BYTES, for_gene_blocks
+from flashmm_sc._gaussian.crossed import kernel as kernel
+from flashmm_sc._gaussian.dense.between import Between, ratios
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import scipy.sparse as sp
+
+    from flashmm_sc._gaussian.gram import Gram
+
+_BYTES = 2**28
+"""What F of all points may take."""
+
+
+@dataclass(frozen=True, eq=False)
+class SparseFold:
+    """b of rows r_1 and r_2.
+
+    Attributes
+    ----------
+    C
+        Z_1'W, by rows.
+    weight
+        γ_1 e of each level at each point, q_1 × P.
+    F
+        P × N × N.
+    fixed
+        Columns of X.
+    """
+
+    C: sp.csr_array
+    weight: np.ndarray
+    F: np.ndarray
+    fixed: int
+
+    def __call__(self, a: np.ndarray, r2: np.ndarray) -> np.ndarray:
+        """b of all points, · × P N."""
+        P, N, _ = self.F.shape
+        t = np.empty((P, len(a), N))
+        kernel.fold(self.C.indptr, self.C.indices, self.C.data, self.weight, np.ascontiguousarray(a), r2, t)
+        out = np.empty((len(a), P, N))
+        for p, F in enumerate(self.F):
+            out[:, p] = t[p] @ F
+        return out.reshape(len(a), -1)
+
+
+def between(
+    first: int,
+    size: np.ndarray,
+    C: sp.csr_array,
+    schur: Callable[[float], np.ndarray],
+    R: int,
+    logdet_XX: float,
+    n_jobs: int | None,
+) -> Between:
+    """Diagonalise what is left at each point, from W'V_1⁻¹W at a ratio γ_1, of which R columns aren't X's."""
+    gamma, N = ratios(size), C.shape[1]
+    mu, m, F = np.empty((len(gamma), R)), np.empty((len(gamma), R)), np.zeros((len(gamma), N, N))
+    logdet = np.empty(len(gamma))
+
+    def work(part: slice) -> None:
+        for p in range(part.start, part.stop):
+            whole = schur(gamma[p])
+            L = np.linalg.cholesky(whole[R:, R:])
+            F[p, R:, R:] = np.linalg.inv(L).T
+            B = F[p, R:, R:].T @ whole[R:, :R]
+            value, F[p, :R, :R] = np.linalg.eigh(whole[:R, :R] - B.T @ B)
+            F[p, R:, :R] = -F[p, R:, R:] @ (B @ F[p, :R, :R])
+            mu[p] = np.maximum(value, 0.0)
+            m[p] = np.square((C @ F[p, :, :R]) / (1 + gamma[p] * size)[:, None]).sum(axis=0)
+            logdet[p] = 2 * np.log(np.diag(L)).sum() - logdet_XX
+
+    for_gene_blocks(work, len(gamma), BLOCK_BYTES, n_jobs)
+    weight = gamma / (1 + gamma * size[:, None])
+    return Between(first, size, mu, m, SparseFold(C, weight, F, N - R), logdet)
+
+
+def interpolates(gram: Gram) -> bool:
+    """Whether two components, the larger a factor, have an F of all points that takes no more memory than it may."""
+    return (
+        len(gram.d) == 2
+        and gram.has_levels
+        and 8 * ratios(np.ones(1)).size * (min(gram.d) + len(gram.XX)) ** 2 < _BYTES
+    )
