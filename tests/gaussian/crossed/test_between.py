@@ -11,11 +11,13 @@ from same_fits import FITS, check_fits
 
 from flashmm_sc._arrays.sslmm import sslmm
 from flashmm_sc._gaussian import projection
+from flashmm_sc._gaussian.crossed import covariance
 from flashmm_sc._gaussian.crossed.between import interpolates
 from flashmm_sc._gaussian.crossed.covariance import CrossedCovariance
 from flashmm_sc._gaussian.gram import Gram
 from flashmm_sc._gaussian.projection import Projection
 from flashmm_sc._gaussian.sparse.covariance import SparseCovariance
+from flashmm_sc._gaussian.sparse.pattern import Pattern
 
 M = 60
 DESIGNS = ("crossed", "nested", "slope")
@@ -109,8 +111,9 @@ def test_fits_are_those_of_factorisations(name, options, monkeypatch):
     def enter():
         monkeypatch.setattr(projection, "MOST_DENSE", (0, 0))
         monkeypatch.setattr(projection, "FILLED", 2.0)
-        monkeypatch.setattr(projection, "MANY", 1)
-        monkeypatch.setattr("flashmm_sc._gaussian.crossed.covariance.MANY", 1)
+        for module in (projection, covariance):
+            monkeypatch.setattr(module, "MANY", 1)
+        monkeypatch.setattr(Pattern, "pairs", 10**9)
 
     check_fits(name, options, enter, CrossedCovariance)
 
@@ -121,5 +124,7 @@ def test_few_genes_are_factorised_sparsely(monkeypatch):
     X, Z, d, Y = dense.example("nested")
     stats = sslmm(X, Y, Z, d)
     whole = Projection.of(stats.cross, stats.n, d, stats.coef_names, stats.component_names, sparse=True)
-    kinds = [(type(S.S), type(S.prepared_Z(n, 1))) for n in (99, 100) for S in [whole.prepared(n, 1, traces=False)]]
-    assert kinds == [(SparseCovariance,) * 2, (CrossedCovariance,) * 2]
+    kinds = [{type(S.S), type(S.prepared_Z(n, 1))} for n in (99, 10_000) for S in [whole.prepared(n, 1, traces=False)]]
+    assert kinds == [{SparseCovariance}, {CrossedCovariance}]
+    monkeypatch.setattr(Pattern, "pairs", -(10**9))  # factorised in no time
+    assert isinstance(whole.prepared(10_000, 1, traces=False).S, SparseCovariance)

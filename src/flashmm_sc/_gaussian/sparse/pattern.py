@@ -45,6 +45,16 @@ class Pattern:
     kind: np.ndarray
     target: np.ndarray
 
+    @property
+    def entries(self) -> int:
+        """Numbers of a factor."""
+        return self.row.size
+
+    @property
+    def pairs(self) -> int:
+        """Steps of a factorisation."""
+        return self.target.size
+
     @classmethod
     def of(cls, gram: Gram) -> Pattern:
         """Order and lay out the factorisation, eliminating the columns with fewest neighbours first.
