@@ -73,17 +73,18 @@ def statistics(design: Design, genes: int, seed: int = 0) -> fsc.SummaryStats:
     )
 
 
-def many_levels(n: int, donors: int, types: int, genes: int, seed: int = 0) -> fsc.SummaryStats:
-    """Statistics of `donors_and_batches` with cell types within donors as a second component, without dense matrices.
+def many_levels(n: int, donors: int, types: int, genes: int, batches: int = 0, seed: int = 0) -> fsc.SummaryStats:
+    """Statistics of `donors_and_batches` with cell types within donors as the last component, without dense matrices.
 
     All columns but the last of X, a covariate of the cells, are functions of donor and cell type: the sums of the residuals
     follow from those of the donors' cell types, and from what the covariate varies within them.
     """
-    X, (Z,) = donors_and_batches(n, donors, types, seed=seed)
+    X, Z = donors_and_batches(n, donors, types, batches, seed=seed)
     rng = np.random.default_rng(seed)
     p, cls = X.shape[1], np.asarray(X[:, :types].argmax(axis=1)).ravel()
-    cell = indicator(np.unique(Z.indices * types + cls, return_inverse=True)[1])
-    W = sp.csr_array(sp.hstack([X, Z, cell]))
+    cell = indicator(np.unique(Z[0].indices * types + cls, return_inverse=True)[1])
+    Z = [*Z, cell]
+    W = sp.csr_array(sp.hstack([X, *Z]))
     WW, size = sp.csr_array(W.T @ W), np.asarray(cell.sum(axis=0)).ravel()
     means = sp.csr_array(sp.diags_array(1 / size) @ (cell.T @ W))
     covariate = X[:, [p - 1]].toarray().ravel()
@@ -91,8 +92,8 @@ def many_levels(n: int, donors: int, types: int, genes: int, seed: int = 0) -> f
     noise = rng.normal(size=(size.size + 1, genes))
     We = means.T @ (np.sqrt(size)[:, None] * noise[:-1])
     We[p - 1] += within * noise[-1]
-    d = Z.shape[1], size.size
-    ratio = rng.gamma(2.0, 0.02, size=(3, genes))[np.repeat([0, 1, 2], [p, *d])]
+    d = tuple(z.shape[1] for z in Z)
+    ratio = rng.gamma(2.0, 0.02, size=(1 + len(d), genes))[np.repeat(np.arange(1 + len(d)), [p, *d])]
     effects = rng.normal(size=ratio.shape) * np.sqrt(ratio)
     WY = WW @ effects + We
     yy = (effects * (WY + We)).sum(axis=0) + (noise**2).sum(axis=0) + rng.chisquare(n - len(noise), genes)

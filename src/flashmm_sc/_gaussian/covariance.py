@@ -36,7 +36,7 @@ class Forms(Protocol):
         """φ at ratios (G × K) that all genes share: m × G."""
 
     def dot(self, x: Any, gamma: np.ndarray) -> np.ndarray:
-        """x'D (I + S D)⁻¹ r for vectors x that all genes share: m × r."""
+        """x'D (I + S D)⁻¹ r for vectors x that all genes share, given by their forms: m × r."""
 
 
 class Between(Protocol):

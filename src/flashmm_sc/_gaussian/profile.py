@@ -26,7 +26,7 @@ from flashmm_sc._gaussian.information import with_residual
 from flashmm_sc._gaussian.point import Point
 
 if TYPE_CHECKING:
-    from flashmm_sc._gaussian.covariance import Between, Covariance, Factorisation, SharedVectors
+    from flashmm_sc._gaussian.covariance import Between, Covariance, Factorisation, Forms, SharedVectors
     from flashmm_sc._gaussian.genes import Genes
     from flashmm_sc._gaussian.projection import Projection
     from flashmm_sc._gaussian.vectors import Vectors
@@ -120,7 +120,7 @@ class Objective:
         if genes.forms is None:
             return dot(point.v, point.gamma)
         known = self._known(point.gamma) & ((1 - _MOST) * genes.yRy < point.Q)
-        out = genes.forms.dot(self._columns, np.where(known[:, None], point.gamma, 0.0))
+        out = genes.forms.dot(self._column_forms, np.where(known[:, None], point.gamma, 0.0))
         rest = np.flatnonzero(~known)
         if rest.size:
             gamma = point.gamma[rest]
@@ -208,11 +208,16 @@ class Objective:
         """The columns of A."""
         return self.solved.shared(self.projection.A, np.eye(self.projection.p))
 
+    @cached_property
+    def _column_forms(self) -> Forms | None:
+        """What they need where genes have forms."""
+        return None if self._between is None else self._between[0].forms(self._columns.vectors[0])
+
     def prepare(self) -> None:
         """Factorise what all genes share, before every thread does."""
         for factor in self._grid[:2]:
             factor.ok  # noqa: B018
-        self._columns  # noqa: B018
+        self._columns, self._column_forms  # noqa: B018
 
     def shared_values(self, genes: Genes) -> np.ndarray:
         """f where no gene needs a factorisation of its own: m × rows."""

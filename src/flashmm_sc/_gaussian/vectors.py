@@ -73,8 +73,8 @@ class Vectors:
         """Whether a gene has several vectors."""
         return self.parts[0].ndim == 3
 
-    def __getitem__(self, index: np.ndarray) -> Vectors:
-        """Those of some genes."""
+    def __getitem__(self, index: np.ndarray | int) -> Vectors:
+        """Those of some genes, or the several of one."""
         return Vectors(self.layout, tuple(part[index] for part in self.parts))
 
     def __setitem__(self, index: np.ndarray, other: Vectors) -> None:

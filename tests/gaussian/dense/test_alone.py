@@ -40,16 +40,16 @@ def test_determinants(S, gamma):
 
 def test_forms_of_genes(S, gamma):
     rng = np.random.default_rng(1)
-    gamma = gamma[:-1]
+    gamma, many = gamma[:-1], S.prepared(M * M, 1)
     A, r = rng.normal(size=(40, 4)), S.split(rng.normal(size=(40, len(gamma))))
-    factor, forms, x = S.factor(gamma), S.prepared(M * M, 1).between.forms(r), S.shared(A, np.eye(4))
+    factor, forms, x = S.factor(gamma), many.between.forms(r), many.shared(A, np.eye(4))
     v, form = factor.solve(r)
     value, v_sq, quad = forms(gamma)
     close(value, form)
     close(v_sq, v.squares())
     close(quad, factor.products(v))
     close(forms.shared(gamma), factor.shared_forms(r))
-    close(forms.dot(x, gamma), v.scaled(gamma).dot(x.vectors))
+    close(forms.dot(x.forms, gamma), v.scaled(gamma).dot(x.vectors))
     some = np.array([3, 1, 40])
     np.testing.assert_array_equal(forms[some](gamma[some])[1], v_sq[some])
 

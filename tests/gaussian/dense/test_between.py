@@ -8,6 +8,7 @@ import pytest
 
 import flashmm_sc as fsc
 from flashmm_sc._gaussian.dense import covariance as module
+from flashmm_sc._gaussian.dense.axis import Axis
 from flashmm_sc._gaussian.dense.between import Between
 from flashmm_sc._gaussian.dense.covariance import DenseCovariance
 
@@ -22,13 +23,7 @@ def S(request):
     whole = L @ L.T
     parts = whole[: d[0], : d[0]], whole[d[0] :, d[0] :]
     covariance = DenseCovariance.of(whole, d, [int(np.linalg.matrix_rank(part)) for part in parts])
-    return covariance.prepared(10**6, 1) if Between.pays(max(d), min(d)) else with_points(covariance)
-
-
-def with_points(covariance):
-    return module.replace(
-        covariance, between=Between.of(covariance.largest, covariance.lam, covariance.C, covariance.S22)
-    )
+    return covariance.with_points(Axis(covariance.lam[-1]))
 
 
 def ratios(S):
@@ -84,7 +79,7 @@ def test_vectors_that_genes_share(S):
     ):
         close(ours, theirs)
     v, _ = S.factor(gamma).solve(r)
-    close(S.between.forms(r).dot(S.shared(A, L), gamma), v.scaled(gamma).dot(S.shared(A, L).vectors))
+    close(S.between.forms(r).dot(S.shared(A, L).forms, gamma), v.scaled(gamma).dot(S.shared(A, L).vectors))
 
 
 def test_ratios_out_of_range_are_told(S):

@@ -16,13 +16,15 @@ import numpy as np
 
 from flashmm_sc._base.threads import BLOCK_BYTES, for_gene_blocks
 from flashmm_sc._gaussian.crossed import kernel as kernel
-from flashmm_sc._gaussian.dense.between import Between, ratios
+from flashmm_sc._gaussian.dense.axis import Axis
+from flashmm_sc._gaussian.dense.between import Between
+from flashmm_sc._gaussian.dense.covariance import DenseCovariance
+from flashmm_sc._gaussian.dense.nested import Nested
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import scipy.sparse as sp
 
+    from flashmm_sc._gaussian.crossed.table import DeterminantTable
     from flashmm_sc._gaussian.gram import Gram
 
 _BYTES = 2**28
@@ -62,40 +64,42 @@ class SparseFold:
 
 
 def between(
-    first: int,
-    size: np.ndarray,
-    C: sp.csr_array,
-    schur: Callable[[float], np.ndarray],
-    R: int,
-    logdet_XX: float,
-    n_jobs: int | None,
-) -> Between:
-    """Diagonalise what is left at each point, from W'V_1⁻¹W at a ratio γ_1, of which R columns aren't X's."""
-    gamma, N = ratios(size), C.shape[1]
-    mu, m, F = np.empty((len(gamma), R)), np.empty((len(gamma), R)), np.zeros((len(gamma), N, N))
-    logdet = np.empty(len(gamma))
+    first: int, table: DeterminantTable, C: sp.csr_array, logdet_XX: float, n_jobs: int | None
+) -> Between | Nested:
+    """What is left at each point: diagonalised, or of two components between points of their own."""
+    size, two, R, N = table.size, len(table.d) == 1, sum(table.d), C.shape[1]
+    axis = Axis(size[-1]) if two else Axis(size[-1], 36)
+    gamma = axis.ratios
+    P = len(gamma)
+    mu, m, F = np.empty((P, R)), np.empty((P, R)), np.zeros((P, N, N))
+    logdet, left = np.empty(P), {}
 
     def work(part: slice) -> None:
         for p in range(part.start, part.stop):
-            whole = schur(gamma[p])
+            whole = table.schur(gamma[p])
             L = np.linalg.cholesky(whole[R:, R:])
             F[p, R:, R:] = np.linalg.inv(L).T
             B = F[p, R:, R:].T @ whole[R:, :R]
-            value, F[p, :R, :R] = np.linalg.eigh(whole[:R, :R] - B.T @ B)
-            F[p, R:, :R] = -F[p, R:, R:] @ (B @ F[p, :R, :R])
-            mu[p] = np.maximum(value, 0.0)
-            m[p] = np.square((C @ F[p, :, :R]) / (1 + gamma[p] * size)[:, None]).sum(axis=0)
+            G, U = whole[:R, :R] - B.T @ B, np.eye(R)
+            if two:
+                value, U = np.linalg.eigh(G)
+                mu[p] = np.maximum(value, 0.0)
+            else:
+                own = DenseCovariance.of(G, table.d, table.rank)
+                left[p] = own.with_points(Axis(own.lam[-1], 36))
+            F[p, :R, :R], F[p, R:, :R] = U, -F[p, R:, R:] @ (B @ U)
+            if two:
+                m[p] = np.square((C @ F[p, :, :R]) / (1 + gamma[p] * size)[:, None]).sum(axis=0)
             logdet[p] = 2 * np.log(np.diag(L)).sum() - logdet_XX
 
-    for_gene_blocks(work, len(gamma), BLOCK_BYTES, n_jobs)
-    weight = gamma / (1 + gamma * size[:, None])
-    return Between(first, size, mu, m, SparseFold(C, weight, F, N - R), logdet)
+    for_gene_blocks(work, P, BLOCK_BYTES, n_jobs)
+    fold = SparseFold(C, gamma / (1 + gamma * size[:, None]), F, N - R)
+    if two:
+        return Between(first, size, axis, mu, m, fold, logdet)
+    return Nested(first, size, axis, [left[p] for p in range(P)], fold, logdet)
 
 
 def interpolates(gram: Gram) -> bool:
-    """Whether two components, the larger a factor, have an F of all points that takes no more memory than it may."""
-    return (
-        len(gram.d) == 2
-        and gram.has_levels
-        and 8 * ratios(np.ones(1)).size * (min(gram.d) + len(gram.XX)) ** 2 < _BYTES
-    )
+    """Whether two or three components, the largest a factor, have an F of all points that takes no more memory than it may."""
+    left = sum(gram.d) - max(gram.d) + len(gram.XX)
+    return len(gram.d) in (2, 3) and gram.has_levels and 8 * Axis.size * left**2 < _BYTES

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from flashmm_sc._gaussian.dense.between import Between
+    from flashmm_sc._gaussian.dense.nested import Nested
     from flashmm_sc._gaussian.gram import Gram
 
 _TINY = 1e-30
@@ -76,7 +77,7 @@ class CrossedCovariance:
     C: sp.csr_array
     WW: sp.csr_array
     table: DeterminantTable
-    between: Between | None = None
+    between: Between | Nested | None = None
 
     @classmethod
     def of(cls, gram: Gram, rank: Sequence[int]) -> CrossedCovariance:
@@ -126,7 +127,7 @@ class CrossedCovariance:
     @property
     def cheap_forms(self) -> bool:
         """Without points, a quadratic form takes a solve."""
-        return self.between is not None
+        return self.between is not None and self.K == 2
 
     @cached_property
     def spectrum(self) -> Spectrum:
@@ -168,8 +169,7 @@ class CrossedCovariance:
         if self.between is not None:
             return self
         if interpolates(self.gram) and n_genes >= MANY:
-            own = self.largest, self.size, self.C, self.table.schur, len(self.member), self.gram.logdet_XX
-            return replace(self, between=between(*own, n_jobs))
+            return replace(self, between=between(self.largest, self.table, self.C, self.gram.logdet_XX, n_jobs))
         if traces:
             self.table.fill(0, n_jobs)
         return self
@@ -294,7 +294,7 @@ class CrossedFactorisation:
         if s.between is not None:
             known = s.between.knows(self.gamma) & self.inside
             first = Resolvent(s.spectrum, self.gamma[known, s.largest])
-            quad[known], parts[known] = s.between.quadratics(x.points**2, self.gamma[known])
+            quad[known], parts[known] = x.forms.rest_quadratics(self.gamma[known])
             quad[known] += first.g[:, None] * first.sums(lambda d, n: d, x.squares)
             parts[known, :, s.largest] += first.sums(lambda d, n: d**2, x.squares)
         if not known.all():

@@ -41,6 +41,6 @@ class CrossedShared:
         return Products(self.spectrum, None, self.A1**2)
 
     @cached_property
-    def points(self) -> np.ndarray:
-        """What they are at the points between which values are taken, · × r."""
-        return self.between.fold(*self.columns.parts).T
+    def forms(self) -> Any:
+        """What they need between points."""
+        return self.between.forms(self.columns)

@@ -6,7 +6,7 @@ With d = 1 / (1 + γ λ) and a of a gene, log det(I + S D) = -Σ log d, tr T = �
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -58,6 +58,6 @@ class AloneForms:
         """φ at known ratios (G × 1) that all genes share: m × G."""
         return self.a**2 @ (gamma / (1 + gamma * self.lam)).T
 
-    def dot(self, x: Any, gamma: np.ndarray) -> np.ndarray:
+    def dot(self, x: AloneForms, gamma: np.ndarray) -> np.ndarray:
         """x'D (I + S D)⁻¹ r at known ratios, for r vectors x that genes share: m × r."""
-        return (gamma / (1 + gamma * self.lam) * self.a) @ x.A1
+        return (gamma / (1 + gamma * self.lam) * self.a) @ x.a.T

@@ -7,9 +7,7 @@ k_j = 1 / (1 + γ_2 μ_j), a and b = U'(r_2 - γ_1 C'diag(d)a) of a gene, and m 
     φ = r'D (I + S D)⁻¹ r = γ_1 Σ a² d + Σ γ_2 k_j b_j²
     tr T_11 = Σ λ d - Σ γ_2 k_j m_j    tr T_22 = Σ μ_j k_j    |T_22|² = Σ μ_j² k_j²    |T_12|² = Σ k_j² m_j
 
-for any γ_2. The sums over j are analytic in x = log(1 + τ γ_1), τ the largest λ, for |Im x| < π, so that Chebyshev points of x
-give them and their slopes in between (Trefethen, Approximation Theory and Approximation Practice, theorem 8.2). The rest are
-derivatives: |T_11|² = -∂tr T_11/∂γ_1, |v_k|² = ∂φ/∂γ_k, v_k'T_kl v_l = -½ ∂²φ/∂γ_k∂γ_l.
+for any γ_2. In between the sums over j are interpolated (`axis`). The rest are derivatives: |T_11|² = -∂tr T_11/∂γ_1, |v_k|² = ∂φ/∂γ_k, v_k'T_kl v_l = -½ ∂²φ/∂γ_k∂γ_l.
 
 Where X isn't projected out of S_11 and C, its columns come after those of U, with γ_2 k = 1, and their part of log det.
 
@@ -19,50 +17,22 @@ Negative γ_2 keep their singularities as far from the points only while |γ_2| 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flashmm_sc._gaussian.chebyshev import Chebyshev
 from flashmm_sc._gaussian.dense import kernel
+from flashmm_sc._gaussian.dense.axis import Axis
+from flashmm_sc._gaussian.dense.fold import Matrix
 
 if TYPE_CHECKING:
+    from flashmm_sc._gaussian.dense.fold import Fold
     from flashmm_sc._gaussian.vectors import Vectors
 
-_POINTS = Chebyshev(50)
-_LOW, _HIGH = -0.5, 8.5
-"""Range of x; τ γ_1 from -.4 to 4,900."""
 _NEGATIVE = 0.3
 """Largest -γ_2 μ."""
 _BYTES = 2**28
 """What `fold` may take."""
-
-
-class Fold(Protocol):
-    """Rows a and r_2 become b of all points; `fixed` is how many columns of X come with each."""
-
-    @property
-    def fixed(self) -> int:
-        """Columns of X."""
-
-    def __call__(self, a: np.ndarray, r2: np.ndarray) -> np.ndarray:
-        """b of all points, · × P (R + columns of X)."""
-
-
-@dataclass(frozen=True, eq=False)
-class _Matrix:
-    """As a product with a matrix, (q_1 + R) × P R."""
-
-    matrix: np.ndarray
-    fixed = 0
-
-    def __call__(self, a: np.ndarray, r2: np.ndarray) -> np.ndarray:
-        return np.hstack([a, r2]) @ self.matrix
-
-
-def ratios(lam: np.ndarray) -> np.ndarray:
-    """γ_1 at the points, for λ ascending."""
-    return np.expm1(_LOW + (_HIGH - _LOW) * (1 + _POINTS.nodes) / 2) / lam[-1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +45,8 @@ class Between:
         Position of the largest component, 0 or 1.
     lam
         Eigenvalues λ.
+    axis
+        The points.
     mu, m
         Of each point, P × R.
     fold
@@ -85,16 +57,17 @@ class Between:
 
     first: int
     lam: np.ndarray
+    axis: Axis
     mu: np.ndarray
     m: np.ndarray
     fold: Fold
     logdet: np.ndarray
 
     @classmethod
-    def of(cls, first: int, lam: np.ndarray, C: np.ndarray, S22: np.ndarray) -> Between:
+    def of(cls, first: int, lam: np.ndarray, axis: Axis, C: np.ndarray, S22: np.ndarray) -> Between:
         """Diagonalise what is left at each point."""
         mu, m, fold = [], [], []
-        for ratio in ratios(lam):
+        for ratio in axis.ratios:
             d = 1 / (1 + ratio * lam)
             value, U = np.linalg.eigh(S22 - ratio * (C.T * d) @ C)
             value = np.maximum(value, 0.0)
@@ -102,7 +75,7 @@ class Between:
             mu.append(value)
             m.append(np.square(CU).sum(axis=0))
             fold.append(np.vstack([-ratio * CU, U]))
-        return cls(first, lam, np.array(mu), np.array(m), _Matrix(np.hstack(fold)), np.zeros(len(mu)))
+        return cls(first, lam, axis, np.array(mu), np.array(m), Matrix(np.hstack(fold)), np.zeros(len(mu)))
 
     @property
     def width(self) -> int:
@@ -112,19 +85,17 @@ class Between:
     @staticmethod
     def pays(q1: int, R: int) -> bool:
         """Whether b at all points costs less than factorising R columns a few times, and `fold` is not too large."""
-        points = _POINTS.nodes.size
+        points = Axis.size
         return points * (q1 + R) < 60 * R**2 + 20 * q1 and 8 * points * (q1 + R) * R < _BYTES
 
     def knows(self, gamma: np.ndarray) -> np.ndarray:
         """Whether the ratios of each gene (m × 2) are within range."""
-        with np.errstate(invalid="ignore", divide="ignore"):
-            x = np.log1p(self.lam[-1] * gamma[:, self.first])
-            other = gamma[:, 1 - self.first]
-            return (x >= _LOW) & (x <= _HIGH) & (other * self.mu.max() > -_NEGATIVE) & np.isfinite(other)
+        other = gamma[:, 1 - self.first]
+        return self.axis.within(gamma[:, self.first]) & (other * self.mu.max() > -_NEGATIVE) & np.isfinite(other)
 
     def determinant(self, gamma: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """log det(I + S D), traces and norms at known ratios (m × 2): m, m × 2, m × 2 × 2."""
-        share, along, twice, speed = self.shares(gamma)
+        share, along, twice, speed = self.axis.shares(gamma[:, self.first])
         one, rest = np.empty((len(gamma), 3)), np.empty((len(gamma), 6))
         kernel.own_sums(self.lam, gamma[:, self.first], one)
         kernel.determinants(share, along, self.mu, self.m, gamma[:, 1 - self.first], rest)
@@ -139,26 +110,11 @@ class Between:
         """What genes need, from a vector r of each."""
         return Forms(self, r.parts[0], self.fold(*r.parts))
 
-    def quadratics(self, b_sq: np.ndarray, gamma: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Σ γ_2 k b² (m × r) and its derivatives in γ_k (m × r × 2), for b² of r vectors that genes share (· × r)."""
-        share, along, _, speed = self.shares(gamma)
-        first = speed[:, None] * (self.weights(along, gamma) @ b_sq)
-        slopes = np.stack([first, self.weights(share, gamma, 2) @ b_sq], axis=-1)
-        return self.weights(share, gamma) @ b_sq, slopes if self.first == 0 else slopes[..., ::-1]
-
     def weights(self, share: np.ndarray, gamma: np.ndarray, power: int = 1) -> np.ndarray:
         """Weights of points (m × P) times γ_2 k, or k², of all, for X times one or zero: m × `width`."""
         out = np.empty((len(gamma), len(self.mu), self.mu.shape[1] + self.fold.fixed))
         kernel.weights(share, self.mu, gamma[:, 1 - self.first], power, out)
         return out.reshape(len(gamma), -1)
-
-    def shares(self, gamma: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Weights of the points for values and derivatives in x (m × P each), and dx/dγ_1."""
-        top = self.lam[-1]
-        x, scale = np.log1p(top * gamma[:, self.first]), 2 / (_HIGH - _LOW)
-        share = _POINTS.shares(scale * (x - _LOW) - 1)
-        along = scale * (share @ _POINTS.slopes)
-        return share, along, scale * (along @ _POINTS.slopes), top / (1 + top * gamma[:, self.first])
 
     def turned(self, values: np.ndarray) -> np.ndarray:
         """Components in their own order, from the largest first."""
@@ -179,7 +135,7 @@ class Forms:
     def __call__(self, gamma: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """φ, |v_k|² and v_k'T_kl v_l at known ratios (m × 2): m, m × 2, m × 2 × 2."""
         s = self.between
-        share, along, twice, speed = s.shares(gamma)
+        share, along, twice, speed = s.axis.shares(gamma[:, s.first])
         out = np.empty((len(gamma), 9))
         own = np.ascontiguousarray(gamma[:, [s.first, 1 - s.first]])
         kernel.forms(share, along, twice, s.mu, s.lam, own, self.a, self.b.reshape(len(self.b), len(s.mu), -1), out)
@@ -191,10 +147,27 @@ class Forms:
     def shared(self, gamma: np.ndarray) -> np.ndarray:
         """φ at known ratios (G × 2) that all genes share: m × G."""
         s, first = self.between, gamma[:, self.between.first, None]
-        return self.a**2 @ (first / (1 + first * s.lam)).T + self.b**2 @ s.weights(s.shares(gamma)[0], gamma).T
+        weights = s.weights(s.axis.shares(gamma[:, s.first])[0], gamma)
+        return self.a**2 @ (first / (1 + first * s.lam)).T + self.b**2 @ weights.T
 
-    def dot(self, x: Any, gamma: np.ndarray) -> np.ndarray:
+    def dot(self, x: Forms, gamma: np.ndarray) -> np.ndarray:
         """x'D (I + S D)⁻¹ r at known ratios, for r vectors x that genes share: m × r."""
         s, first = self.between, gamma[:, self.between.first, None]
-        own = (first / (1 + first * s.lam) * self.a) @ x.A1
-        return own + (s.weights(s.shares(gamma)[0], gamma) * self.b) @ x.points
+        share = s.axis.shares(gamma[:, s.first])[0]
+        return (first / (1 + first * s.lam) * self.a) @ x.a.T + (s.weights(share, gamma) * self.b) @ x.b.T
+
+    def quadratics(self, gamma: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """φ of all vectors at ratios that they share (G × 2), and its derivatives: G × m, G × m × 2."""
+        s, first = self.between, gamma[:, self.between.first, None]
+        d, a_sq = 1 / (1 + first * s.lam), self.a**2
+        form, slopes = self.rest_quadratics(gamma)
+        slopes[..., s.first] += d**2 @ a_sq.T
+        return form + first * d @ a_sq.T, slopes
+
+    def rest_quadratics(self, gamma: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Without the largest component's own part, γ_1 Σ a² d."""
+        s, b_sq = self.between, (self.b**2).T
+        share, along, _, speed = s.axis.shares(gamma[:, s.first])
+        first = speed[:, None] * (s.weights(along, gamma) @ b_sq)
+        slopes = np.stack([first, s.weights(share, gamma, 2) @ b_sq], axis=-1)
+        return s.weights(share, gamma) @ b_sq, slopes if s.first == 0 else slopes[..., ::-1]

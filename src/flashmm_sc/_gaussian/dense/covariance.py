@@ -17,8 +17,11 @@ import numpy as np
 
 from flashmm_sc._base.linalg import diagonalised
 from flashmm_sc._gaussian.dense.alone import Alone
+from flashmm_sc._gaussian.dense.axis import Axis
 from flashmm_sc._gaussian.dense.between import Between
 from flashmm_sc._gaussian.dense.elimination import invert_signed
+from flashmm_sc._gaussian.dense.fold import Matrix
+from flashmm_sc._gaussian.dense.nested import Nested
 from flashmm_sc._gaussian.dense.shared import DenseShared
 from flashmm_sc._gaussian.dense.spectrum import Products, Resolvent, Spectrum
 from flashmm_sc._gaussian.vectors import Layout, Vectors
@@ -49,6 +52,8 @@ class DenseCovariance:
         R × K indicator: the component of each remaining column.
     order
         The random columns: those of the largest component, then the others.
+    rank
+        That of S_kk of each component.
     between
         For many genes: values between shared points with two components, or of the one component there is.
     """
@@ -60,7 +65,8 @@ class DenseCovariance:
     S22: np.ndarray
     member: np.ndarray
     order: np.ndarray
-    between: Between | Alone | None = None
+    rank: Sequence[int]
+    between: Between | Nested | Alone | None = None
 
     @classmethod
     def of(cls, S: np.ndarray, d: Sequence[int], rank: Sequence[int]) -> DenseCovariance:
@@ -73,7 +79,7 @@ class DenseCovariance:
         lam[: lam.size - rank[largest]] = 0.0
         member = (component[rest][:, None] == np.arange(len(d))).astype(float)
         C = U.T @ S[np.ix_(first, rest)]
-        return cls(largest, lam, U, C, S[np.ix_(rest, rest)], member, np.concatenate([first, rest]))
+        return cls(largest, lam, U, C, S[np.ix_(rest, rest)], member, np.concatenate([first, rest]), rank)
 
     @cached_property
     def spectrum(self) -> Spectrum:
@@ -138,12 +144,29 @@ class DenseCovariance:
 
     def prepared(self, n_genes: int, n_jobs: int | None, *, traces: bool = True) -> DenseCovariance:
         """With what serves so many genes while they are fitted."""
-        if n_genes < MANY or self.K > 2:
+        if n_genes < MANY or self.K > 3 or (self.K > 1 and not Between.pays(self.lam.size, self.n_rest)):
             return self
+        return self.with_points(Axis(self.lam[-1]))
+
+    def with_points(self, axis: Axis) -> DenseCovariance:
+        """With what one component needs, or two and three at the points of the largest one's ratio."""
+        own = self.largest, self.lam, axis
         if self.K == 1:
             return replace(self, between=Alone(self.lam))
-        pays = Between.pays(self.lam.size, self.n_rest)
-        return replace(self, between=Between.of(self.largest, self.lam, self.C, self.S22)) if pays else self
+        if self.K == 2:
+            return replace(self, between=Between.of(*own, self.C, self.S22))
+        return replace(self, between=self._nested())
+
+    def _nested(self) -> Nested:
+        axis, others = Axis(self.lam[-1], 36), np.delete(np.arange(3), self.largest)
+        d, rank = self.member.sum(axis=0)[others].astype(int), np.asarray(self.rank)[others].tolist()
+        left, fold = [], []
+        for ratio in axis.ratios:
+            dC = self.C / (1 + ratio * self.lam[:, None])
+            G = DenseCovariance.of(self.S22 - ratio * self.C.T @ dC, d, rank)
+            left.append(G.with_points(Axis(G.lam[-1], 36)))
+            fold.append(np.vstack([-ratio * dC, np.eye(self.n_rest)]))
+        return Nested(self.largest, self.lam, axis, left, Matrix(np.hstack(fold)), np.zeros(len(left)))
 
     def times(self, v: Vectors) -> Vectors:
         """S v."""
@@ -299,9 +322,9 @@ class DenseFactorisation:
         if not s.n_rest:
             return quad, parts
         known = np.zeros(len(quad), bool)
-        if isinstance(s.between, Between):
+        if s.between is not None:
             known = s.between.knows(self.gamma)
-            form, slopes = s.between.quadratics(x.points**2, self.gamma[known])
+            form, slopes = x.forms.rest_quadratics(self.gamma[known])
             quad[known] += form
             parts[known] += slopes
         if not known.all():

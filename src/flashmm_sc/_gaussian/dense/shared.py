@@ -38,9 +38,9 @@ class DenseShared:
         return Products(self.spectrum, None, self.A1**2)
 
     @cached_property
-    def points(self) -> np.ndarray:
-        """What they are at the points between which values are taken, · × r."""
-        return self.between.fold(self.A1.T, self.A2.T).T
+    def forms(self) -> Any:
+        """What they need between points."""
+        return self.between.forms(Vectors(self.layout, (self.A1.T, self.A2.T)))
 
     @cached_property
     def pairs(self) -> Products:
