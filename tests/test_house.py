@@ -132,6 +132,8 @@ UNTESTED = {
     "_gaussian.crossed.kernel": "crossed/test_covariance.py",
     "_gaussian.dense.elimination": "inverses, determinants and inertia: dense/test_covariance.py",
     "_gaussian.dense.kernel": "sums over points: dense/test_between.py",
+    "_gaussian.dense.axis": "points: dense/test_between.py and test_nested.py",
+    "_gaussian.dense.fold": "dense/test_between.py",
     "_gaussian.dense.shared": "vectors that genes share: dense/test_covariance.py",
     "_gaussian.crossed.shared": "crossed/test_covariance.py and test_between.py",
     "_gaussian.estimate": "fits: tests/arrays/test_lmm.py",

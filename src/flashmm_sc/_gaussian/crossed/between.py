@@ -19,7 +19,7 @@ from flashmm_sc._gaussian.crossed import kernel as kernel
 from flashmm_sc._gaussian.dense.axis import Axis
 from flashmm_sc._gaussian.dense.between import Between
 from flashmm_sc._gaussian.dense.covariance import DenseCovariance
-from flashmm_sc._gaussian.dense.nested import Nested
+from flashmm_sc._gaussian.dense.nested import Nested, points_of
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
@@ -85,8 +85,7 @@ def between(
                 value, U = np.linalg.eigh(G)
                 mu[p] = np.maximum(value, 0.0)
             else:
-                own = DenseCovariance.of(G, table.d, table.rank)
-                left[p] = own.with_points(Axis(own.lam[-1], 36))
+                left[p] = DenseCovariance.of(G, table.d, table.rank)
             F[p, :R, :R], F[p, R:, :R] = U, -F[p, R:, R:] @ (B @ U)
             if two:
                 m[p] = np.square((C @ F[p, :, :R]) / (1 + gamma[p] * size)[:, None]).sum(axis=0)
@@ -96,6 +95,13 @@ def between(
     fold = SparseFold(C, gamma / (1 + gamma * size[:, None]), F, N - R)
     if two:
         return Between(first, size, axis, mu, m, fold, logdet)
+    own = points_of([*left.values()])
+
+    def points(part: slice) -> None:
+        for p in range(part.start, part.stop):
+            left[p] = left[p].with_points(own)
+
+    for_gene_blocks(points, P, BLOCK_BYTES, n_jobs)
     return Nested(first, size, axis, [left[p] for p in range(P)], fold, logdet)
 
 

@@ -8,6 +8,7 @@ Approximation Practice, theorem 8.2).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from flashmm_sc._gaussian.chebyshev import Chebyshev
 _LOW, _HIGH = -0.5, 8.5
 """Range of x; τ γ_1 from -.4 to 4,900."""
 _SCALE = 2 / (_HIGH - _LOW)
+Shares: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 _POINTS = {n: Chebyshev(n) for n in (36, 50)}
 
 
@@ -37,7 +39,7 @@ class Axis:
             x = np.log1p(self.top * gamma)
         return (x >= _LOW) & (x <= _HIGH)
 
-    def shares(self, gamma: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    def shares(self, gamma: np.ndarray) -> Shares:
         """Weights of the points for values and their first two derivatives in x (m × P each), and dx/dγ_1."""
         points = _POINTS[self.size]
         share = points.shares(_SCALE * (np.log1p(self.top * gamma) - _LOW) - 1)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flashmm_sc._gaussian.dense import kernel
-from flashmm_sc._gaussian.dense.axis import Axis
+from flashmm_sc._gaussian.dense.axis import Axis, Shares
 from flashmm_sc._gaussian.dense.fold import Matrix
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 _NEGATIVE = 0.3
 """Largest -γ_2 μ."""
+_MANY_LEFT = 60
+"""Columns beside the largest of three components from which on they aren't factorised for every gene."""
 _BYTES = 2**28
 """What `fold` may take."""
 
@@ -83,19 +85,26 @@ class Between:
         return self.mu.size + len(self.mu) * self.fold.fixed
 
     @staticmethod
-    def pays(q1: int, R: int) -> bool:
-        """Whether b at all points costs less than factorising R columns a few times, and `fold` is not too large."""
+    def pays(q1: int, R: int, K: int = 2) -> bool:
+        """Whether b at all points costs less than factorising R columns a few times, and `fold` is not too large.
+
+        With three components it takes a step a point as well.
+        """
         points = Axis.size
-        return points * (q1 + R) < 60 * R**2 + 20 * q1 and 8 * points * (q1 + R) * R < _BYTES
+        return (
+            (K == 2 or R >= _MANY_LEFT)
+            and points * (q1 + R) < 60 * R**2 + 20 * q1
+            and 8 * points * (q1 + R) * R < _BYTES
+        )
 
     def knows(self, gamma: np.ndarray) -> np.ndarray:
         """Whether the ratios of each gene (m × 2) are within range."""
         other = gamma[:, 1 - self.first]
         return self.axis.within(gamma[:, self.first]) & (other * self.mu.max() > -_NEGATIVE) & np.isfinite(other)
 
-    def determinant(self, gamma: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """log det(I + S D), traces and norms at known ratios (m × 2): m, m × 2, m × 2 × 2."""
-        share, along, twice, speed = self.axis.shares(gamma[:, self.first])
+    def determinant(self, gamma: np.ndarray, shares: Shares | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """log det(I + S D), traces and norms at known ratios (m × 2), or their shares: m, m × 2, m × 2 × 2."""
+        share, along, twice, speed = shares or self.axis.shares(gamma[:, self.first])
         one, rest = np.empty((len(gamma), 3)), np.empty((len(gamma), 6))
         kernel.own_sums(self.lam, gamma[:, self.first], one)
         kernel.determinants(share, along, self.mu, self.m, gamma[:, 1 - self.first], rest)
@@ -132,10 +141,10 @@ class Forms:
     def __getitem__(self, index: np.ndarray) -> Forms:
         return Forms(self.between, self.a[index], self.b[index])
 
-    def __call__(self, gamma: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """φ, |v_k|² and v_k'T_kl v_l at known ratios (m × 2): m, m × 2, m × 2 × 2."""
+    def __call__(self, gamma: np.ndarray, shares: Shares | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """φ, |v_k|² and v_k'T_kl v_l at known ratios (m × 2), or their shares: m, m × 2, m × 2 × 2."""
         s = self.between
-        share, along, twice, speed = s.axis.shares(gamma[:, s.first])
+        share, along, twice, speed = shares or s.axis.shares(gamma[:, s.first])
         out = np.empty((len(gamma), 9))
         own = np.ascontiguousarray(gamma[:, [s.first, 1 - s.first]])
         kernel.forms(share, along, twice, s.mu, s.lam, own, self.a, self.b.reshape(len(self.b), len(s.mu), -1), out)

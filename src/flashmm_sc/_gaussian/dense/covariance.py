@@ -20,7 +20,6 @@ from flashmm_sc._gaussian.dense.alone import Alone
 from flashmm_sc._gaussian.dense.axis import Axis
 from flashmm_sc._gaussian.dense.between import Between
 from flashmm_sc._gaussian.dense.elimination import invert_signed
-from flashmm_sc._gaussian.dense.fold import Matrix
 from flashmm_sc._gaussian.dense.nested import Nested
 from flashmm_sc._gaussian.dense.shared import DenseShared
 from flashmm_sc._gaussian.dense.spectrum import Products, Resolvent, Spectrum
@@ -138,35 +137,27 @@ class DenseCovariance:
         """Memory that a gene needs while it is fitted, or r linear combinations of it tested, by `solve` too."""
         R, K, q1 = self.n_rest, self.K, self.lam.size
         if self.between is not None and not solved:
-            return 8 * (12 * q1 + 4 * self.between.width + 8 * r)
+            own = 8 * (12 * q1 + 4 * self.between.width + 8 * r)
+            return own if K < 3 else -(-own // 4)  # larger blocks, as each takes a step a point
         width = r * (q1 + r) if solved else r
         return 8 * (12 * q1 + 12 * R**2 + 4 * width * (R + K + 1) + 16 * K * K)
 
     def prepared(self, n_genes: int, n_jobs: int | None, *, traces: bool = True) -> DenseCovariance:
         """With what serves so many genes while they are fitted."""
-        if n_genes < MANY or self.K > 3 or (self.K > 1 and not Between.pays(self.lam.size, self.n_rest)):
+        if n_genes < MANY or self.K > 3 or (self.K > 1 and not Between.pays(self.lam.size, self.n_rest, self.K)):
             return self
         return self.with_points(Axis(self.lam[-1]))
 
     def with_points(self, axis: Axis) -> DenseCovariance:
         """With what one component needs, or two and three at the points of the largest one's ratio."""
-        own = self.largest, self.lam, axis
         if self.K == 1:
             return replace(self, between=Alone(self.lam))
         if self.K == 2:
-            return replace(self, between=Between.of(*own, self.C, self.S22))
-        return replace(self, between=self._nested())
-
-    def _nested(self) -> Nested:
-        axis, others = Axis(self.lam[-1], 36), np.delete(np.arange(3), self.largest)
+            return replace(self, between=Between.of(self.largest, self.lam, axis, self.C, self.S22))
+        others = np.delete(np.arange(self.K), self.largest)
         d, rank = self.member.sum(axis=0)[others].astype(int), np.asarray(self.rank)[others].tolist()
-        left, fold = [], []
-        for ratio in axis.ratios:
-            dC = self.C / (1 + ratio * self.lam[:, None])
-            G = DenseCovariance.of(self.S22 - ratio * self.C.T @ dC, d, rank)
-            left.append(G.with_points(Axis(G.lam[-1], 36)))
-            fold.append(np.vstack([-ratio * dC, np.eye(self.n_rest)]))
-        return Nested(self.largest, self.lam, axis, left, Matrix(np.hstack(fold)), np.zeros(len(left)))
+        covariance = lambda S: DenseCovariance.of(S, d, rank)
+        return replace(self, between=Nested.of(self.largest, self.lam, self.C, self.S22, covariance))
 
     def times(self, v: Vectors) -> Vectors:
         """S v."""

@@ -15,6 +15,7 @@ def determinants(share, along, mu, m, gamma, out):
     top = mu.max()
     for g in range(len(gamma)):
         ratio = gamma[g]
+        width = _width(ratio, top)
         out[g] = 0.0
         for p in range(P):
             trace = norm = cross = part = 0.0
@@ -27,7 +28,7 @@ def determinants(share, along, mu, m, gamma, out):
                 part += k * of_level[j]
                 cross += k * k * of_level[j]
             w = share[g, p]
-            out[g, 0] += w * _logdet(at, ratio, top)
+            out[g, 0] += w * _logdet(at, ratio, width)
             out[g, 1] += w * trace
             out[g, 2] += w * norm
             out[g, 3] += w * cross
@@ -36,9 +37,14 @@ def determinants(share, along, mu, m, gamma, out):
 
 
 @_kernel
-def _logdet(lam, gamma, top):
-    """Σ log(1 + γ λ): a logarithm for as many factors as can't overflow, λ <= top."""
-    width = max(int(600.0 / max(abs(np.log(1.0 + gamma * top)), 1.0)), 1)
+def _width(gamma, top):
+    """How many factors 1 + γ λ can be multiplied without overflow, λ <= top."""
+    return max(int(600.0 / max(abs(np.log(1.0 + gamma * top)), 1.0)), 1)
+
+
+@_kernel
+def _logdet(lam, gamma, width):
+    """Σ log(1 + γ λ), a logarithm for so many factors."""
     logdet = 0.0
     for start in range(0, lam.size, width):
         product = 1.0
@@ -57,7 +63,7 @@ def own_sums(lam, gamma, out):
             own = lam[i] / (1.0 + gamma[g] * lam[i])
             trace += own
             norm += own * own
-        out[g, 0], out[g, 1], out[g, 2] = _logdet(lam, gamma[g], lam[-1]), trace, norm
+        out[g, 0], out[g, 1], out[g, 2] = _logdet(lam, gamma[g], _width(gamma[g], lam[-1])), trace, norm
 
 
 @_kernel

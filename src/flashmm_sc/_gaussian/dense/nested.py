@@ -16,14 +16,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flashmm_sc._gaussian.dense import kernel
+from flashmm_sc._gaussian.dense.axis import Axis
+from flashmm_sc._gaussian.dense.fold import Matrix
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from flashmm_sc._gaussian.dense.axis import Axis
+    from flashmm_sc._gaussian.dense.axis import Shares
     from flashmm_sc._gaussian.dense.between import Forms
     from flashmm_sc._gaussian.dense.fold import Fold
     from flashmm_sc._gaussian.vectors import Vectors
+
+
+def points_of(left: Sequence[Any]) -> Axis:
+    """Points for the covariances of the others, the same for all."""
+    return Axis(max(G.lam[-1] for G in left), 36)
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +46,7 @@ class Nested:
     axis
         The points.
     left
-        The covariance of the others at each point, with points of its own.
+        The covariance of the others at each point, with points of their own, which are the same for all.
     fold
         From rows a and r_2 to those that are left, and c, at all points.
     logdet
@@ -53,6 +60,19 @@ class Nested:
     fold: Fold
     logdet: np.ndarray
 
+    @classmethod
+    def of(
+        cls, first: int, lam: np.ndarray, C: np.ndarray, S22: np.ndarray, covariance: Callable[[np.ndarray], Any]
+    ) -> Nested:
+        """From S in the eigenbasis of the largest component, and what makes a covariance of those of the others."""
+        axis, left, fold = Axis(lam[-1], 36), [], []
+        for ratio in axis.ratios:
+            dC = C / (1 + ratio * lam[:, None])
+            left.append(covariance(S22 - ratio * C.T @ dC))
+            fold.append(np.vstack([-ratio * dC, np.eye(len(S22))]))
+        own = points_of(left)
+        return cls(first, lam, axis, [G.with_points(own) for G in left], Matrix(np.hstack(fold)), np.zeros(len(left)))
+
     @property
     def others(self) -> np.ndarray:
         """Positions of the others."""
@@ -65,14 +85,15 @@ class Nested:
 
     def knows(self, gamma: np.ndarray) -> np.ndarray:
         """Whether the ratios of each gene (m × 3) are within range."""
-        rest = gamma[:, self.others]
-        return np.all([self.axis.within(gamma[:, self.first]), *(G.between.knows(rest) for G in self.left)], axis=0)
+        widest = max((G.between for G in self.left), key=lambda G: G.mu.max())
+        return self.axis.within(gamma[:, self.first]) & widest.knows(gamma[:, self.others])
 
     def determinant(self, gamma: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """log det(I + S D), traces and norms at known ratios (m × 3): m, m × 3, m × 3 × 3."""
         rest, one = gamma[:, self.others], np.empty((len(gamma), 3))
         kernel.own_sums(self.lam, gamma[:, self.first], one)
-        of_points = [G.between.determinant(rest) for G in self.left]
+        shares = self.shares(rest)
+        of_points = [G.between.determinant(rest, shares) for G in self.left]
         h, trace, norm = (np.array(part) for part in zip(*of_points, strict=True))
         h, slope, bend, trace, cross, norm = self.between(gamma, h + self.logdet[:, None], trace, norm)
         return (
@@ -88,6 +109,11 @@ class Nested:
         R = r2.shape[1]
         each = [G.between.forms(G.split(b[:, p, :R].T)) for p, G in enumerate(self.left)]
         return NestedForms(self, a, b[:, :, R:].copy(), each)
+
+    def shares(self, rest: np.ndarray) -> Shares:
+        """Weights of the others' points."""
+        G = self.left[0].between
+        return G.axis.shares(rest[:, G.first])
 
     def between(
         self, gamma: np.ndarray, h: np.ndarray, first: np.ndarray, second: np.ndarray
@@ -137,7 +163,8 @@ class NestedForms:
         s, own = self.nested, np.empty((len(gamma), 3))
         kernel.own_forms(s.lam, gamma[:, s.first], self.a, own)
         rest = gamma[:, s.others]
-        form, v_sq, quad = (np.array(part) for part in zip(*(forms(rest) for forms in self.left), strict=True))
+        shares = s.shares(rest)
+        form, v_sq, quad = (np.array(part) for part in zip(*(forms(rest, shares) for forms in self.left), strict=True))
         form, slope, bend, v_sq, cross, quad = s.between(gamma, form + (self.c**2).sum(axis=-1).T, v_sq, quad)
         return (
             own[:, 0] + form,
@@ -146,13 +173,14 @@ class NestedForms:
         )
 
     def shared(self, gamma: np.ndarray) -> np.ndarray:
-        """φ at known ratios (G × 3) that all genes share: m × G."""
-        s, first, rest = self.nested, gamma[:, self.nested.first, None], gamma[:, self.nested.others]
-        share = s.axis.shares(gamma[:, s.first])[0]
-        out = self.a**2 @ (first / (1 + first * s.lam)).T + (self.c**2).sum(axis=-1) @ share.T
-        for forms, weight in zip(self.left, share.T, strict=True):
-            out += forms.shared(rest) * weight
-        return out
+        """φ at known ratios (G × 3) that all genes share: m × G; a lattice repeats γ_1, and the others."""
+        s = self.nested
+        first, i = np.unique(gamma[:, s.first], return_inverse=True)
+        rest, j = np.unique(gamma[:, s.others], axis=0, return_inverse=True)
+        share, ratio = s.axis.shares(first)[0], first[:, None]
+        own = self.a**2 @ (ratio / (1 + ratio * s.lam)).T + (self.c**2).sum(axis=-1) @ share.T
+        of_points = np.stack([forms.shared(rest) for forms in self.left], axis=1)
+        return own[:, i] + (share @ of_points)[:, i, j.reshape(-1)]
 
     def dot(self, x: NestedForms, gamma: np.ndarray) -> np.ndarray:
         """x'D (I + S D)⁻¹ r at known ratios, for r vectors x that genes share: m × r."""
