@@ -14,6 +14,7 @@ from flashmm_sc._gaussian.crossed.covariance import CrossedCovariance
 from flashmm_sc._gaussian.dense.axis import Axis
 from flashmm_sc._gaussian.dense.between import Between
 from flashmm_sc._gaussian.dense.covariance import DenseCovariance
+from flashmm_sc._gaussian.dense.nested import Nested
 from flashmm_sc._gaussian.gram import Gram
 from flashmm_sc._gaussian.projection import Projection
 
@@ -121,3 +122,8 @@ def test_fits_are_those_of_factorisations(monkeypatch, method, nonnegative):
         one, other = getattr(ours, column).to_numpy()[same], getattr(theirs, column).to_numpy()[same]
         scale = np.maximum(np.abs(other), 1e-3 * np.abs(other).max(axis=1, keepdims=True))
         np.testing.assert_allclose(one / scale, other / scale, atol=tol, err_msg=column)
+
+
+def test_it_serves_where_memory_allows():
+    assert Nested.fits([259, 46])
+    assert not Nested.fits([500, 400])

@@ -1,10 +1,10 @@
-"""Two components of which the larger is eliminated, at any ratios: `dense.between` with sparse sums in the place of a basis.
+"""Two components or three of which the largest is eliminated, at any ratios: `dense.between` and `dense.nested` without a basis.
 
 At a point γ_1, with t = [r_2; 0] - γ_1 C'diag(e) r_1 of a gene and W'V_1⁻¹W = [[G_22, G_2X], [G_X2, G_XX]] (see `covariance`),
 
     G = G_22 - G_2X G_XX⁻¹G_X2 = U diag(μ) U'    G_XX = L L'    b = F't,  F = [[U, 0], [-G_XX⁻¹G_X2 U, L⁻ᵀ]]
 
-and m is the diagonal of F'C'diag(e²)C F, first columns.
+and m is the diagonal of F'C'diag(e²)C F, first columns. With three components G has points of its own, and U = I.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from flashmm_sc._gaussian.crossed import kernel as kernel
 from flashmm_sc._gaussian.dense.axis import Axis
 from flashmm_sc._gaussian.dense.between import Between
 from flashmm_sc._gaussian.dense.covariance import DenseCovariance
-from flashmm_sc._gaussian.dense.nested import Nested, points_of
+from flashmm_sc._gaussian.dense.nested import Nested, inner, outer
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
@@ -68,7 +68,7 @@ def between(
 ) -> Between | Nested:
     """What is left at each point: diagonalised, or of two components between points of their own."""
     size, two, R, N = table.size, len(table.d) == 1, sum(table.d), C.shape[1]
-    axis = Axis(size[-1]) if two else Axis(size[-1], 36)
+    axis = Axis(size[-1]) if two else outer(size)
     gamma = axis.ratios
     P = len(gamma)
     mu, m, F = np.empty((P, R)), np.empty((P, R)), np.zeros((P, N, N))
@@ -95,7 +95,7 @@ def between(
     fold = SparseFold(C, gamma / (1 + gamma * size[:, None]), F, N - R)
     if two:
         return Between(first, size, axis, mu, m, fold, logdet)
-    own = points_of([*left.values()])
+    own = inner([*left.values()])
 
     def points(part: slice) -> None:
         for p in range(part.start, part.stop):
@@ -107,5 +107,7 @@ def between(
 
 def interpolates(gram: Gram) -> bool:
     """Whether two or three components, the largest a factor, have an F of all points that takes no more memory than it may."""
-    left = sum(gram.d) - max(gram.d) + len(gram.XX)
-    return len(gram.d) in (2, 3) and gram.has_levels and 8 * Axis.size * left**2 < _BYTES
+    _, *others = sorted(gram.d, reverse=True)
+    if len(others) not in (1, 2) or not gram.has_levels or (len(others) == 2 and not Nested.fits(others)):
+        return False
+    return 8 * Axis.size * (sum(others) + len(gram.XX)) ** 2 < _BYTES

@@ -67,7 +67,7 @@ class CrossedCovariance:
     table
         Traces and norms.
     between
-        Values between shared points, for many genes with two components.
+        Values between shared points, for many genes with two components or three.
     """
 
     gram: Gram
@@ -165,7 +165,7 @@ class CrossedCovariance:
         return BLOCK_BYTES // max(1, _BYTES // own)
 
     def prepared(self, n_genes: int, n_jobs: int | None, *, traces: bool = True) -> CrossedCovariance:
-        """With the points where there are two components, else with the panel of the table that most genes need."""
+        """With the points where there are few other columns, else with the panel of the table that most genes need."""
         if self.between is not None:
             return self
         if interpolates(self.gram) and n_genes >= MANY:

@@ -101,6 +101,11 @@ class DenseCovariance:
         return len(self.S22)
 
     @property
+    def others(self) -> list[int]:
+        """Columns of each of the other components."""
+        return np.delete(self.member.sum(axis=0), self.largest).astype(int).tolist()
+
+    @property
     def K(self) -> int:
         """Number of components."""
         return self.member.shape[1]
@@ -144,7 +149,8 @@ class DenseCovariance:
 
     def prepared(self, n_genes: int, n_jobs: int | None, *, traces: bool = True) -> DenseCovariance:
         """With what serves so many genes while they are fitted."""
-        if n_genes < MANY or self.K > 3 or (self.K > 1 and not Between.pays(self.lam.size, self.n_rest, self.K)):
+        pays = self.K == 1 or (self.K < 4 and Between.pays(self.lam.size, self.n_rest, self.K))
+        if n_genes < MANY or not pays or (self.K == 3 and not Nested.fits(self.others)):
             return self
         return self.with_points(Axis(self.lam[-1]))
 
@@ -154,9 +160,7 @@ class DenseCovariance:
             return replace(self, between=Alone(self.lam))
         if self.K == 2:
             return replace(self, between=Between.of(self.largest, self.lam, axis, self.C, self.S22))
-        others = np.delete(np.arange(self.K), self.largest)
-        d, rank = self.member.sum(axis=0)[others].astype(int), np.asarray(self.rank)[others].tolist()
-        covariance = lambda S: DenseCovariance.of(S, d, rank)
+        covariance = lambda S: DenseCovariance.of(S, self.others, np.delete(self.rank, self.largest).tolist())
         return replace(self, between=Nested.of(self.largest, self.lam, self.C, self.S22, covariance))
 
     def times(self, v: Vectors) -> Vectors:

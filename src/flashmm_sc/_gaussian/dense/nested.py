@@ -28,9 +28,20 @@ if TYPE_CHECKING:
     from flashmm_sc._gaussian.vectors import Vectors
 
 
-def points_of(left: Sequence[Any]) -> Axis:
+_SIZE = 36
+"""Points of each ratio."""
+_BYTES = 2**28
+"""What the folds of all points may take."""
+
+
+def outer(lam: np.ndarray) -> Axis:
+    """Points for the largest component."""
+    return Axis(lam[-1], _SIZE)
+
+
+def inner(left: Sequence[Any]) -> Axis:
     """Points for the covariances of the others, the same for all."""
-    return Axis(max(G.lam[-1] for G in left), 36)
+    return Axis(max(G.lam[-1] for G in left), _SIZE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,13 +76,18 @@ class Nested:
         cls, first: int, lam: np.ndarray, C: np.ndarray, S22: np.ndarray, covariance: Callable[[np.ndarray], Any]
     ) -> Nested:
         """From S in the eigenbasis of the largest component, and what makes a covariance of those of the others."""
-        axis, left, fold = Axis(lam[-1], 36), [], []
+        axis, left, fold = outer(lam), [], []
         for ratio in axis.ratios:
             dC = C / (1 + ratio * lam[:, None])
             left.append(covariance(S22 - ratio * C.T @ dC))
             fold.append(np.vstack([-ratio * dC, np.eye(len(S22))]))
-        own = points_of(left)
+        own = inner(left)
         return cls(first, lam, axis, [G.with_points(own) for G in left], Matrix(np.hstack(fold)), np.zeros(len(left)))
+
+    @staticmethod
+    def fits(sizes: Sequence[int]) -> bool:
+        """Whether what is left of two other components of these sizes takes no more memory than it may."""
+        return 8 * _SIZE**2 * sum(sizes) * min(sizes) < _BYTES
 
     @property
     def others(self) -> np.ndarray:
