@@ -152,15 +152,19 @@ class GroupedCovariance:
         """The vectors A L that all genes share, from A (q × p) and L (p × r)."""
         return GroupedShared(self.Li @ L)
 
-    def evaluate(self, gamma: np.ndarray, data: np.ndarray, whole: np.ndarray, *, reml: bool = True) -> Evaluated:
-        """At the parameters of each gene (m × P), from its Z'y of units and its Q'y and y'y of groups."""
+    def evaluate(
+        self, gamma: np.ndarray, data: np.ndarray, whole: np.ndarray, *, reml: bool = True, derived: bool = True
+    ) -> Evaluated:
+        """At the parameters of each gene (m × P), from its Z'y of units and its Q'y and y'y of groups.
+
+        Without what is `derived` there is no more than Q and eta.
+        """
         u, m, p = self.units, len(gamma), len(self.Li)
         P, q = self.size + 1, sum(self.d)
         shapes = ((), (), (), (P,), (P, P), (P,), (P, P), (p,), (q,), (p, p), (P, p + 1, p + 1))
         out = [np.full((m, *shape), np.nan) for shape in shapes[1:]]
         ok = np.zeros(m, bool)
-        arrays = (u.first, u.unit, u.group, u.row, u.place, u.N, u.NN, u.E, u.component, u.n, u.XX)
-        points(*arrays, np.ascontiguousarray(gamma), data, whole, reml, (ok, *out))
+        points(u.layout, u.n, u.XX, np.ascontiguousarray(gamma), data, whole, reml, derived, (ok, *out))
         logdet, Q, trace, norm, squares, quad, eta, v, root, spread = out
         return Evaluated(
             ok,

@@ -1,213 +1,121 @@
-"""The restricted likelihood of genes and its derivatives, level by level; formulas and names as in `covariance`."""
+"""The restricted likelihood of genes and its derivatives, level by level; formulas and names as in `covariance`.
+
+`layout` holds the arrays of `Units` from `first` to `E`; `sums` are tr V_1⁻¹V_j V_1⁻¹V_l for l <= j, what of it is on the fixed
+columns, and U'V_1⁻¹V_j V_1⁻¹V_l V_1⁻¹U on y. `spread` is filled above its diagonal first.
+"""
 
 from __future__ import annotations
 
 import numba
 import numpy as np
 
-_kernel = numba.njit(nogil=True, cache=True, error_model="numpy")
+_kernel = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp"})
 
 
 @_kernel
-def points(first, unit, group, row, place, N, NN, E, component, n, XX, gamma, Ey, Uy, reml, out):
-    """Fill `out` for every gene.
+def points(layout, n, XX, gamma, Ey, Uy, reml, derived, out):
+    """Fill `out` for every gene, up to Q and η where no derivatives are asked for.
 
-    Level i has the columns first[i] to first[i + 1], of which `component` tells the component, and the units unit[i] to
-    unit[i + 1]: unit u is of the cells of a group, with rows row[u] to row[u + 1] of `place` (its columns, counted from the
-    level's first), E (Z'Q) and Ey (Z'y, genes × rows), and N (Z'Z, from NN[u] on). XX is Q'Q of each group, Uy its Q'y and y'y
-    (genes × groups × (p + 1)), n its cells. y has the fixed columns projected out without weights.
+    XX is Q'Q of each group, n its cells; Ey holds Z'y of units (genes × rows), Uy Q'y and y'y of groups (genes × G × (p + 1)). y
+    has the fixed columns projected out without weights.
     """
+    first, component, G, p = layout[0], layout[1], len(n), XX.shape[1]
     ok, logdet, Q, trace, norm, squares, quad, eta, v, root, spread = out
-    K, G, p = gamma.shape[1] - len(n) + 1, len(n), XX.shape[1]
-    P, levels, q = K + G, len(first) - 1, len(component)
-    wide = np.max(first[1:] - first[:-1])
-    starts = np.zeros(levels + 1, np.int64)
-    for i in range(levels):
-        starts[i + 1] = starts[i] + (first[i + 1] - first[i]) ** 2
-    J, F = np.empty(starts[-1]), np.empty((q, p + 1))
-    A, T, B = np.empty((3, wide, wide))
-    Ei = np.empty((wide, p + 1))
-    most = np.max(row[1:] - row[:-1])
-    inside = np.max(unit[1:] - unit[:-1])
-    Eu, H = np.empty((most, p + 1)), np.empty((inside, most, p + 1))
-    S = np.empty((wide, p + 1))
-    M, R, w, btrace = np.empty((p + 1, p + 1)), np.empty((p, p)), np.empty(G), np.empty(G)
-    tt, dd = np.empty((2, P, P))
+    K, q = gamma.shape[1] - G + 1, len(component)
+    P, wide = K + G, np.max(first[1:] - first[:-1])
+    J, F, M, R = np.empty((q, wide)), np.empty((q, p + 1)), np.empty((p + 1, p + 1)), np.empty((p, p))
+    w, btrace, sums, D = np.empty(G), np.empty(G), np.empty((3, P, P)), np.empty(q)
     for m in range(len(gamma)):
-        ok[m] = True
-        for k in range(K + G - 1):
-            if not (gamma[m, k] > 0 or (k < K and gamma[m, k] == 0)):
-                ok[m] = False
         w[G - 1] = 1.0
-        for g in range(G - 1):
-            w[g] = 1 / gamma[m, K + g]
-        if not ok[m]:
+        good = True
+        for k in range(K + G - 1):
+            good &= gamma[m, k] > 0 or (k < K and gamma[m, k] == 0)
+            if k >= K:
+                w[k - K] = 1 / gamma[m, k]
+        if not good:
             continue
-        total = 0.0
-        M[:] = 0.0
-        for g in range(G):
-            total -= n[g] * np.log(w[g])
-            for a in range(p):
-                for b in range(p):
-                    M[a, b] += w[g] * XX[g, a, b]
-                M[a, p] += w[g] * Uy[m, g, a]
-            M[p, p] += w[g] * Uy[m, g, p]
-        # One level after the other: J = (I + N D)⁻¹, F = J E, and U'V_1⁻¹U.
-        for i in range(levels):
-            c = first[i + 1] - first[i]
-            A[:c, :c] = 0.0
-            Ei[:c] = 0.0
-            for u in range(unit[i], unit[i + 1]):
-                _add_unit(u, w[group[u]], row, place, N, NN, E, Ey[m], A, Ei)
-            for a in range(c):
-                for b in range(c):
-                    A[a, b] *= gamma[m, component[first[i] + b]]
-                A[a, a] += 1.0
-            total += _invert(A, c)
-            for a in range(c):
-                for b in range(c):
-                    J[starts[i] + a * c + b] = A[a, b]
-                for s in range(p + 1):
-                    x = 0.0
-                    for b in range(c):
-                        x += A[a, b] * Ei[b, s]
-                    F[first[i] + a, s] = x
-            for a in range(c):
-                d = gamma[m, component[first[i] + a]]
-                for s in range(p + 1):
-                    for t in range(s, p + 1):
-                        M[s, t] -= d * Ei[a, s] * F[first[i] + a, t]
-        # C = R R' on the fixed columns; η are their coefficients, and U becomes [Q R, y - Q η].
-        whole = _whiten(M, R, eta[m], p)
+        for a in range(q):
+            D[a] = gamma[m, component[a]]
+        total = _whole(w, n, XX, Uy[m], M)
+        for i in range(len(first) - 1):
+            total += _eliminate(i, layout, w, D, Ey[m], J, F, M)
+        fixed = _whiten(M, R, eta[m], p)
         Q[m] = M[p, p]
         for s in range(p):
             Q[m] -= M[s, p] * eta[m, s]
-        if not (whole > -np.inf and Q[m] > 0 and np.isfinite(total)):
-            ok[m] = False
+        if not (fixed > -np.inf and Q[m] > 0 and np.isfinite(total)):
             continue
-        logdet[m] = total + whole if reml else total
+        ok[m], logdet[m] = True, total + fixed if reml else total
+        if not derived:
+            continue
         root[m] = R
         for a in range(q):
             _turn(F[a], R, eta[m], p)
             v[m, a] = F[a, p]
-        tt[:] = 0.0
-        dd[:] = 0.0
-        btrace[:] = 0.0
-        trace[m] = 0.0
-        quad[m] = 0.0
-        spread[m] = 0.0
-        for i in range(levels):
-            c, f = first[i + 1] - first[i], first[i]
-            A[:c, :c] = 0.0
-            for u in range(unit[i], unit[i + 1]):
-                size = row[u + 1] - row[u]
-                for a in range(size):
-                    for b in range(size):
-                        A[place[row[u] + a], place[row[u] + b]] += w[group[u]] * N[NN[u] + a * size + b]
-            for a in range(c):
-                for b in range(c):
-                    x = 0.0
-                    for k in range(c):
-                        x += J[starts[i] + a * c + k] * A[k, b]
-                    T[a, b] = x
-                    B[a, b] = gamma[m, component[f + a]] * J[starts[i] + a * c + b]
-            for a in range(c):
-                k = component[f + a]
-                for b in range(c):
-                    l = component[f + b]
-                    x = 0.0
-                    for s in range(p):
-                        x += F[f + a, s] * F[f + b, s]
-                    tt[k, l] += T[a, b] * T[b, a]
-                    dd[k, l] += T[a, b] * x
-                    quad[m, k, l] += T[a, b] * F[f + a, p] * F[f + b, p]
-                trace[m, k] += T[a, a]
-                for s in range(p + 1):
-                    for t in range(p + 1):
-                        spread[m, k, s, t] += F[f + a, s] * F[f + a, t]
-            for u in range(unit[i], unit[i + 1]):
-                j, g, size = u - unit[i], group[u], row[u + 1] - row[u]
-                cols = place[row[u] : row[u + 1]]
-                for a in range(size):
-                    Eu[a, :p], Eu[a, p] = E[row[u] + a], Ey[m, row[u] + a]
-                    _turn(Eu[a], R, eta[m], p)
-                    for s in range(p + 1):
-                        x = Eu[a, s]
-                        for b in range(size):
-                            d = gamma[m, component[f + cols[b]]]
-                            x -= N[NN[u] + a * size + b] * d * F[f + cols[b], s]
-                        H[j, a, s] = x
-                    for b in range(size):
-                        btrace[g] += B[cols[a], cols[b]] * N[NN[u] + b * size + a]
-                for a in range(size):
-                    d, b = w[g] ** 2 * gamma[m, component[f + cols[a]]], f + cols[a]
-                    for s in range(p + 1):
-                        for t in range(p + 1):
-                            spread[m, K + g, s, t] -= d * (Eu[a, s] * F[b, t] + F[b, s] * H[j, a, t])
-                for a in range(c):
-                    k = component[f + a]
-                    for s in range(p + 1):
-                        S[a, s] = 0.0
-                        for b in range(size):
-                            S[a, s] += J[starts[i] + a * c + cols[b]] * H[j, b, s]
-                    x = 0.0
-                    for s in range(p):
-                        x += S[a, s] * F[f + a, s]
-                    dd[k, K + g] += w[g] ** 2 * x
-                    quad[m, k, K + g] += w[g] ** 2 * S[a, p] * F[f + a, p]
-                    x = 0.0
-                    for b in range(size):
-                        for b2 in range(size):
-                            Jb, Jb2 = J[starts[i] + a * c + cols[b]], J[starts[i] + a * c + cols[b2]]
-                            x += Jb * N[NN[u] + b * size + b2] * Jb2
-                    tt[k, K + g] += w[g] ** 2 * x
-            for u in range(unit[i], unit[i + 1]):
-                for u2 in range(unit[i], u + 1):
-                    x, y, z = _between(u, u2, unit[i], row, place, N, NN, B, H, p)
-                    g, h = group[u], group[u2]
-                    both = w[g] ** 2 * w[h] ** 2
-                    tt[K + g, K + h] += both * x
-                    dd[K + g, K + h] -= both * y
-                    quad[m, K + g, K + h] -= both * z
-                    if g != h:
-                        tt[K + h, K + g] += both * x
-                        dd[K + h, K + g] -= both * y
-                        quad[m, K + h, K + g] -= both * z
-        for g in range(G):
-            j = K + g
-            _add_whole(spread[m, j], w[g] ** 2, XX[g], Uy[m, g], R, eta[m], p)
-            trace[m, j] = w[g] * n[g] - w[g] ** 2 * btrace[g]
-            tt[j, j] += w[g] ** 2 * n[g] - 2 * w[g] ** 3 * btrace[g]
-            for s in range(p):
-                dd[j, j] += w[g] * spread[m, j, s, s]
-            quad[m, j, j] += w[g] * spread[m, j, p, p]
-            for k in range(K):
-                tt[j, k], dd[j, k], quad[m, j, k] = tt[k, j], dd[k, j], quad[m, k, j]
-        for j in range(P):
-            squares[m, j] = spread[m, j, p, p]
-            for s in range(p):
-                if reml:
-                    trace[m, j] -= spread[m, j, s, s]
-            for l in range(P):
-                x = 0.0
-                for s in range(p):
-                    quad[m, j, l] -= spread[m, j, p, s] * spread[m, l, p, s]
-                    for t in range(p):
-                        x += spread[m, j, s, t] * spread[m, l, s, t]
-                norm[m, j, l] = tt[j, l] - 2 * dd[j, l] + x if reml else tt[j, l]
+        trace[m], spread[m], sums[:], btrace[:] = 0.0, 0.0, 0.0, 0.0
+        for i in range(len(first) - 1):
+            _differentiate(i, layout, w, D, Ey[m], J, F, R, eta[m], trace[m], spread[m], sums, btrace)
+        _finish(w, n, XX, Uy[m], R, eta[m], btrace, sums, trace[m], spread[m])
+        _assemble(sums, spread[m], reml, trace[m], norm[m], squares[m], quad[m])
 
 
 @_kernel
-def _add_unit(u, w, row, place, N, NN, E, Ey, A, Ei):
-    """Add a unit's Z'Z and Z'[Q, y] to those of its level."""
-    size, p = row[u + 1] - row[u], E.shape[1]
-    for a in range(size):
-        to = place[row[u] + a]
-        for b in range(size):
-            A[to, place[row[u] + b]] += w * N[NN[u] + a * size + b]
-        for s in range(p):
-            Ei[to, s] += w * E[row[u] + a, s]
-        Ei[to, p] += w * Ey[row[u] + a]
+def _whole(w, n, XX, Uy, M):
+    """M = Σ_g w_g U_g'U_g; Σ_g n_g log ρ_g."""
+    total, p = 0.0, XX.shape[1]
+    M[:] = 0.0
+    for g in range(len(n)):
+        total -= n[g] * np.log(w[g])
+        for a in range(p):
+            for b in range(p):
+                M[a, b] += w[g] * XX[g, a, b]
+            M[a, p] += w[g] * Uy[g, a]
+        M[p, p] += w[g] * Uy[g, p]
+    return total
+
+
+@_kernel
+def _eliminate(i, layout, w, D, Ey, J, F, M):
+    """J = (I + N D)⁻¹ and F = J E of a level; takes E'D F from M, and gives log det(I + N D)."""
+    first, p = layout[0], F.shape[1] - 1
+    f, c = first[i], first[i + 1] - first[i]
+    A = J[f : f + c, :c]
+    E = np.zeros((c, p + 1))
+    _level_sum(i, layout, w, A)
+    _, _, unit, group, row, place, _, _, EX = layout
+    for u in range(unit[i], unit[i + 1]):
+        for a in range(row[u], row[u + 1]):
+            for s in range(p):
+                E[place[a], s] += w[group[u]] * EX[a, s]
+            E[place[a], p] += w[group[u]] * Ey[a]
+    for a in range(c):
+        for b in range(c):
+            A[a, b] *= D[f + b]
+        A[a, a] += 1.0
+    total = _invert(A, c)
+    for a in range(c):
+        x = F[f + a]
+        x[:] = 0.0
+        for b in range(c):
+            for s in range(p + 1):
+                x[s] += A[a, b] * E[b, s]
+        for s in range(p + 1):
+            y = D[f + a] * E[a, s]
+            for t in range(s, p + 1):
+                M[s, t] -= y * x[t]
+    return total
+
+
+@_kernel
+def _level_sum(i, layout, w, A):
+    """A = N_i = Σ_g w_g N_ig."""
+    _, _, unit, group, row, place, N, NN, _ = layout
+    A[:] = 0.0
+    for u in range(unit[i], unit[i + 1]):
+        size, at = row[u + 1] - row[u], NN[u]
+        for a in range(size):
+            for b in range(size):
+                A[place[row[u] + a], place[row[u] + b]] += w[group[u]] * N[at + a * size + b]
 
 
 @_kernel
@@ -231,7 +139,7 @@ def _invert(A, c):
 
 @_kernel
 def _whiten(M, R, eta, p):
-    """R = L⁻ᵀ of L L' = M on the first p rows, of which the upper part is given, η = R R' M_p; log det, or -inf."""
+    """R = L⁻ᵀ of L L' = M on the fixed columns, whose upper triangle is given, and η = R R'M_p; log det M, or -inf."""
     total = 0.0
     for a in range(p):
         for b in range(a + 1):
@@ -246,14 +154,13 @@ def _whiten(M, R, eta, p):
             else:
                 return -np.inf
     R[:] = 0.0
-    for j in range(p):  # columns of L⁻¹ are rows of R
+    for j in range(p):
         for a in range(j, p):
             x = 1.0 if a == j else 0.0
             for k in range(j, a):
                 x -= M[a, k] * R[j, k]
             R[j, a] = x / M[a, a]
-    for s in range(p):
-        eta[s] = 0.0
+    eta[:] = 0.0
     for k in range(p):
         x = 0.0
         for s in range(p):
@@ -276,34 +183,155 @@ def _turn(x, R, eta, p):
 
 
 @_kernel
-def _between(u, u2, start, row, place, N, NN, B, H, p):
-    """tr B_hg N_g B_gh N_h of two units of a level, and H_g'B_gh H_h: its trace on the fixed columns, and that of y."""
-    size, size2 = row[u + 1] - row[u], row[u2 + 1] - row[u2]
-    x, y, z = 0.0, 0.0, 0.0
-    for a in range(size):
-        for b in range(size2):
-            both = B[place[row[u] + a], place[row[u2] + b]]
-            for s in range(p):
-                y += H[u - start, a, s] * both * H[u2 - start, b, s]
-            z += H[u - start, a, p] * both * H[u2 - start, b, p]
-            left = 0.0
-            for k in range(size):
-                for l in range(size2):
-                    left += N[NN[u] + a * size + k] * B[place[row[u] + k], place[row[u2] + l]] * N[NN[u2] + l * size2 + b]
-            x += both * left
-    return x, y, z
+def _differentiate(i, layout, w, D, Ey, J, F, R, eta, trace, spread, sums, btrace):
+    """Add what a level has to tell of the derivatives."""
+    first, component, unit, group, row, place, N, NN, EX = layout
+    f, c, p = first[i], first[i + 1] - first[i], F.shape[1] - 1
+    Ji, A, B, T = J[f : f + c, :c], np.empty((c, c)), np.empty((c, c)), np.zeros((c, c))
+    _level_sum(i, layout, w, A)
+    for a in range(c):
+        for b in range(c):
+            B[a, b] = D[f + a] * Ji[a, b]
+            for k in range(c):
+                T[a, k] += Ji[a, b] * A[b, k]
+    _of_components(component[f : f + c], T, F[f : f + c], trace, spread, sums)
+    H = np.empty((row[unit[i + 1]] - row[unit[i]], p + 1))
+    E, start = np.empty_like(H), row[unit[i]]
+    for u in range(unit[i], unit[i + 1]):
+        size, to = row[u + 1] - row[u], row[u] - start
+        for a in range(size):
+            E[to + a, :p], E[to + a, p] = EX[row[u] + a], Ey[row[u] + a]
+            _turn(E[to + a], R, eta, p)
+            H[to + a] = E[to + a]
+            for b in range(size):
+                d, x = N[NN[u] + a * size + b] * D[f + place[row[u] + b]], F[f + place[row[u] + b]]
+                for s in range(p + 1):
+                    H[to + a, s] -= d * x[s]
+                btrace[group[u]] += B[place[row[u] + a], place[row[u] + b]] * N[NN[u] + b * size + a]
+    K = len(spread) - len(w)
+    for u in range(unit[i], unit[i + 1]):
+        g, cols, to = group[u], place[row[u] : row[u + 1]], row[u] - start
+        Nu = N[NN[u] : NN[u + 1]]
+        _of_unit(cols, w[g] ** 2, D[f : f + c], E[to:], H[to:], F[f : f + c], spread[K + g])
+        _with_components(component[f : f + c], K + g, cols, w[g] ** 2, Nu, Ji, H[to:], F[f : f + c], sums)
+        for u2 in range(unit[i], u + 1):
+            h, others, from_ = group[u2], place[row[u2] : row[u2 + 1]], row[u2] - start
+            found = _between(cols, others, Nu, N[NN[u2] : NN[u2 + 1]], B, H[to:], H[from_:])
+            both = w[g] ** 2 * w[h] ** 2
+            for k in range(3):
+                sums[k, K + g, K + h] += both * found[k]
 
 
 @_kernel
-def _add_whole(out, weight, XX, Uy, R, eta, p):
-    """Add weight times U'U of a group's cells, U = [Q R, y - Q η]."""
-    left = np.empty((p + 1, p + 1))
-    for a in range(p):
-        left[a, :p], left[a, p] = XX[a], Uy[a]
-    left[p] = Uy
-    for a in range(p + 1):
-        _turn(left[a], R, eta, p)
-    left = left.T.copy()
-    for a in range(p + 1):
-        _turn(left[a], R, eta, p)
-    out += weight * left
+def _of_components(component, T, F, trace, spread, sums):
+    """Add the parts of pairs of components, T = Z_i'V_1⁻¹Z_i."""
+    c, p = len(F), F.shape[1] - 1
+    for a in range(c):
+        k, x = component[a], F[a]
+        trace[k] += T[a, a]
+        for b in range(c):
+            l, z, y = component[b], F[b], 0.0
+            for s in range(p):
+                y += x[s] * z[s]
+            sums[0, k, l] += T[a, b] * T[b, a]
+            sums[1, k, l] += T[a, b] * y
+            sums[2, k, l] += T[a, b] * x[p] * z[p]
+        own = spread[k]
+        for s in range(p + 1):
+            for t in range(s, p + 1):
+                own[s, t] += x[s] * x[t]
+
+
+@_kernel
+def _of_unit(cols, weight, D, E, H, F, own):
+    """Take E'D F + F'D H from what a group's cells spread; it is symmetric."""
+    p = F.shape[1] - 1
+    for a in range(len(cols)):
+        d, x, e, h = weight * D[cols[a]], F[cols[a]], E[a], H[a]
+        for s in range(p + 1):
+            y, z = d * e[s], d * x[s]
+            for t in range(s, p + 1):
+                own[s, t] -= y * x[t] + z * h[t]
+
+
+@_kernel
+def _with_components(component, j, cols, weight, N, J, H, F, sums):
+    """Add the parts of pairs of a group's residual, parameter j, and a component."""
+    c, p, size = len(F), F.shape[1] - 1, len(cols)
+    for a in range(c):
+        k, x, t, y, z = component[a], F[a], 0.0, 0.0, 0.0
+        for b in range(size):
+            left, h = J[a, cols[b]], H[b]
+            for s in range(p):
+                y += left * h[s] * x[s]
+            z += left * h[p] * x[p]
+            for l in range(size):
+                t += left * N[b * size + l] * J[a, cols[l]]
+        sums[0, j, k] += weight * t
+        sums[1, j, k] += weight * y
+        sums[2, j, k] += weight * z
+
+
+@_kernel
+def _between(cols, others, N, N2, B, H, H2):
+    """tr B_hg N_g B_gh N_h of two units of a level, and of -H_g'B_gh H_h the trace on the fixed columns and the part on y."""
+    size, more, p = len(cols), len(others), H.shape[1] - 1
+    t, y, z = 0.0, 0.0, 0.0
+    for a in range(size):
+        for b in range(more):
+            both, x, h = B[cols[a], others[b]], H[a], H2[b]
+            for s in range(p):
+                y -= both * x[s] * h[s]
+            z -= both * x[p] * h[p]
+            left = 0.0
+            for k in range(size):
+                for l in range(more):
+                    left += N[a * size + k] * B[cols[k], others[l]] * N2[l * more + b]
+            t += both * left
+    return t, y, z
+
+
+@_kernel
+def _finish(w, n, XX, Uy, R, eta, btrace, sums, trace, spread):
+    """Add what all cells of a group have to tell at once, and fill lower triangles."""
+    P, p = len(spread), len(R)
+    for j in range(P):
+        for s in range(p + 1):
+            for t in range(s):
+                spread[j, s, t] = spread[j, t, s]
+    left, right = np.empty((p + 1, p + 1)), np.empty((p + 1, p + 1))
+    for g in range(len(w)):
+        j = P - len(w) + g
+        for a in range(p):
+            left[a, :p], left[a, p] = XX[g, a], Uy[g, a]
+        left[p] = Uy[g]
+        for a in range(p + 1):
+            _turn(left[a], R, eta, p)
+        for a in range(p + 1):
+            right[a] = left[:, a]
+            _turn(right[a], R, eta, p)
+        spread[j] += w[g] ** 2 * right
+        trace[j] = w[g] * n[g] - w[g] ** 2 * btrace[g]
+        sums[0, j, j] += w[g] ** 2 * n[g] - 2 * w[g] ** 3 * btrace[g]
+        for s in range(p):
+            sums[1, j, j] += w[g] * spread[j, s, s]
+        sums[2, j, j] += w[g] * spread[j, p, p]
+
+
+@_kernel
+def _assemble(sums, spread, reml, trace, norm, squares, quad):
+    """From V_1⁻¹ to P: traces, norms, and y's forms."""
+    P, p = len(spread), spread.shape[1] - 1
+    for j in range(P):
+        own = spread[j]
+        squares[j] = own[p, p]
+        for s in range(p):
+            trace[j] -= own[s, s] if reml else 0.0
+        for l in range(j + 1):
+            t, y, z, other, cross = sums[0, j, l], sums[1, j, l], sums[2, j, l], spread[l], 0.0
+            for s in range(p):
+                z -= own[p, s] * other[p, s]
+                for k in range(p):
+                    cross += own[s, k] * other[s, k]
+            norm[j, l] = norm[l, j] = t - 2 * y + cross if reml else t
+            quad[j, l] = quad[l, j] = z

@@ -31,19 +31,22 @@ class GroupedObjective(Objective):
     def __call__(self, genes: GroupedGenes, gamma: np.ndarray) -> Point:
         """Evaluate f and its derivatives."""
         at, nu = self._at(genes, gamma), self.nu
-        ok = at.ok & (1e-13 * genes.yRy < at.Q)
-        Q = np.where(ok, at.Q, genes.yRy)
-        with np.errstate(invalid="ignore"):
-            f = np.where(ok, nu * np.log(Q / genes.yRy) + at.logdet, np.inf)
+        f, Q = self._value(genes, at)
         u = at.squares / Q[:, None]
         observed = nu * (2 * at.quad / Q[:, None, None] - u[:, :, None] * u[:, None, :]) - at.norm
         expected = at.norm - at.trace[:, :, None] * at.trace[:, None, :] / nu
         v = self.solved.from_levels(at.v)
         return Point(gamma, f, Q, at.trace - nu * u, observed, expected, at.squares, at.quad, at.trace, at.norm, v)
 
-    def _at(self, genes: GroupedGenes, gamma: np.ndarray) -> Evaluated:
+    def _at(self, genes: GroupedGenes, gamma: np.ndarray, *, derived: bool = True) -> Evaluated:
         reml = self.nu == self.projection.n - self.projection.p
-        return self.solved.evaluate(gamma, genes.units, genes.groups, reml=reml)
+        return self.solved.evaluate(gamma, genes.units, genes.groups, reml=reml, derived=derived)
+
+    def _value(self, genes: GroupedGenes, at: Evaluated) -> tuple[np.ndarray, np.ndarray]:
+        """f, and y'Py where it can be had."""
+        ok = at.ok & (1e-13 * genes.yRy < at.Q)
+        Q = np.where(ok, at.Q, genes.yRy)
+        return np.where(ok, self.nu * np.log(Q / genes.yRy) + at.logdet, np.inf), Q
 
     def tabulated(self, genes: Genes) -> Genes:
         """Every gene is evaluated by itself."""
@@ -54,7 +57,7 @@ class GroupedObjective(Objective):
 
     def random_part(self, genes: GroupedGenes, point: Point) -> np.ndarray:
         """By how much the coefficients of each gene differ from those of ordinary least squares, m × p."""
-        return -self._at(genes, point.gamma).eta @ self.solved.Li
+        return -self._at(genes, point.gamma, derived=False).eta @ self.solved.Li
 
     def random_effects(self, genes: GroupedGenes, gamma: np.ndarray) -> np.ndarray:
         """D v, genes × q."""
@@ -84,7 +87,8 @@ class GroupedObjective(Objective):
 
     def shared_values(self, genes: GroupedGenes) -> np.ndarray:
         """f at the starts: m × starts."""
-        return np.column_stack([self(genes, gamma).f for gamma in self._starts(genes)])
+        each = (self._at(genes, gamma, derived=False) for gamma in self._starts(genes))
+        return np.column_stack([self._value(genes, at)[0] for at in each])
 
     def start(self, genes: GroupedGenes, f: np.ndarray, nonnegative: bool) -> Point:  # noqa: ARG002
         """The best point to start from."""

@@ -116,6 +116,21 @@ class Units:
             XX=np.array([Li @ one.cross(p, width).XX @ Li.T for one in groups]),
         )
 
+    @property
+    def layout(self) -> tuple[np.ndarray, ...]:
+        """What the kernel takes of it."""
+        return (
+            self.first,
+            self.component,
+            self.unit,
+            self.group,
+            self.row,
+            self.place,
+            self.N,
+            self.NN,
+            self.E,
+        )
+
     @cached_property
     def rows(self) -> list[np.ndarray]:
         """Rows of `place` that are of each group."""
