@@ -280,7 +280,8 @@ def lmm_de(
         }
         study = with_sizes(study, values, rows, n_jobs)
         cells = study.obs[needed(study.obs, "")].iloc[rows.cells]
-        call = Call.of(cells, models[0].design, len(study.kept), groupby=groupby, moderate=moderate, ddf=ddf)
+        asked = {"groupby": groupby, "residual_by": residual_by, "moderate": moderate, "ddf": ddf}
+        call = Call.of(cells, models[0].design, len(study.kept), **asked)
         notes = before_fit(call, study.scales, values)
         tally = tally_of(models, rows, expressed=moderate or least.of_genes, linear=values.sized)
         sums = study.sums(rows, transform=values.transform, tally=tally, n_jobs=n_jobs, show_progress=show_progress)

@@ -152,6 +152,17 @@ class GroupedCovariance:
         """The vectors A L that all genes share, from A (q × p) and L (p × r)."""
         return GroupedShared(self.Li @ L)
 
+    def times(self, v: Vectors) -> Vectors:
+        """S v, without weights."""
+        rows = self.restore(v)
+        u = rows.reshape(-1, rows.shape[-1]).T
+        return self._cut((self.ZZ @ u - self.B @ (self.B.T @ u)).T.reshape(rows.shape))
+
+    def eigenvalues(self, k: int) -> np.ndarray:
+        """Those of S_kk, without weights, ascending."""
+        part = component_slices(self.d)[k]
+        return np.linalg.eigvalsh(self.ZZ[part, part].toarray() - self.B[part] @ self.B[part].T)
+
     def evaluate(
         self, gamma: np.ndarray, data: np.ndarray, whole: np.ndarray, *, reml: bool = True, derived: bool = True
     ) -> Evaluated:
