@@ -46,7 +46,11 @@ def mixed_models(study: Study, design: str, names: Collection[str] = tuple(MODEL
     adata, types = study.adata, list(study.tested.columns)
     treatment = f"trt[T.{adata.obs['trt'].cat.categories[-1]}]"
     for model, (fixed, random, groupby, residual_by) in MODELS.items():
-        if model not in names or (design == "nested" and "sam:trt" in str(random)) or (groupby is None and len(types) == 1):
+        if (
+            model not in names
+            or (design == "nested" and "sam:trt" in str(random))
+            or (groupby is None and len(types) == 1)
+        ):
             continue
         coefs = [f"cls[{t}]:{treatment}" for t in types] if groupby is None else [treatment]
         how = {"groupby": groupby, "residual_by": residual_by}
@@ -60,7 +64,11 @@ def mixed_models(study: Study, design: str, names: Collection[str] = tuple(MODEL
                 fsc.tl.lmm_test(adata, coefs, ddf=ddf, n_jobs=1)
             yield model, ddf, *_by_type(adata, types)
         if (residual_by or model == "groupby, sam") and len(types) > 1 and not study.true.to_numpy().any():
-            yield f"{model}: differences", "satterthwaite", *_differences(study, coefs if groupby is None else treatment)
+            yield (
+                f"{model}: differences",
+                "satterthwaite",
+                *_differences(study, coefs if groupby is None else treatment),
+            )
         if groupby is not None:
             fit(moderate=True)
             fsc.tl.lmm_test(adata, coefs, n_jobs=1)

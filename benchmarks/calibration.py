@@ -55,7 +55,9 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, help="folder of the table and figure; the guide is then left alone")
     parser.add_argument("--report", action="store_true", help="figure and tables from the csv there is")
-    parser.add_argument("--only", nargs="+", choices=MODELS, help="mixed models to run; the rest stays as it is in the csv")
+    parser.add_argument(
+        "--only", nargs="+", choices=MODELS, help="mixed models to run; the rest stays as it is in the csv"
+    )
     options = parser.parse_args()
     out = options.out or RESULTS
     out.mkdir(parents=True, exist_ok=True)
@@ -64,7 +66,9 @@ def main() -> None:
         table = run(options)
         if options.only:
             former = pd.read_csv(out / "calibration.csv", keep_default_na=False, na_values=[""])
-            table = pd.concat([former[~former["model"].isin(table["model"])], table]).sort_values(SETTING, kind="stable")
+            table = pd.concat([former[~former["model"].isin(table["model"])], table]).sort_values(
+                SETTING, kind="stable"
+            )
         table.to_csv(out / "calibration.csv", index=False, float_format="%.5g")
         print(f"{time.perf_counter() - start:.0f} s")
     table = pd.read_csv(out / "calibration.csv", keep_default_na=False, na_values=[""])

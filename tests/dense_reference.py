@@ -41,7 +41,11 @@ class DenseModel:
         parts = np.split(self.Z, np.cumsum(self.d)[:-1], axis=1)
         joint = [parts[k] @ parts[l].T for k, l in self.pairs]
         groups = np.zeros(len(self.y)) if self.residuals is None else self.residuals
-        return [Z @ Z.T for Z in parts] + [V + V.T for V in joint] + [np.diag((groups == g) * 1.0) for g in np.unique(groups)]
+        return (
+            [Z @ Z.T for Z in parts]
+            + [V + V.T for V in joint]
+            + [np.diag((groups == g) * 1.0) for g in np.unique(groups)]
+        )
 
     @property
     def pairs(self) -> list[tuple[int, int]]:

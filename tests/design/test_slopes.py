@@ -75,7 +75,9 @@ def test_independent_effects_of_a_factor_are_those_of_all_its_levels(obs, random
     rows = design.rows(obs).toarray()
     for k, level in enumerate("abc", start=len(before)):
         own = rows[:, 5 * k : 5 * k + 5]
-        np.testing.assert_array_equal(own, np.eye(5)[pd.factorize(obs["donor"])[0]] * (obs["trt"] == level).to_numpy()[:, None])
+        np.testing.assert_array_equal(
+            own, np.eye(5)[pd.factorize(obs["donor"])[0]] * (obs["trt"] == level).to_numpy()[:, None]
+        )
 
 
 def test_nested_terms_have_groups_of_their_own(obs):

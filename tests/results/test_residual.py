@@ -50,7 +50,9 @@ def test_numbers_are_nlmes(values, theirs, method):
     rename = {f"cls[{t}]": f"cls{t}" for t in "ABC"} | {f"cls[{t}]:trt": f"cls{t}:trt" for t in "ABC"}
     for name in ("coef", "se"):
         expected = theirs(name)
-        np.testing.assert_allclose(of(adata, name).rename(columns=rename)[list(expected)], expected, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(
+            of(adata, name).rename(columns=rename)[list(expected)], expected, rtol=1e-5, atol=1e-6
+        )
     expected = theirs("theta")
     rename = {f"residual[{t}]": t for t in "ABC"}
     ours = of(adata, "theta", "theta_names").rename(columns=rename)
@@ -128,7 +130,9 @@ def test_the_same_by_every_way(fit, counts, way, tmp_path):
     else:
         fitted(other, **options)
     for name in ("coef", "se", "df", "theta", "loglik"):
-        np.testing.assert_allclose(other.varm[f"lmm_de_{name}"], fit.varm[f"lmm_de_{name}"], rtol=1e-6, atol=1e-9, err_msg=name)
+        np.testing.assert_allclose(
+            other.varm[f"lmm_de_{name}"], fit.varm[f"lmm_de_{name}"], rtol=1e-6, atol=1e-9, err_msg=name
+        )
 
 
 def test_weights_are_those_of_repeated_cells(counts):
@@ -141,7 +145,9 @@ def test_weights_are_those_of_repeated_cells(counts):
     scaled.obs["w"] *= 3.0
     fitted(scaled, weights="w")
     residual = slice(4, 7)
-    np.testing.assert_allclose(scaled.varm["lmm_de_theta"][:, residual], 3 * one.varm["lmm_de_theta"][:, residual], rtol=1e-6)
+    np.testing.assert_allclose(
+        scaled.varm["lmm_de_theta"][:, residual], 3 * one.varm["lmm_de_theta"][:, residual], rtol=1e-6
+    )
     np.testing.assert_allclose(scaled.varm["lmm_de_pval"], one.varm["lmm_de_pval"], rtol=1e-5)
     np.testing.assert_allclose(scaled.varm["lmm_de_loglik"], one.varm["lmm_de_loglik"], rtol=1e-9)
     plain = fitted(counts.copy())

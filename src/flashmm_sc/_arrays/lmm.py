@@ -15,7 +15,6 @@ from flashmm_sc._base.selection import Selection, positions
 from flashmm_sc._base.threads import for_gene_blocks, n_threads
 from flashmm_sc._gaussian.estimate import STATUS, Estimates, Options, data_of, estimate, likelihood
 from flashmm_sc._gaussian.information import expected_information
-from flashmm_sc._gaussian.profile import Method
 from flashmm_sc._gaussian.projection import Projection
 from flashmm_sc._gaussian.structure import check_correlated
 from flashmm_sc._inference.df import Ddf, check_ddf, with_df
@@ -25,6 +24,7 @@ from flashmm_sc._inference.moderated import Moderated, check_moderate, moderatio
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from flashmm_sc._gaussian.profile import Method
     from flashmm_sc._stats.summary import SummaryStats
 
 
@@ -118,7 +118,6 @@ class LMMFit:
 
     def ranef(self) -> pd.DataFrame:
         """Best linear unbiased predictions of the random effects, genes × q: D (I + S D)⁻¹ Z'Ry."""
-
         objective = likelihood(self.projection, self.method)
 
         def block(theta: np.ndarray, genes: slice) -> np.ndarray:

@@ -123,9 +123,7 @@ def estimate(stats: SummaryStats, projection: Projection, options: Options, n_jo
     return out
 
 
-def likelihood(
-    projection: Projection, method: Method, n_genes: int = 1, n_jobs: int | None = None
-) -> Objective:
+def likelihood(projection: Projection, method: Method, n_genes: int = 1, n_jobs: int | None = None) -> Objective:
     """The objective of so many genes."""
     kind = GroupedObjective if projection.groups else Objective
     return kind.of(projection, method, n_genes, n_jobs)

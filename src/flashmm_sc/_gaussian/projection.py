@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -135,22 +135,23 @@ class Projection:
         structure = Structure(len(d), tuple(map(tuple, correlated)), max(len(groups) - 1, 0))
         _check_components(within, component_names, structure)
         logdet = 2 * float(np.log(np.diag(L)).sum() + np.log(scale).sum())
-        S: Covariance
         if groups:
-            S = GroupedCovariance.of(cross, d, groups)
+            S = _grouped(cross, d, groups)
         else:
             S = _covariance(cross, B, d, [component.rank for component in within], sparse, structure)
         residuals = residual_names([group.name for group in groups]) or ["residual"]
         _check_distinct(S, n - p, component_names, covariance_names(component_names, structure.groups), residuals)
         error = float(rounding(np.linalg.cond(unit)))
-        return cls(XXi, logdet, ZX @ XXi, n, p, tuple(d), cross, S, Li / scale, within, error, sparse, structure, tuple(groups))
+        return cls(
+            XXi, logdet, ZX @ XXi, n, p, tuple(d), cross, S, Li / scale, within, error, sparse, structure, tuple(groups)
+        )
 
     @cached_property
     def Z(self) -> Covariance:
         """Covariance Z'Z: ML's determinant, and whether V is positive definite."""
         alone = self.cross.without_fixed()
         if self.groups:
-            return GroupedCovariance.of(alone, self.d, [group.without_fixed(self.p) for group in self.groups])
+            return _grouped(alone, self.d, [group.without_fixed(self.p) for group in self.groups])
         return _covariance(
             alone, alone.ZX, self.d, [component.levels for component in self.within], self.sparse, self.structure
         )
@@ -188,6 +189,11 @@ class Projection:
         c = self.basis @ L
         each = [np.where(k.needs_levels(c), k.rank, np.inf) for k in self.within]
         return np.array(each + [np.full(L.shape[1], np.inf)] * (self.structure.size - len(self.d)))
+
+
+def _grouped(cross: CrossProducts, d: Sequence[int], groups: Sequence[ResidualGroup]) -> Covariance:
+    """By groups. It has all but what forms at ratios that genes share and Kenward and Roger's df take, which nobody asks it for."""
+    return cast("Covariance", GroupedCovariance.of(cross, d, groups))
 
 
 def _covariance(

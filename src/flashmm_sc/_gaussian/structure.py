@@ -147,7 +147,9 @@ class Structure:
 
     def nonnegative(self, gamma: np.ndarray) -> np.ndarray:
         """Whether all variances are, residual ones positive, and every Γ is positive semidefinite: m."""
-        ok = np.asarray((gamma[:, : self.K] >= 0).all(axis=1) & (gamma[:, self.size - self.residuals :] > 0).all(axis=1))
+        ok = np.asarray(
+            (gamma[:, : self.K] >= 0).all(axis=1) & (gamma[:, self.size - self.residuals :] > 0).all(axis=1)
+        )
         for group in self.groups:
             value = np.linalg.eigvalsh(self.matrices(gamma, group))
             ok &= value[:, 0] >= -1e-12 * value[:, -1]

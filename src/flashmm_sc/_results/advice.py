@@ -53,9 +53,9 @@ class Call:
     ddf: Ddf
 
     @classmethod
-    def of(cls, obs: pd.DataFrame, design: CellDesign, n_genes: int, **options: Any) -> Call:
+    def of(cls, obs: pd.DataFrame, design: CellDesign, *options: Any, **more: Any) -> Call:
         """From the cells and the designs of their fixed and random effects."""
-        return cls(obs, design.fixed, [component.term for component in design.random.components], n_genes, **options)
+        return cls(obs, design.fixed, [component.term for component in design.random.components], *options, **more)
 
     @cached_property
     def n_levels(self) -> dict[str, int]:

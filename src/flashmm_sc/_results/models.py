@@ -83,7 +83,8 @@ class Model:
             msg = f"{n} cells leave no residual degrees of freedom for the {p} columns of {fixed!r}."
             raise ValueError(msg)
         design = CellDesign(X, random_design(random, obs))
-        Z, groups = design.random, []
+        Z = design.random
+        groups: list[ResidualGroup] = []
         if residual_by is None:
             rows = design.all_rows(obs)
             cross = CrossProducts.of(rows.gram(None if weights is None else weights.each), p)

@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 def check_residual_by(residual_by: str, groupby: str | None, *, moderate: bool, nonnegative: bool, ddf: str) -> None:
     """Refuse what doesn't go with residual variances by group."""
     reasons = {
-        "groupby": groupby is not None and "each group has a model, and a residual variance, of its own: leave one of them out",
-        "moderate=True": moderate and "moderation is of one ratio of variances: use moderate=False, or groupby= in its place",
+        "groupby": groupby is not None
+        and "each group has a model, and a residual variance, of its own: leave one of them out",
+        "moderate=True": moderate
+        and "moderation is of one ratio of variances: use moderate=False, or groupby= in its place",
         "nonnegative=False": not nonnegative and "its variance components are bounded at zero",
         "ddf='kenward-roger'": ddf == "kenward-roger" and "use ddf='satterthwaite'",
     }
@@ -63,8 +65,8 @@ def residual_rows(
     table, width = design.table(obs), design.width
     each = [np.flatnonzero(factor.codes == code) for code in range(len(names))]
     parts = [(cells, table.iloc[cells]) for cells in each]
-    starts = np.arange(len(names)) * width
-    gram = Rows(len(obs), Encoder([design.rows] * len(names), starts.tolist(), len(names) * width), parts).gram(
+    starts = [g * width for g in range(len(names))]
+    gram = Rows(len(obs), Encoder([design.rows] * len(names), starts, len(names) * width), parts).gram(
         None if weights is None else weights.each
     )
     groups = []

@@ -67,7 +67,12 @@ class ResidualStats(SummaryStats):
 
     @classmethod
     def of_groups(
-        cls, cross: CrossProducts, groups: Sequence[ResidualGroup], WY: Sequence[np.ndarray], yy: np.ndarray, **labels: Any
+        cls,
+        cross: CrossProducts,
+        groups: Sequence[ResidualGroup],
+        WY: Sequence[np.ndarray],
+        yy: np.ndarray,
+        **labels: Any,
     ) -> ResidualStats:
         """From the cross-products of all cells, and the designs and sums of each group; `labels` as for `SummaryStats`."""
         p, whole = len(cross.XX), np.zeros((cross.width, yy.shape[1]))

@@ -252,9 +252,16 @@ def lmm_de(
         values = study.fitted
         check_key(study.target, key_added)
         check_key(study.target, contrasts_key, tests=True)
-        sparse = nonnegative and not moderate
-        how = {"weights": study.weights, "min_cells": min_cells, "sparse": sparse, "residual_by": residual_by}
-        models, rows = build_models(study.obs, fixed, random, groupby, **how)
+        models, rows = build_models(
+            study.obs,
+            fixed,
+            random,
+            groupby,
+            weights=study.weights,
+            min_cells=min_cells,
+            sparse=nonnegative and not moderate,
+            residual_by=residual_by,
+        )
         for model in models:
             check_correlated(model.design.random.correlated, nonnegative, moderate)
         if moderate:
@@ -280,8 +287,7 @@ def lmm_de(
         }
         study = with_sizes(study, values, rows, n_jobs)
         cells = study.obs[needed(study.obs, "")].iloc[rows.cells]
-        asked = {"groupby": groupby, "residual_by": residual_by, "moderate": moderate, "ddf": ddf}
-        call = Call.of(cells, models[0].design, len(study.kept), **asked)
+        call = Call.of(cells, models[0].design, len(study.kept), groupby, residual_by, moderate=moderate, ddf=ddf)
         notes = before_fit(call, study.scales, values)
         tally = tally_of(models, rows, expressed=moderate or least.of_genes, linear=values.sized)
         sums = study.sums(rows, transform=values.transform, tally=tally, n_jobs=n_jobs, show_progress=show_progress)

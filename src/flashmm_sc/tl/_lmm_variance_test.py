@@ -20,7 +20,18 @@ from flashmm_sc._stats.correlated import covariance_names, lacking_covariances
 if TYPE_CHECKING:
     from anndata import AnnData
 
-_SAME = ("fixed", "layer", "use_raw", "transform", "method", "nonnegative", "groupby", "n_obs", "weights", "residual_by")
+_SAME = (
+    "fixed",
+    "layer",
+    "use_raw",
+    "transform",
+    "method",
+    "nonnegative",
+    "groupby",
+    "n_obs",
+    "weights",
+    "residual_by",
+)
 
 
 @dataclass(frozen=True, eq=False)

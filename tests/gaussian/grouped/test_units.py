@@ -18,11 +18,17 @@ def test_levels(name, levels):
     assert used.sum() == levels
     assert (np.diff(u.first)[~used] == 1).all()  # a type that a donor lacks is a column of zeros
     np.testing.assert_array_equal(np.sort(u.order), np.arange(sum(d)))
-    assert len(u.group) == len(np.unique(np.column_stack([(Z[:, u.order[u.first[:-1]]] != 0).argmax(axis=1), groups]), axis=0)) or levels == 1
+    assert (
+        len(u.group)
+        == len(np.unique(np.column_stack([(Z[:, u.order[u.first[:-1]]] != 0).argmax(axis=1), groups]), axis=0))
+        or levels == 1
+    )
 
 
 def test_terms_that_cross_too_many_levels_are_refused(monkeypatch):
     monkeypatch.setattr(units, "MOST", 20)
     example = dense.grouped_example("crossed")
-    with pytest.raises(ValueError, match=r"these overlap, so that 24 effects \(of 25\) depend on each other, more than 20"):
+    with pytest.raises(
+        ValueError, match=r"these overlap, so that 24 effects \(of 25\) depend on each other, more than 20"
+    ):
         projected(grouped_stats(*example))

@@ -26,7 +26,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-import scipy.sparse as sp
 
 from flashmm_sc._base.selection import component_slices
 from flashmm_sc._gaussian.grouped.kernel import points
@@ -35,6 +34,8 @@ from flashmm_sc._gaussian.vectors import Layout, Vectors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import scipy.sparse as sp
 
     from flashmm_sc._stats.cross import CrossProducts
     from flashmm_sc._stats.residual import ResidualGroup
@@ -148,7 +149,7 @@ class GroupedCovariance:
         rows[..., self.units.order] = v
         return self._cut(rows)
 
-    def shared(self, A: np.ndarray, L: np.ndarray) -> GroupedShared:  # noqa: ARG002, of A there is all in L
+    def shared(self, A: np.ndarray, L: np.ndarray) -> GroupedShared:
         """The vectors A L that all genes share, from A (q × p) and L (p × r)."""
         return GroupedShared(self.Li @ L)
 
@@ -205,11 +206,11 @@ class GroupedCovariance:
         """Parameters without random effects, and with one residual variance: 1 × P."""
         return np.concatenate([np.zeros((1, len(self.d))), np.ones((1, len(self.units.n) - 1))], axis=1)
 
-    def prepared(self, n_genes: int, n_jobs: int | None) -> GroupedCovariance:  # noqa: ARG002
+    def prepared(self, n_genes: int, n_jobs: int | None) -> GroupedCovariance:
         """Nothing pays here."""
         return self
 
-    def gene_bytes(self, r: int, *, solved: bool = False) -> int:  # noqa: ARG002
+    def gene_bytes(self, r: int, *, solved: bool = False) -> int:
         """Memory that a gene needs while it is fitted, or r linear combinations of it tested."""
         P, p, q = self.size + 1, len(self.Li), sum(self.d)
         return 8 * (4 * P * (p + 1) ** 2 + 6 * P * P + 4 * q + 2 * len(self.units.place) + r * p * (P + 2))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -25,24 +25,26 @@ _STARTS = 0.03, 0.3, 3.0, 30.0
 class GroupedObjective(Objective):
     """f(γ) = ν log y'Py + log det V + log det X'V⁻¹X (REML), s_0 profiled out; ML lacks the last term."""
 
-    solved: GroupedCovariance
-    determined: GroupedCovariance
+    @property
+    def grouped(self) -> GroupedCovariance:
+        """The covariance, which gives v, Q, determinants and traces alike."""
+        return cast("GroupedCovariance", self.solved)
 
-    def __call__(self, genes: GroupedGenes, gamma: np.ndarray) -> Point:
+    def __call__(self, genes: Genes, gamma: np.ndarray) -> Point:
         """Evaluate f and its derivatives."""
         at, nu = self._at(genes, gamma), self.nu
         f, Q = self._value(genes, at)
         u = at.squares / Q[:, None]
         observed = nu * (2 * at.quad / Q[:, None, None] - u[:, :, None] * u[:, None, :]) - at.norm
         expected = at.norm - at.trace[:, :, None] * at.trace[:, None, :] / nu
-        v = self.solved.from_levels(at.v)
+        v = self.grouped.from_levels(at.v)
         return Point(gamma, f, Q, at.trace - nu * u, observed, expected, at.squares, at.quad, at.trace, at.norm, v)
 
-    def _at(self, genes: GroupedGenes, gamma: np.ndarray, *, derived: bool = True) -> Evaluated:
-        reml = self.nu == self.projection.n - self.projection.p
-        return self.solved.evaluate(gamma, genes.units, genes.groups, reml=reml, derived=derived)
+    def _at(self, genes: Genes, gamma: np.ndarray, *, derived: bool = True) -> Evaluated:
+        reml, its = self.nu == self.projection.n - self.projection.p, cast("GroupedGenes", genes)
+        return self.grouped.evaluate(gamma, its.units, its.groups, reml=reml, derived=derived)
 
-    def _value(self, genes: GroupedGenes, at: Evaluated) -> tuple[np.ndarray, np.ndarray]:
+    def _value(self, genes: Genes, at: Evaluated) -> tuple[np.ndarray, np.ndarray]:
         """f, and y'Py where it can be had."""
         ok = at.ok & (1e-13 * genes.yRy < at.Q)
         Q = np.where(ok, at.Q, genes.yRy)
@@ -55,46 +57,46 @@ class GroupedObjective(Objective):
     def prepare(self) -> None:
         """Nothing is shared but what every thread has."""
 
-    def random_part(self, genes: GroupedGenes, point: Point) -> np.ndarray:
+    def random_part(self, genes: Genes, point: Point) -> np.ndarray:
         """By how much the coefficients of each gene differ from those of ordinary least squares, m × p."""
-        return -self._at(genes, point.gamma, derived=False).eta @ self.solved.Li
+        return -self._at(genes, point.gamma, derived=False).eta @ self.grouped.Li
 
-    def random_effects(self, genes: GroupedGenes, gamma: np.ndarray) -> np.ndarray:
+    def random_effects(self, genes: Genes, gamma: np.ndarray) -> np.ndarray:
         """D v, genes × q."""
-        v = self.solved.from_levels(self._at(genes, gamma).v)
-        return self.solved.restore(v.scaled(gamma[:, : len(self.projection.d)]))
+        v = self.grouped.from_levels(self._at(genes, gamma).v)
+        return self.grouped.restore(v.scaled(gamma[:, : len(self.projection.d)]))
 
     @cached_property
     def _units(self) -> tuple[np.ndarray, np.ndarray]:
         """q_k / tr Z_k'RZ_k of each component, and the share that the cells of each group have in tr Z_k'Z_k, K × G."""
-        u, d = self.solved.units, self.projection.d
-        trace = self.solved.moments()[0][: len(d)]
+        u, d = self.grouped.units, self.projection.d
+        trace = self.grouped.moments()[0][: len(d)]
         share = np.zeros((len(d), len(u.n)))
         for j, place in enumerate(np.repeat(np.arange(len(u.group)), np.diff(u.row))):
             size, a = u.row[place + 1] - u.row[place], j - u.row[place]
             level = np.searchsorted(u.unit, place, side="right") - 1
             share[u.component[u.first[level] + u.place[j]], u.group[place]] += u.N[u.NN[place] + a * (size + 1)]
-        filled = np.array([np.count_nonzero(self.solved.ZZ.diagonal()[part]) for part in component_slices(d)])
+        filled = np.array([np.count_nonzero(self.grouped.ZZ.diagonal()[part]) for part in component_slices(d)])
         return filled / trace, share / share.sum(axis=1, keepdims=True)
 
-    def _starts(self, genes: GroupedGenes) -> np.ndarray:
+    def _starts(self, genes: Genes) -> np.ndarray:
         """Parameters to start from, starts × m × P: residual variances of ordinary least squares."""
         unit, share = self._units
-        own = genes.groups[..., -1] / self.solved.units.n
+        own = cast("GroupedGenes", genes).groups[..., -1] / self.grouped.units.n
         ratio = own / own[:, -1:]
         size = unit * (ratio @ share.T)
         return np.array([np.column_stack([x * size, ratio[:, :-1]]) for x in _STARTS])
 
-    def shared_values(self, genes: GroupedGenes) -> np.ndarray:
+    def shared_values(self, genes: Genes) -> np.ndarray:
         """f at the starts: m × starts."""
         each = (self._at(genes, gamma, derived=False) for gamma in self._starts(genes))
         return np.column_stack([self._value(genes, at)[0] for at in each])
 
-    def start(self, genes: GroupedGenes, f: np.ndarray, nonnegative: bool) -> Point:  # noqa: ARG002
+    def start(self, genes: Genes, f: np.ndarray, nonnegative: bool) -> Point:
         """The best point to start from."""
         gamma = self._starts(genes)[f.argmin(axis=1), np.arange(len(f))]
         return self(genes, gamma)
 
-    def wells(self, f: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # noqa: ARG002
+    def wells(self, f: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """No lattice tells of other optima."""
-        return np.empty(0, int), np.empty((0, self.solved.size))
+        return np.empty(0, int), np.empty((0, self.grouped.size))

@@ -10,7 +10,6 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.sparse.csgraph import connected_components
 
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -95,7 +94,9 @@ class Units:
             for i in np.unique(level[columns]):
                 own = columns[level[columns] == i]
                 own = own[np.argsort(rank[own])]
-                found.append((i, g, rank[own] - first[i], place[own + p], its.ZZ[own][:, own].toarray(), its.ZX[own] @ Li.T))
+                found.append(
+                    (i, g, rank[own] - first[i], place[own + p], its.ZZ[own][:, own].toarray(), its.ZX[own] @ Li.T)
+                )
         found.sort(key=lambda unit: unit[:2])
         number, group, places, sources, N, E = zip(*found, strict=True)
         sizes = np.array([len(one) for one in places])
@@ -142,7 +143,7 @@ class Units:
         """(Z'Z)⁻ of the units of each group, side by side."""
         pairs = zip(self.group, np.diff(self.row), self.NN[:-1], strict=True)
         blocks = [(g, np.linalg.pinv(self.N[at : at + size**2].reshape(size, size))) for g, size, at in pairs]
-        return [sp.block_diag([X for its, X in blocks if its == g], format="csr") for g in range(len(self.n))]
+        return [sp.csr_array(sp.block_diag([X for its, X in blocks if its == g])) for g in range(len(self.n))]
 
 
 def _levels(ZZ: sp.csr_array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
