@@ -25,6 +25,8 @@ MODELS = {  # name → fixed, random, groupby, residual_by
     "joint, sam + sam:cls": (JOINT, ["sam", "sam:cls"], None, None),
     BY_CLS: (JOINT, ["sam", "(0 + cls || sam)"], None, "cls"),
     f"{BY_CLS}, also samples": (JOINT, ["sam", "(0 + cls || sam)", "(0 + cls || sam:trt)"], None, "cls"),
+    "joint, residual by type": (JOINT, ["sam", "sam:cls"], None, "cls"),  # halves of it, which are not enough
+    "joint, donors by type": (JOINT, ["sam", "(0 + cls || sam)"], None, None),
     "groupby, sam": (BY_TYPE, "sam", "cls", None),
     "groupby, sam + sam:trt": (BY_TYPE, ["sam", "sam:trt"], "cls", None),  # where treatment varies within donors
 }

@@ -122,11 +122,11 @@ def build_models(
     fixed: str,
     random: Any,
     groupby: str | None,
+    residual_by: str | None = None,
     *,
     weights: Weights | None = None,
     min_cells: int = 1,
     sparse: bool = False,
-    residual_by: str | None = None,
 ) -> tuple[list[Model], Rows]:
     """One model for all cells, or one for each category of `groupby` with enough cells; and the design rows of all cells.
 

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from flashmm_sc._stats.weights import Weights
 
 
-def check_residual_by(residual_by: str, groupby: str | None, *, moderate: bool, nonnegative: bool, ddf: str) -> None:
+def check_residual_by(
+    residual_by: str | None, groupby: str | None, *, moderate: bool, nonnegative: bool, ddf: str
+) -> None:
     """Refuse what doesn't go with residual variances by group."""
     reasons = {
         "groupby": groupby is not None
@@ -34,7 +36,7 @@ def check_residual_by(residual_by: str, groupby: str | None, *, moderate: bool, 
         "ddf='kenward-roger'": ddf == "kenward-roger" and "use ddf='satterthwaite'",
     }
     for what, reason in reasons.items():
-        if reason:
+        if residual_by is not None and reason:
             msg = f"residual_by={residual_by!r} can't be combined with {what}; {reason}."
             raise ValueError(msg)
 

@@ -240,8 +240,7 @@ def lmm_de(
     one_of("corr_method", corr_method, Correction)
     one_of("corr_scope", corr_scope, Scope)
     check_flags(moderate=moderate, ranef=ranef, copy=copy)
-    if residual_by is not None:
-        check_residual_by(residual_by, groupby, moderate=moderate, nonnegative=nonnegative, ddf=ddf)
+    check_residual_by(residual_by, groupby, moderate=moderate, nonnegative=nonnegative, ddf=ddf)
     check_optional_flags(show_progress=show_progress)
     n_threads(n_jobs)
     ddf = "satterthwaite" if moderate else ddf  # where a prior can't be learned
@@ -252,15 +251,9 @@ def lmm_de(
         values = study.fitted
         check_key(study.target, key_added)
         check_key(study.target, contrasts_key, tests=True)
+        sparse = nonnegative and not moderate
         models, rows = build_models(
-            study.obs,
-            fixed,
-            random,
-            groupby,
-            weights=study.weights,
-            min_cells=min_cells,
-            sparse=nonnegative and not moderate,
-            residual_by=residual_by,
+            study.obs, fixed, random, groupby, residual_by, weights=study.weights, min_cells=min_cells, sparse=sparse
         )
         for model in models:
             check_correlated(model.design.random.correlated, nonnegative, moderate)
