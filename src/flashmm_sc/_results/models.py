@@ -95,7 +95,8 @@ class Model:
         check_full_rank(X, cross.XX, obs)
         how: dict[str, Any] = {"sparse": sparse, "correlated": Z.correlated, "groups": groups}
         projection = Projection.of(cross, n, Z.d, X.names, Z.names, **how)
-        reference = ReferenceGrid.of(X, obs, design.table(obs), group).text()
+        table = design.table(obs) if groups else rows.parts[0][1]
+        reference = ReferenceGrid.of(X, obs, table, group).text()
         sums = {} if weights is None else weights.sums
         terms = type3.hypotheses(X, obs)
         return cls(group, n, design, cross, projection, terms, reference, sums, tuple(groups)), rows

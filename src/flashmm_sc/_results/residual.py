@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import scipy.sparse as sp
 
 from flashmm_sc._design.columns import as_factor, complete_column, level_names
 from flashmm_sc._design.rows import Encoder, Rows
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     import pandas as pd
-    import scipy.sparse as sp
 
     from flashmm_sc._design.cell_design import CellDesign
     from flashmm_sc._stats.weights import Weights
@@ -115,15 +115,16 @@ def linear_columns(groups: Sequence[ResidualGroup], p: int) -> np.ndarray:
     return np.flatnonzero(np.concatenate([group.columns for group in groups]) < p)
 
 
-def added_up(groups: Sequence[ResidualGroup], sums: Sums, p: int, width: int) -> Sums:
-    """The sums of the whole model from those of its groups."""
+def added_up(groups: Sequence[ResidualGroup], sums: Sums, p: int) -> Sums:
+    """The sums of the whole model from those of its groups, but for W'Y."""
     columns = np.concatenate([group.columns for group in groups])
-    place = {"WY": (columns, width), "WC": (columns[columns < p], p)}
-    out: dict[str, np.ndarray] = {}
+    fixed = columns[columns < p]
+    out = {"WY": sums.WY}
     for field in fields(Sums):
         values = getattr(sums, field.name)
-        rows, size = place.get(field.name, (np.zeros(len(values), np.int64), 1))
-        whole = np.zeros((size, values.shape[1]))
-        np.add.at(whole, rows, values) if len(values) else None
-        out[field.name] = whole if len(values) else values
+        if field.name == "WC" and len(values):
+            place = sp.csr_array((np.ones(len(fixed)), (fixed, np.arange(len(fixed)))), shape=(p, len(fixed)))
+            out["WC"] = place @ values
+        elif field.name != "WY":
+            out[field.name] = values.sum(axis=0, keepdims=True) if len(values) else values
     return Sums(**out)

@@ -66,7 +66,7 @@ def summed(models: Sequence[Model], rows: Rows, sums: Sums, least: Filter, gene_
     """
     found, first, read, starts = [], 0, sums, rows.encoder.start
     if groups := models[0].groups:
-        sums, starts = added_up(groups, sums, models[0].p, models[0].design.width), [0]
+        sums, starts = added_up(groups, sums, models[0].p), [0]
     for i, (model, start) in enumerate(zip(models, starts, strict=True)):
         genes = least.passing(sums, i, model)
         expressed = sums.seen[i, genes] / model.n if sums.seen.size else np.empty(0)

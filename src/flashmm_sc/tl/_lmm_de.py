@@ -285,8 +285,7 @@ def lmm_de(
         tally = tally_of(models, rows, expressed=moderate or least.of_genes, linear=values.sized)
         sums = study.sums(rows, transform=values.transform, tally=tally, n_jobs=n_jobs, show_progress=show_progress)
     parts = summed(models, rows, sums, least, study.genes)
-    if moderate:
-        notes += after_pass({part.model.group: part.expressed for part in parts})
+    notes += after_pass({part.model.group: part.expressed for part in parts if moderate})
     fits = [fit(one.stats, one.model.projection, options, ddf, moderate, n_jobs, one.model.group) for one in parts]
     notes += after_fit({one.model.group: (one.model.n, its.status) for one, its in zip(parts, fits, strict=True)})
     result = fit_result(key_added, parts, fits, study, params=params, ranef=ranef)

@@ -1,6 +1,6 @@
 """Covariances of cells that have a residual variance by group, V = Σ_g s_g I_g + Z D Z', with the last group's as s_0.
 
-Of s_0 V / s_0 the parameters are the ratios γ_k of the components and ρ_g = s_g / s_0 of the other groups: V is linear in them
+Of V / s_0 the parameters are the ratios γ_k of the components and ρ_g = s_g / s_0 of the other groups: V is linear in them
 as it is in the components alone, with V_g = I_g, the identity on the group's cells. So all formulas hold with T_jl = Z_j'PZ_l
 replaced by what they take of it: tr P V_j, tr P V_j P V_l, y'P V_j P y and y'P V_j P V_l P y.
 
