@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from importlib.util import find_spec
 from unittest import mock
@@ -19,11 +19,16 @@ from scipy import stats
 import flashmm_sc as fsc
 
 JOINT, BY_TYPE = "~ 0 + cls + cls:trt", "~ trt"
-MODELS = {  # name → fixed, random, groupby
-    "joint, sam": (JOINT, "sam", None),
-    "joint, sam + sam:cls": (JOINT, ["sam", "sam:cls"], None),
-    "groupby, sam": (BY_TYPE, "sam", "cls"),
-    "groupby, sam + sam:trt": (BY_TYPE, ["sam", "sam:trt"], "cls"),  # where treatment varies within donors
+BY_CLS = "joint, variances by type"
+MODELS = {  # name → fixed, random, groupby, residual_by
+    "joint, sam": (JOINT, "sam", None, None),
+    "joint, sam + sam:cls": (JOINT, ["sam", "sam:cls"], None, None),
+    BY_CLS: (JOINT, ["sam", "(0 + cls || sam)"], None, "cls"),
+    f"{BY_CLS}, also samples": (JOINT, ["sam", "(0 + cls || sam)", "(0 + cls || sam:trt)"], None, "cls"),
+    "joint, residual by type": (JOINT, ["sam", "sam:cls"], None, "cls"),  # halves of it, which are not enough
+    "joint, donors by type": (JOINT, ["sam", "(0 + cls || sam)"], None, None),
+    "groupby, sam": (BY_TYPE, "sam", "cls", None),
+    "groupby, sam + sam:trt": (BY_TYPE, ["sam", "sam:trt"], "cls", None),  # where treatment varies within donors
 }
 DESEQ_GENES = 300  # of a type at most: it takes some 2 s for a thousand
 MODERATED = "moderated"
@@ -34,23 +39,38 @@ HAS_DESEQ = find_spec("pydeseq2") is not None
 Result = tuple[str, str, pd.DataFrame, pd.DataFrame]  # model, ddf, p-values and whether a component is zero
 
 
-def mixed_models(study: Study, design: str) -> Iterator[Result]:
-    """Each model is fitted once and tested with each choice of degrees of freedom; groupby also moderated."""
+def mixed_models(study: Study, design: str, names: Collection[str] = tuple(MODELS)) -> Iterator[Result]:
+    """Each model is fitted once and tested with each choice of degrees of freedom; groupby also moderated.
+
+    The joint model with variances by type has Satterthwaite's df only. Where there are no effects, differences between each
+    type and the next are tested too, of genes that are tested in both.
+    """
     adata, types = study.adata, list(study.tested.columns)
     treatment = f"trt[T.{adata.obs['trt'].cat.categories[-1]}]"
-    for model, (fixed, random, groupby) in MODELS.items():
-        if (design == "nested" and "sam:trt" in random) or (groupby is None and len(types) == 1):
+    for model, (fixed, random, groupby, residual_by) in MODELS.items():
+        if (
+            model not in names
+            or (design == "nested" and "sam:trt" in str(random))
+            or (groupby is None and len(types) == 1)
+        ):
             continue
         coefs = [f"cls[{t}]:{treatment}" for t in types] if groupby is None else [treatment]
-        fit = partial(fsc.tl.lmm_de, adata, fixed, random, groupby=groupby, n_jobs=1, show_progress=False)
+        how = {"groupby": groupby, "residual_by": residual_by}
+        fit = partial(fsc.tl.lmm_de, adata, fixed, random, **how, n_jobs=1, show_progress=False)
         fit()
-        for ddf in DDF:
+        for ddf in DDF if residual_by is None else ["satterthwaite"]:
             if ddf == UNBOUND:  # what Satterthwaite's df gave before the bound: cap nothing
                 with mock.patch("flashmm_sc._inference.t_tests.capped", lambda df, theta, cap: df):
                     fsc.tl.lmm_test(adata, coefs, ddf="satterthwaite", n_jobs=1)
             else:
                 fsc.tl.lmm_test(adata, coefs, ddf=ddf, n_jobs=1)
             yield model, ddf, *_by_type(adata, types)
+        if (residual_by or model == "groupby, sam") and len(types) > 1 and not study.true.to_numpy().any():
+            yield (
+                f"{model}: differences",
+                "satterthwaite",
+                *_differences(study, coefs if groupby is None else treatment),
+            )
         if groupby is not None:
             fit(moderate=True)
             fsc.tl.lmm_test(adata, coefs, n_jobs=1)
@@ -67,6 +87,19 @@ def _by_type(adata: ad.AnnData, types: list[str]) -> tuple[pd.DataFrame, pd.Data
     return p.reindex(columns=types), (zero == boundary).set_axis(adata.var_names).reindex(
         columns=types, fill_value=False
     )
+
+
+def _differences(study: Study, coefs: list[str] | str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """As `_by_type`, of the effect in each type less that in the next."""
+    adata, types = study.adata, list(study.tested.columns)
+    names = [f"{t}|{coefs}" for t in types] if isinstance(coefs, str) else coefs
+    known = set(adata.uns["lmm_de"]["coef_names"])
+    pairs = {t: (names[i], names[(i + 1) % len(types)]) for i, t in enumerate(types)}
+    contrasts = {t: f"`{a}` - `{b}`" for t, (a, b) in pairs.items() if known >= {a, b}}
+    fsc.tl.lmm_test(adata, contrasts, n_jobs=1)
+    p = pd.DataFrame(adata.varm["lmm_test_pval"], adata.var_names, list(contrasts)).reindex(columns=types)
+    p[~(study.tested & np.roll(study.tested, -1, axis=1))] = np.nan
+    return p, pd.DataFrame(False, p.index, p.columns)
 
 
 def t_test(study: Study, design: str) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from _calibration_methods import MODERATED, UNBOUND
+from _calibration_methods import BY_CLS, MODERATED, UNBOUND
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
@@ -33,6 +33,8 @@ LINES = {  # model, ddf → label and style: Okabe and Ito's colours
     ("groupby, sam + sam:trt", MODERATED): ("groupby, sam + sam:trt; moderated", "#CC79A7", "X", "--"),
     ("joint, sam", "satterthwaite"): ("joint, sam; Satterthwaite", "#D55E00", "^", "-"),
     ("joint, sam + sam:cls", "satterthwaite"): ("joint, sam + sam:cls; Satterthwaite", "#D55E00", "D", "--"),
+    (BY_CLS, "satterthwaite"): (f"{BY_CLS}; Satterthwaite", "#F0E442", "d", "-"),
+    (f"{BY_CLS}, also samples", "satterthwaite"): (f"{BY_CLS}, also samples; Satterthwaite", "#F0E442", "p", "--"),
     ("pseudobulk, t test", ""): ("pseudobulk: t test of log CPM", "black", "o", "--"),
     ("pseudobulk, PyDESeq2", ""): ("pseudobulk: PyDESeq2", "black", "*", ":"),
     ("cells, Wilcoxon", ""): ("cells: Wilcoxon (scanpy)", "#999999", "s", ":"),
@@ -122,6 +124,7 @@ def write_tables(table: pd.DataFrame, guide: Path | None) -> None:
         "power": _power(table),
         "pooling": _pooling(table),
         "targets": _targets(table),
+        "differences": _differences(table),
     }
     print("\n\n".join(tables.values()))
     if guide is None or not guide.exists():
@@ -197,7 +200,8 @@ def _power(table: pd.DataFrame) -> str:
     """Power (false discovery rate) by number of donors."""
     models = ["groupby, sam", "groupby, sam + sam:trt"]
     methods = [(model, ddf) for model in models for ddf in ("satterthwaite", MODERATED)]
-    methods += [("joint, sam + sam:cls", "satterthwaite"), ("pseudobulk, t test", ""), ("pseudobulk, PyDESeq2", "")]
+    methods += [("joint, sam + sam:cls", "satterthwaite"), (BY_CLS, "satterthwaite")]
+    methods += [(f"{BY_CLS}, also samples", "satterthwaite"), ("pseudobulk, t test", ""), ("pseudobulk, PyDESeq2", "")]
     header = ["treatment, donors", *(LINES[m][0].replace("; Satterthwaite", "") for m in methods)]
     rows = []
     for design in (NESTED, CROSSED, SAMPLES):
@@ -210,7 +214,7 @@ def _power(table: pd.DataFrame) -> str:
 
 def _pooling(table: pd.DataFrame) -> str:
     """Null shares by how much a gene varies in the cell type tested, relative to all types together."""
-    models = ["joint, sam", "joint, sam + sam:cls", "groupby, sam"]
+    models = ["joint, sam", "joint, sam + sam:cls", BY_CLS, "groupby, sam"]
     rows = []
     for data, donors, name in ((VARIED, 8, "simulated, nested, 8 donors"), ("OneK1K", 40, "OneK1K, 20 v 20")):
         for variance in ("< 0.8", "0.8 to 1.25", "> 1.25"):
@@ -220,9 +224,24 @@ def _pooling(table: pd.DataFrame) -> str:
     return _markdown(["data", "variance in the type / within all types", *models], rows)
 
 
+def _differences(table: pd.DataFrame) -> str:
+    """The joint model with variances by type: null shares of effects in types, and of their differences."""
+    rows = []
+    for _, data, design in PANELS[1:]:
+        model = f"{BY_CLS}, also samples" if design == SAMPLES else BY_CLS
+        part = _selected(table, data=data, design=design, effect="null", ddf="satterthwaite")
+        name = f"simulated, {design}" if data in (VARIED, PLAIN) else data
+        for n in part["donors"].unique():
+            own = part[part["donors"] == n]
+            cells = [_shares(own[own["model"] == one]) for one in (model, f"{model}: differences")]
+            rows.append([name, str(n), *cells])
+    return _markdown(["data", "donors", "effects in types", "differences between types"], rows)
+
+
 def _targets(table: pd.DataFrame) -> str:
     """The targets of Satterthwaite's df, and the largest share found at any number of donors."""
-    models = ["groupby, sam", "groupby, sam + sam:trt", "joint, sam", "joint, sam + sam:cls"]
+    models = ["groupby, sam", "groupby, sam + sam:trt", "joint, sam", "joint, sam + sam:cls", BY_CLS]
+    models += [f"{BY_CLS}, also samples"]
     null = _selected(table, effect="null", ddf="satterthwaite")
     rows = []
     for _, data, design in [*PANELS[:1], ("", PLAIN, CROSSED), *PANELS[1:]]:

@@ -5,16 +5,18 @@ results/calibration.csv and .png here, and the tables between the markers of doc
 
     python benchmarks/calibration.py [--quick] [--repeats 5] [--splits 20] [--jobs 2] [--data ../shared/data]
 
-PyDESeq2 is left out where it is not installed, real data where they are not found. From a finished table alone:
+PyDESeq2 is left out where it is not installed, real data where they are not found. From a finished table alone, and some of
+the mixed models anew, beside what is in the table of others:
 
     python benchmarks/calibration.py --report
+    python benchmarks/calibration.py --only "joint, variances by type"
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from itertools import product
@@ -23,7 +25,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from _calibration_data import Study, Task, make, real_splits, simulated
-from _calibration_methods import HAS_DESEQ, PEERS, mixed_models
+from _calibration_methods import HAS_DESEQ, MODELS, PEERS, mixed_models
 from _calibration_report import write_figure, write_tables
 from scipy.stats import false_discovery_control
 from threadpoolctl import threadpool_limits
@@ -53,12 +55,20 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, help="folder of the table and figure; the guide is then left alone")
     parser.add_argument("--report", action="store_true", help="figure and tables from the csv there is")
+    parser.add_argument(
+        "--only", nargs="+", choices=MODELS, help="mixed models to run; the rest stays as it is in the csv"
+    )
     options = parser.parse_args()
     out = options.out or RESULTS
     out.mkdir(parents=True, exist_ok=True)
     if not options.report:
         start = time.perf_counter()
         table = run(options)
+        if options.only:
+            former = pd.read_csv(out / "calibration.csv", keep_default_na=False, na_values=[""])
+            table = pd.concat([former[~former["model"].isin(table["model"])], table]).sort_values(
+                SETTING, kind="stable"
+            )
         table.to_csv(out / "calibration.csv", index=False, float_format="%.5g")
         print(f"{time.perf_counter() - start:.0f} s")
     table = pd.read_csv(out / "calibration.csv", keep_default_na=False, na_values=[""])
@@ -72,13 +82,15 @@ def run(options: argparse.Namespace) -> pd.DataFrame:
     if options.quick:
         donors, sides, genes, repeats, splits = [4, 8], [2, 4], min(genes, 300), min(repeats, 2), min(splits, 3)
     peers = [name for name in PEERS if "DESeq" not in name or (HAS_DESEQ and not options.quick)]
-    if len(peers) < len(PEERS):
+    if options.only:
+        peers = []
+    elif len(peers) < len(PEERS):
         print(
             "PyDESeq2 is left out: " + ("it is slow." if HAS_DESEQ else "it is not installed (pip install pydeseq2).")
         )
     tasks = [*real_splits(options.data, sides, splits), *simulated(donors, repeats)]
     counts = []
-    work = partial(analysed, genes=genes, cells=options.cells, peers=peers)
+    work = partial(analysed, genes=genes, cells=options.cells, peers=peers, models=options.only or MODELS)
     with ProcessPoolExecutor(options.jobs) as pool:
         for done, rows in enumerate(pool.map(work, tasks), 1):
             counts += rows
@@ -87,7 +99,7 @@ def run(options: argparse.Namespace) -> pd.DataFrame:
     return summarised(pd.DataFrame(counts))
 
 
-def analysed(task: Task, genes: int, cells: int, peers: list[str]) -> list[dict]:
+def analysed(task: Task, genes: int, cells: int, peers: list[str], models: Collection[str]) -> list[dict]:
     """Counts of small p-values and of discoveries of every method in one data set, one row a cell type."""
     with threadpool_limits(1):
         study = make(task, genes, cells)
@@ -95,7 +107,7 @@ def analysed(task: Task, genes: int, cells: int, peers: list[str]) -> list[dict]
             return []
         setting = {name: getattr(task, name) for name in ("data", "design", "donors", "effect", "repeat")}
         rows = []
-        for model, ddf, p, zero in _results(task, study, peers):
+        for model, ddf, p, zero in _results(task, study, peers, models):
             bins = VARIANCE if ddf == "satterthwaite" and task.effect == "null" else ["all"]
             for t, variance in product(study.tested.columns, bins):
                 low, high = VARIANCE[variance]
@@ -106,8 +118,10 @@ def analysed(task: Task, genes: int, cells: int, peers: list[str]) -> list[dict]
     return rows
 
 
-def _results(task: Task, study: Study, peers: list[str]) -> Iterator[tuple[str, str, pd.DataFrame, pd.DataFrame]]:
-    yield from mixed_models(study, task.design)
+def _results(
+    task: Task, study: Study, peers: list[str], models: Collection[str]
+) -> Iterator[tuple[str, str, pd.DataFrame, pd.DataFrame]]:
+    yield from mixed_models(study, task.design, models)
     for name in peers:
         if task.repeat < PEER_REPEATS.get(name, np.inf) * (3 if task.split else 1):
             p = PEERS[name](study, task.design)

@@ -17,7 +17,8 @@ from scipy.linalg import null_space
 class DenseModel:
     """y = X β + Σ_k Z_k b_k + e; theta = (s_1, ..., s_K, s_0), d the columns of each Z_k in Z.
 
-    The covariances of `correlated` components, pair by pair, stand between s_K and s_0.
+    The covariances of `correlated` components, pair by pair, stand between s_K and s_0. With `residuals`, the number of each
+    cell's group, there is a residual variance for each group in the place of s_0.
     """
 
     y: np.ndarray
@@ -26,6 +27,7 @@ class DenseModel:
     d: tuple[int, ...]
     method: str = "REML"
     correlated: tuple[tuple[int, ...], ...] = ()
+    residuals: np.ndarray | None = None
 
     @property
     def nu(self) -> int:
@@ -38,7 +40,12 @@ class DenseModel:
         """V_k = Z_k Z_k', Z_k Z_l' + Z_l Z_k' for covariances, and the identity for the residual."""
         parts = np.split(self.Z, np.cumsum(self.d)[:-1], axis=1)
         joint = [parts[k] @ parts[l].T for k, l in self.pairs]
-        return [Z @ Z.T for Z in parts] + [V + V.T for V in joint] + [np.eye(len(self.y))]
+        groups = np.zeros(len(self.y)) if self.residuals is None else self.residuals
+        return (
+            [Z @ Z.T for Z in parts]
+            + [V + V.T for V in joint]
+            + [np.diag((groups == g) * 1.0) for g in np.unique(groups)]
+        )
 
     @property
     def pairs(self) -> list[tuple[int, int]]:
@@ -51,7 +58,7 @@ class DenseModel:
             np.split(np.arange(sum(self.d)), np.cumsum(self.d)[:-1]),
             np.diag(np.repeat(theta[: len(self.d)], self.d)),
         )
-        for (k, l), s in zip(self.pairs, theta[len(self.d) : -1], strict=True):
+        for (k, l), s in zip(self.pairs, theta[len(self.d) :], strict=False):
             out[places[k], places[l]] = out[places[l], places[k]] = s
         return out
 
@@ -219,6 +226,42 @@ def correlated_example(
             )
     Z = [columns[k] for term in terms for k in term]
     return X, np.hstack(Z), tuple(part.shape[1] for part in Z), tuple(g for g in groups if len(g) > 1), Y
+
+
+GROUPED = ("own variances", "nested", "slope", "crossed", "samples")
+
+
+def grouped_example(
+    name: str, m: int = 4, *, seed: int = 0, n: int = 80
+) -> tuple[np.ndarray, np.ndarray, tuple[int, ...], np.ndarray, np.ndarray]:
+    """X, Z, d, the group of each cell, which is its type, and Y (cells × m genes), whose residuals differ in scale.
+
+    The fixed columns are types, their treatment effects and a covariate of cells. A donor lacks a type; the second gene has no
+    variance between donors.
+    """
+    rng = np.random.default_rng(seed)
+    donor, cls = np.arange(n) % 7, rng.choice(3, n, p=[0.5, 0.3, 0.2])
+    cls[(donor == 0) & (cls == 2)] = 0
+    C, donors, score = np.eye(3)[cls], np.eye(7)[donor], rng.normal(size=n)
+    trt = donor % 2 if name != "samples" else rng.integers(0, 2, n)
+    X = np.column_stack([C, C * trt[:, None], score])
+    own = [donors * C[:, [j]] for j in range(3)]
+    parts = {
+        "own variances": [donors, *own],
+        "nested": [donors, np.eye(21)[3 * donor + cls]],
+        "slope": [donors, donors * score[:, None]],
+        "crossed": [*own, np.eye(4)[rng.integers(0, 4, n)]],
+        "samples": [donors, *own, np.eye(14)[2 * donor + trt] * C[:, [0]]],
+    }[name]
+    parts[-1] = parts[-1][:, parts[-1].any(axis=0)]
+    Z, d = np.hstack(parts), tuple(part.shape[1] for part in parts)
+    scale = np.array([0.5, 1.0, 2.0]) * rng.uniform(0.5, 2.0, (m, 3))
+    Y = 3 + scale.T[cls] * rng.normal(size=(n, m))
+    sd = rng.uniform(0.3, 1.5, (m, len(d)))
+    sd[1] = 0.0
+    for part, size in zip(parts, sd.T, strict=True):
+        Y += part @ rng.normal(size=(part.shape[1], m)) * size
+    return X, Z, d, cls, Y
 
 
 def _unequal(size: int) -> np.ndarray:

@@ -138,6 +138,7 @@ UNTESTED = {
     "_gaussian.crossed.shared": "crossed/test_covariance.py and test_between.py",
     "_gaussian.estimate": "fits: tests/arrays/test_lmm.py",
     "_gaussian.genes": "projected data: test_projection.py",
+    "_gaussian.grouped.kernel": "traces, norms and gradients: grouped/test_covariance.py, grouped/test_objective.py",
     "_gaussian.gram": "moments, eigenvalues and products with S: crossed/test_covariance.py",
     "_gaussian.information": "tests/arrays/test_lmm.py, tests/inference/test_df.py",
     "_gaussian.point": "points of f: test_solver.py",

@@ -114,6 +114,7 @@ def test_other_matrices(adata, tmp_path, matrix):
         (["--use-raw"], {"use_raw": True}),
         (["--mask-var", "use"], {"mask_var": "use"}),
         (["--weights", "w"], {"weights": "w"}),
+        (["--residual-by", "cls"], {"residual_by": "cls"}),
         (["--random", "batch"], {"random": ["sam", "batch"]}),
         (["--groupby", "cls", "--fixed", "~ trt"], {"groupby": "cls", "fixed": "~ trt"}),
         (

@@ -205,6 +205,23 @@ def test_one_model_for_all_cell_types(study, fixed, better):
     assert not said(study, better[7:].partition("'")[0], "sam", groupby="cls", moderate=True, **LOGGED)
 
 
+def test_variances_by_level_within_donors(study):
+    [note] = said(study, "~ 0 + cls + cls:trt", ["sam", "sam:cls"], **LOGGED)
+    assert note.endswith("keep one model: random=['sam', '(0 + cls||sam)'], residual_by='cls'.")
+    assert not said(study, "~ 0 + cls + cls:trt", ["sam", "(0 + cls||sam)"], residual_by="cls", **LOGGED)
+    for half in ({"random": "sam", "residual_by": "cls"}, {"random": ["sam", "(0 + cls||sam)"]}):
+        assert "pools one variance" in said(study, "~ 0 + cls + cls:trt", **half, **LOGGED)[0]
+
+
+def test_samples_of_a_donor_with_variances_by_level(study):
+    crossed = study.copy()
+    crossed.obs["trt"] = np.tile(["A", "B"], crossed.n_obs // 2)
+    [note] = said(crossed, "~ 0 + cls + cls:trt", ["sam", "(0 + cls||sam)"], residual_by="cls", **LOGGED)
+    random = ["sam", "(0 + cls||sam)", "(0 + cls||sam:trt)"]
+    assert note.endswith(f"Use random={random!r}.")
+    assert not said(crossed, "~ 0 + cls + cls:trt", random, residual_by="cls", **LOGGED)
+
+
 def test_computed_factors_and_names_that_need_quotes(study):
     odd = study.copy()
     odd.obs = odd.obs.rename(columns={"cls": "cell type", "trt": "the drug"})
@@ -339,7 +356,7 @@ def test_a_million_cells_are_looked_at_once(monkeypatch):
     made = []
     factorize = pd.factorize
     monkeypatch.setattr(pd, "factorize", lambda values: made.append(1) or factorize(values))
-    call = Call(obs, fixed_design("~ t", obs), parse_random("d", obs.columns), 500, None, False, "satterthwaite")
+    call = Call(obs, fixed_design("~ t", obs), parse_random("d", obs.columns), 500, None, None, False, "satterthwaite")
     [term] = call.intercepts
     assert [call.varies_within("t", term) for _ in range(5)] == [False] * 5
     assert len(made) == 1

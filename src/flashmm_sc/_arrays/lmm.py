@@ -14,10 +14,8 @@ from flashmm_sc._base.linalg import blas_threads
 from flashmm_sc._base.options import check_flags
 from flashmm_sc._base.selection import Selection, positions
 from flashmm_sc._base.threads import for_gene_blocks, n_threads
-from flashmm_sc._gaussian.estimate import STATUS, Estimates, Options, estimate
-from flashmm_sc._gaussian.genes import Genes
+from flashmm_sc._gaussian.estimate import STATUS, Estimates, Options, data_of, estimate, likelihood
 from flashmm_sc._gaussian.information import expected_information
-from flashmm_sc._gaussian.profile import Method, Objective
 from flashmm_sc._gaussian.projection import Projection
 from flashmm_sc._gaussian.structure import check_correlated
 from flashmm_sc._inference.df import Ddf, check_ddf, with_df
@@ -27,6 +25,7 @@ from flashmm_sc._inference.moderated import Moderated, check_moderate, moderatio
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from flashmm_sc._gaussian.profile import Method
     from flashmm_sc._stats.summary import SummaryStats
 
 
@@ -110,22 +109,20 @@ class LMMFit:
 
     def fim(self) -> np.ndarray:
         """Expected (Fisher) information for theta, genes × (K+1) × (K+1), the residual last."""
-        objective = Objective.of(self.projection, self.method)
+        objective = likelihood(self.projection, self.method)
 
         def block(theta: np.ndarray, genes: slice) -> np.ndarray:
-            point = objective(Genes.of(self.projection, self.stats, genes), theta[:, :-1] / theta[:, -1:])
+            point = objective(data_of(self.projection, self.stats, genes), theta[:, :-1] / theta[:, -1:])
             return expected_information(point, objective.nu)
 
         return self._by_blocks(block, (self.theta.shape[1], self.theta.shape[1]))
 
     def ranef(self) -> pd.DataFrame:
         """Best linear unbiased predictions of the random effects, genes × q: D (I + S D)⁻¹ Z'Ry."""
+        objective = likelihood(self.projection, self.method)
 
         def block(theta: np.ndarray, genes: slice) -> np.ndarray:
-            data = Genes.of(self.projection, self.stats, genes)
-            gamma = theta[:, :-1] / theta[:, -1:]
-            v, _ = self.projection.S.factor(gamma).solve(data.r)
-            return self.projection.S.restore(v.scaled(gamma))
+            return objective.random_effects(data_of(self.projection, self.stats, genes), theta[:, :-1] / theta[:, -1:])
 
         values = self._by_blocks(block, (sum(self.stats.d),))
         return pd.DataFrame(values, index=self.coef.index, columns=list(self.stats.ranef_names))

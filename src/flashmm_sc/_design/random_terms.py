@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 ACCEPTED = (
     "Random terms are columns of obs, 'sam' or 'sam + batch'; interactions, 'sam:cls'; nested factors, 'sam/cls'; "
     "the same in lme4's notation, '(1|sam)'; intercepts and slopes, '(1 + x|sam)', x a number or a factor, or independent ones "
-    "of numbers, '(1 + x||sam)'; lists of these, and {'name': term}. Quote names that are not plain words with backticks."
+    "'(1 + x||sam)'; lists of these, and {'name': term}. Quote names that are not plain words with backticks."
 )
 
 
@@ -59,7 +59,9 @@ class RandomTerm:
     @property
     def spelled(self) -> str:
         """The term as it is written."""
-        return written([self.slope], self.groups) if self.slope else self.grouping
+        if self.slope is None:
+            return self.grouping
+        return written([self.slope], self.groups, "||" if self.level else "|")
 
     @property
     def grouping(self) -> str:

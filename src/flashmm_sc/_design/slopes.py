@@ -22,13 +22,14 @@ if TYPE_CHECKING:
 def expanded(terms: Iterable[RandomTerm], obs: pd.DataFrame) -> list[RandomTerm]:
     """Terms with a component for each level of the factors among slope variables, coded as in R.
 
-    Beside an intercept, or another factor of the term, these are the differences from the first level. A term with one
-    component is correlated with nothing. Terms of another design stay what they are there.
+    Beside an intercept, or another factor of the term, correlated ones are the differences from the first level; independent
+    effects are those of all levels. A term with one component is correlated with nothing. Terms of another design stay what
+    they are there.
 
     Raises
     ------
     ValueError
-        For factors with one level or levels that read the same, for dates, and for independent effects of a factor.
+        For factors with one level or levels that read the same, and for dates.
     """
     found: list[RandomTerm] = []
     for term in terms:
@@ -52,12 +53,6 @@ def _levels(term: RandomTerm, obs: pd.DataFrame, before: Sequence[RandomTerm]) -
     reason = ""
     if values.dtype.kind in "mM":
         reason = f"is of dates ({values.dtype}); use a number, such as days since the first"
-    elif term.joint is None:
-        reason = (
-            f"is a factor ({values.dtype}), which has no '||': independent effects of its levels, with one variance, are an "
-            f"interaction, {term.interaction!r}; correlated ones are {written([None, name], term.groups)!r} or "
-            f"{written([name], term.groups)!r}"
-        )
     levels = [] if reason else level_names(as_factor(values), name, its)
     if len(levels) == 1:
         reason = f"has one level only, {listed(levels)}{_instead(term, any(other.slope is None for other in own))}"

@@ -10,9 +10,13 @@ import numpy as np
 from flashmm_sc._base.options import check_flags, check_number, check_whole, one_of
 from flashmm_sc._base.threads import for_gene_blocks
 from flashmm_sc._gaussian.genes import Genes
+from flashmm_sc._gaussian.grouped.covariance import GroupedCovariance
+from flashmm_sc._gaussian.grouped.genes import GroupedGenes
+from flashmm_sc._gaussian.grouped.objective import GroupedObjective
 from flashmm_sc._gaussian.information import expected_information, inverse_on, observed_information
 from flashmm_sc._gaussian.profile import Method, Objective
 from flashmm_sc._gaussian.solver import optimise
+from flashmm_sc._stats.residual import ResidualStats
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,7 +88,7 @@ class Fit(Estimates):
 
 def estimate(stats: SummaryStats, projection: Projection, options: Options, n_jobs: int | None) -> Fit:
     """Fit every gene."""
-    objective = Objective.of(projection, options.method, stats.n_genes, n_jobs)
+    objective = likelihood(projection, options.method, stats.n_genes, n_jobs)
     size = projection.structure.size
     start = None if options.theta0 is None else _starting_ratios(options.theta0, projection, options.nonnegative)
     if start is None:
@@ -93,7 +97,7 @@ def estimate(stats: SummaryStats, projection: Projection, options: Options, n_jo
 
     @np.errstate(over="ignore", divide="ignore", invalid="ignore")  # of genes without an optimum, told by their status
     def work(part: slice) -> None:
-        genes = Genes.of(projection, stats, part)
+        genes = data_of(projection, stats, part)
         use = np.flatnonzero(genes.vary(projection.rounding))
         if not use.size:
             return
@@ -117,6 +121,19 @@ def estimate(stats: SummaryStats, projection: Projection, options: Options, n_jo
 
     for_gene_blocks(work, stats.n_genes, projection.S.gene_bytes(projection.p), n_jobs)
     return out
+
+
+def likelihood(projection: Projection, method: Method, n_genes: int = 1, n_jobs: int | None = None) -> Objective:
+    """The objective of so many genes."""
+    kind = GroupedObjective if projection.groups else Objective
+    return kind.of(projection, method, n_genes, n_jobs)
+
+
+def data_of(projection: Projection, stats: SummaryStats, genes: slice) -> Genes:
+    """The data of some genes."""
+    if isinstance(stats, ResidualStats) and isinstance(projection.S, GroupedCovariance):
+        return GroupedGenes.of_groups(projection.S, projection.XXi, stats, genes)
+    return Genes.of(projection, stats, genes)
 
 
 def _starting_ratios(theta0: Sequence[float] | np.ndarray, projection: Projection, nonnegative: bool) -> np.ndarray:

@@ -127,6 +127,11 @@ class Objective:
             out[rest] = dot(self.solved.factor(gamma).solve(genes.r[rest])[0], gamma)
         return out
 
+    def random_effects(self, genes: Genes, gamma: np.ndarray) -> np.ndarray:
+        """D v, genes × q."""
+        v, _ = self.solved.factor(gamma).solve(genes.r)
+        return self.solved.restore(v.scaled(gamma))
+
     def _exact(self, genes: Genes, gamma: np.ndarray) -> Point:
         factor = self.solved.factor(gamma)
         return self._point(genes, factor, Determinant.of(self._determinant(factor)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -17,15 +17,18 @@ from flashmm_sc._gaussian.crossed.between import interpolates
 from flashmm_sc._gaussian.crossed.covariance import CrossedCovariance
 from flashmm_sc._gaussian.dense.covariance import MANY, DenseCovariance
 from flashmm_sc._gaussian.gram import Gram
+from flashmm_sc._gaussian.grouped.covariance import GroupedCovariance
 from flashmm_sc._gaussian.sparse.covariance import SparseCovariance
 from flashmm_sc._gaussian.structure import INDEPENDENT, Structure
 from flashmm_sc._stats.correlated import covariance_names
+from flashmm_sc._stats.residual import residual_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from flashmm_sc._gaussian.covariance import Covariance, SharedVectors
     from flashmm_sc._stats.cross import CrossProducts
+    from flashmm_sc._stats.residual import ResidualGroup
 
 # Most levels of the largest component, and of all others together, with dense matrices where sparse ones would do: the first
 # is diagonalised once (3,000 levels: 10 s), the others are factorised for every gene (1,200 levels and 150: 17 ms, sparse 2).
@@ -66,7 +69,9 @@ class Projection:
     sparse
         Whether sparse matrices would do.
     structure
-        Which components are correlated.
+        Which components are correlated, and how many residual variances there are.
+    groups
+        Groups of cells that have a residual variance each; none where all have the same.
     """
 
     XXi: np.ndarray
@@ -82,6 +87,7 @@ class Projection:
     rounding: float
     sparse: bool
     structure: Structure
+    groups: tuple[ResidualGroup, ...] = ()
 
     @classmethod
     def of(
@@ -94,10 +100,12 @@ class Projection:
         *,
         sparse: bool = False,
         correlated: Sequence[Sequence[int]] = (),
+        groups: Sequence[ResidualGroup] = (),
     ) -> Projection:
         """Project the designs; `sparse` tells whether sparse matrices will do: nonnegative components, not moderated.
 
-        `correlated` holds the positions of the components of each correlated term.
+        `correlated` holds the positions of the components of each correlated term, `groups` what has residual variances of its
+        own.
 
         Raises
         ------
@@ -124,18 +132,26 @@ class Projection:
         XXi = (Li.T @ Li) / np.outer(scale, scale)
         B = (ZX / scale) @ Li.T
         within = [Within.of(ZZ[part, part], B[part], Li) for part in component_slices(d)]
-        structure = Structure(len(d), tuple(map(tuple, correlated)))
+        structure = Structure(len(d), tuple(map(tuple, correlated)), max(len(groups) - 1, 0))
         _check_components(within, component_names, structure)
         logdet = 2 * float(np.log(np.diag(L)).sum() + np.log(scale).sum())
-        S = _covariance(cross, B, d, [component.rank for component in within], sparse, structure)
-        _check_distinct(S, n - p, component_names, covariance_names(component_names, structure.groups))
+        if groups:
+            S = _grouped(cross, d, groups)
+        else:
+            S = _covariance(cross, B, d, [component.rank for component in within], sparse, structure)
+        residuals = residual_names([group.name for group in groups]) or ["residual"]
+        _check_distinct(S, n - p, component_names, covariance_names(component_names, structure.groups), residuals)
         error = float(rounding(np.linalg.cond(unit)))
-        return cls(XXi, logdet, ZX @ XXi, n, p, tuple(d), cross, S, Li / scale, within, error, sparse, structure)
+        return cls(
+            XXi, logdet, ZX @ XXi, n, p, tuple(d), cross, S, Li / scale, within, error, sparse, structure, tuple(groups)
+        )
 
     @cached_property
     def Z(self) -> Covariance:
         """Covariance Z'Z: ML's determinant, and whether V is positive definite."""
         alone = self.cross.without_fixed()
+        if self.groups:
+            return _grouped(alone, self.d, [group.without_fixed(self.p) for group in self.groups])
         return _covariance(
             alone, alone.ZX, self.d, [component.levels for component in self.within], self.sparse, self.structure
         )
@@ -169,14 +185,19 @@ class Projection:
         return [value[value.size - rank :] for value, rank in zip(values, self.ranks, strict=True)]
 
     def containment(self, L: np.ndarray) -> np.ndarray:
-        """Containment degrees of freedom of each component for the columns c of L (p × r), inf for covariances: P × r.
+        """Containment degrees of freedom of each component for the columns c of L (p × r), inf for other parameters: P × r.
 
         Where c'β can't be estimated within the levels of component k, rank Z_k'RZ_k, the levels minus the fixed columns
         constant within them, bounds its df.
         """
         c = self.basis @ L
         each = [np.where(k.needs_levels(c), k.rank, np.inf) for k in self.within]
-        return np.array(each + [np.full(L.shape[1], np.inf)] * len(self.structure.pairs))
+        return np.array(each + [np.full(L.shape[1], np.inf)] * (self.structure.size - len(self.d)))
+
+
+def _grouped(cross: CrossProducts, d: Sequence[int], groups: Sequence[ResidualGroup]) -> Covariance:
+    """By groups. It has all but what forms at ratios that genes share and Kenward and Roger's df take, which nobody asks it for."""
+    return cast("Covariance", GroupedCovariance.of(cross, d, groups))
 
 
 def _covariance(
@@ -233,13 +254,15 @@ def _check_components(within: Sequence[Within], names: Sequence[str], structure:
             raise ValueError(too_few_levels(its, len(group), levels, f"make them independent: {INDEPENDENT}"))
 
 
-def _check_distinct(S: Covariance, nu: int, names: Sequence[str], covariances: Sequence[str]) -> None:
+def _check_distinct(
+    S: Covariance, nu: int, names: Sequence[str], covariances: Sequence[str], residuals: Sequence[str]
+) -> None:
     """Refuse parameters that no data can tell apart, or from the residual: V_j that are linearly dependent under R."""
     trace, norm = S.moments()
     found = dependencies(np.block([[norm, trace[:, None]], [np.append(trace, nu)]]))
     if found:
         j, weights = next(iter(found.items()))
-        alike = [name for i, name in enumerate([*names, *covariances, "residual"]) if weights[i] or i == j]
+        alike = [name for i, name in enumerate([*names, *covariances, *residuals]) if weights[i] or i == j]
         if len(alike) == 1:
             msg = f"{listed(alike)} can't be estimated: no cells tell of it. Independent effects have none: {INDEPENDENT}."
             raise ValueError(msg)

@@ -29,10 +29,11 @@ INDEPENDENT = "write '(1 + x || g)', or for a factor an interaction, 'g + g:x'"
 
 @dataclass(frozen=True)
 class Structure:
-    """K components, and the groups of those that are correlated."""
+    """K components, the groups of those that are correlated, and residual variances beside s_0, whose ratios follow in γ."""
 
     K: int
     groups: tuple[tuple[int, ...], ...] = ()
+    residuals: int = 0
 
     @cached_property
     def pairs(self) -> tuple[tuple[int, int], ...]:
@@ -46,14 +47,19 @@ class Structure:
 
     @property
     def size(self) -> int:
-        """Number of parameters: variances and covariances."""
-        return self.K + len(self.pairs)
+        """Number of parameters: variances, covariances and ratios of residual variances."""
+        return self.K + len(self.pairs) + self.residuals
 
     @cached_property
     def bounded(self) -> np.ndarray:
         """Which coordinates are variances of their own, which have a bound at zero."""
         together = {k for group in self.groups for k in group}
         return np.array([j < self.K and j not in together for j in range(self.size)])
+
+    @cached_property
+    def linear(self) -> np.ndarray:
+        """Which coordinates are parameters themselves."""
+        return self.bounded | (np.arange(self.size) >= self.size - self.residuals)
 
     @cached_property
     def row(self) -> np.ndarray:
@@ -92,14 +98,14 @@ class Structure:
 
     def gamma(self, x: np.ndarray) -> np.ndarray:
         """γ of coordinates, m × P."""
-        out = np.where(self.bounded, x, 0.0)
+        out = np.where(self.linear, x, 0.0)
         for j, a, b in self._products:
             out[:, j] += x[:, a] * x[:, b]
         return out
 
     def coordinates(self, gamma: np.ndarray) -> np.ndarray:
         """Coordinates of γ; a pivot that is no more than rounding is zero, and what is below it too."""
-        x = np.where(self.bounded, gamma, 0.0)
+        x = np.where(self.linear, gamma, 0.0)
         for group in self.groups:
             at = self.places(group)
             left = self.matrices(gamma, group)
@@ -114,7 +120,7 @@ class Structure:
 
     def jacobian(self, x: np.ndarray) -> np.ndarray:
         """∂γ / ∂x, m × P × P."""
-        out = np.repeat(np.diag(self.bounded.astype(float))[None], len(x), axis=0)
+        out = np.repeat(np.diag(self.linear.astype(float))[None], len(x), axis=0)
         for j, a, b in self._products:
             out[:, j, a] += x[:, b]
             out[:, j, b] += x[:, a]
@@ -140,8 +146,10 @@ class Structure:
         return out
 
     def nonnegative(self, gamma: np.ndarray) -> np.ndarray:
-        """Whether all variances are, and every Γ is positive semidefinite: m."""
-        ok = np.asarray((gamma[:, : self.K] >= 0).all(axis=1))
+        """Whether all variances are, residual ones positive, and every Γ is positive semidefinite: m."""
+        ok = np.asarray(
+            (gamma[:, : self.K] >= 0).all(axis=1) & (gamma[:, self.size - self.residuals :] > 0).all(axis=1)
+        )
         for group in self.groups:
             value = np.linalg.eigvalsh(self.matrices(gamma, group))
             ok &= value[:, 0] >= -1e-12 * value[:, -1]

@@ -140,6 +140,9 @@ class Inference:
         if ddf is None:
             return self.ddf
         check_ddf(ddf, self.method)
+        if ddf == "kenward-roger" and self.projection.groups:
+            msg = "ddf='kenward-roger' can't be had with residual variances by group; use ddf='satterthwaite'."
+            raise ValueError(msg)
         if self.moderated is not None:
             msg = f"The fit is moderated: its tests average over the variance ratios. For ddf={ddf!r} fit with moderate=False."
             raise ValueError(msg)

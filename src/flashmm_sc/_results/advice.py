@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from flashmm_sc._base.errors import AdviceWarning, listed, warn
-from flashmm_sc._design.random_terms import RandomTerm, quoted, spelled
+from flashmm_sc._design.random_terms import RandomTerm, quoted, spelled, written
 from flashmm_sc._results.count_models import FEWEST
 
 if TYPE_CHECKING:
@@ -48,13 +48,14 @@ class Call:
     terms: Sequence[RandomTerm]
     n_genes: int
     groupby: str | None
+    residual_by: str | None
     moderate: bool
     ddf: Ddf
 
     @classmethod
-    def of(cls, obs: pd.DataFrame, design: CellDesign, n_genes: int, **options: Any) -> Call:
+    def of(cls, obs: pd.DataFrame, design: CellDesign, *options: Any, **more: Any) -> Call:
         """From the cells and the designs of their fixed and random effects."""
-        return cls(obs, design.fixed, [component.term for component in design.random.components], n_genes, **options)
+        return cls(obs, design.fixed, [component.term for component in design.random.components], *options, **more)
 
     @cached_property
     def n_levels(self) -> dict[str, int]:
@@ -255,7 +256,10 @@ def _sample_term(call: Call) -> Iterator[str]:
         varying = [name for name in varying if not any(_holds(call, other, name) for other in call.terms)]
         if not varying:
             continue
-        random = [*spelled(call.terms), RandomTerm("", (*term.groups, *varying)).spelled]
+        sample = (*term.groups, *varying)
+        by_level = call.residual_by is not None and call.residual_by == joint
+        own = written([joint], sample, "||") if by_level else RandomTerm("", sample).spelled
+        random = [*spelled(call.terms), own]
         what, donors = listed(varying), ":".join(term.groups)
         yield (
             f"{what} {_vary(varying)} within the levels of {donors!r}: each has several samples, whose cells are alike, and no random "
@@ -271,7 +275,8 @@ def _vary(names: Sequence[str]) -> str:
 
 def _holds(call: Call, term: RandomTerm, name: str) -> bool:
     """Whether a random term takes up how samples differ between the values of a column."""
-    return term.slope == name if term.slope else not call.varies_within(name, term)
+    whole = term.slope is None or term.level is not None
+    return term.slope == name or (whole and not call.varies_within(name, term))
 
 
 def _joint_factor(call: Call) -> tuple[str, str] | None:
@@ -293,14 +298,25 @@ def _joint_model(call: Call) -> Iterator[str]:
     if joint is None:
         return
     factor, column = joint
+    if call.residual_by == column and any(term.slope == column and term.level for term in call.terms):
+        return
     fixed = call.design.without(factor)
     moderate = " Moderated p-values come out much too small then." if call.moderate else ""
     more = ", moderate=True" if _few(call) or call.moderate else ""
     yield (
         f"The model pools one variance over the levels of {column!r}, which differ in real data: p-values come out too small "
         f"for genes that vary most in the level tested.{moderate} One model for each level estimates the same effects with "
-        f"variances of its own: fixed={fixed!r}, groupby={column!r}{more}."
+        f"variances of its own: fixed={fixed!r}, groupby={column!r}{more}.{_by_level(call, column)}"
     )
+
+
+def _by_level(call: Call, column: str) -> str:
+    """What to write for one model with variances of each level."""
+    terms = [term for term in call.intercepts if column not in term.groups]
+    if not terms or call.moderate:
+        return ""
+    random = [*spelled(terms), *(written([column], term.groups, "||") for term in terms)]
+    return f" For differences between the levels within {terms[0].grouping!r}, keep one model: random={random!r}, residual_by={column!r}."
 
 
 def _few(call: Call) -> int:

@@ -18,9 +18,10 @@ from flashmm_sc._inference.t_tests import TTests
 from flashmm_sc._results.group_tests import FittedModel, GroupTests, tests_result
 from flashmm_sc._results.packed import packed
 from flashmm_sc._results.ratios import log2_ratios
-from flashmm_sc._results.result import MODERATED, Result, correlated_in, joined, strings, texts
+from flashmm_sc._results.result import MODERATED, Result, correlated_in, joined, residuals_in, strings, texts
 from flashmm_sc._stats.correlated import to_numbers
 from flashmm_sc._stats.cross import CrossProducts
+from flashmm_sc._stats.residual import ResidualGroup
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -113,8 +114,17 @@ def _projection(
     sparse = bool(params["nonnegative"]) and not bool(params["moderate"])
     cross = CrossProducts(described["XX"], described["ZX"], sp.csr_array(described["ZZ"]))
     d = [int(size) for size in described["d"]]
-    correlated = correlated_in(described)
-    return Projection.of(cross, int(described["n"]), d, coefs, components, sparse=sparse, correlated=correlated)
+    how: dict[str, Any] = {"sparse": sparse, "correlated": correlated_in(described), "groups": _groups(described)}
+    return Projection.of(cross, int(described["n"]), d, coefs, components, **how)
+
+
+def _groups(described: dict[str, Any]) -> list[ResidualGroup]:
+    """Groups of cells with residual variances of their own, from what is stored of a model."""
+    each = described.get("residual", {})
+    return [
+        ResidualGroup(name, int(its["n"]), np.asarray(its["columns"]), sp.csr_array(its["gram"]))
+        for name, its in zip(residuals_in(described), each.values(), strict=True)
+    ]
 
 
 def _moderated_part(fit: LMMFit) -> tuple[np.ndarray, np.ndarray]:
@@ -154,7 +164,17 @@ def _described(model: Model, fit: LMMFit) -> dict[str, Any]:
             "correlated": to_numbers(model.design.random.correlated, len(model.design.random.d)),
             "ranef_names": texts([model.design.random.ranef_names]),
         }
+        | _described_groups(model.groups)
     )
+
+
+def _described_groups(groups: Sequence[ResidualGroup]) -> dict[str, Any]:
+    if not groups:
+        return {}
+    each = {
+        str(g): {"n": one.n, "columns": one.columns, "gram": sp.csr_matrix(one.gram)} for g, one in enumerate(groups)
+    }
+    return {"residual_levels": texts([[one.name for one in groups]]), "residual": each}
 
 
 def described_design(design: FixedDesign, terms: dict[str, np.ndarray], reference: str) -> dict[str, Any]:

@@ -15,7 +15,9 @@ from flashmm_sc._design.reference_grid import ReferenceGrid
 from flashmm_sc._design.rows import Encoder, Rows
 from flashmm_sc._gaussian.projection import Projection
 from flashmm_sc._results.groups import each_group
+from flashmm_sc._results.residual import check_uncorrelated, own_sums, residual_rows
 from flashmm_sc._stats.cross import CrossProducts
+from flashmm_sc._stats.residual import ResidualGroup, ResidualStats
 from flashmm_sc._stats.summary import SummaryStats
 
 if TYPE_CHECKING:
@@ -47,6 +49,8 @@ class Model:
         Its reference grid as text.
     weight_sums
         Sums of its cells' weights, by the names of `SummaryStats`; empty without weights.
+    groups
+        Groups of its cells with residual variances of their own; none where all have the same.
     """
 
     group: str
@@ -57,6 +61,7 @@ class Model:
     terms: dict[str, np.ndarray]
     reference: str
     weight_sums: dict[str, float]
+    groups: tuple[ResidualGroup, ...] = ()
 
     @classmethod
     def of(
@@ -68,6 +73,8 @@ class Model:
         weights: Weights | None = None,
         *,
         sparse: bool = False,
+        residual_by: str | None = None,
+        min_cells: int = 1,
     ) -> tuple[Model, Rows]:
         """Build and check the designs of the cells of a group; give their rows too."""
         X = fixed_design(fixed, obs)
@@ -76,14 +83,23 @@ class Model:
             msg = f"{n} cells leave no residual degrees of freedom for the {p} columns of {fixed!r}."
             raise ValueError(msg)
         design = CellDesign(X, random_design(random, obs))
-        rows = design.all_rows(obs)
-        cross = CrossProducts.of(rows.gram(None if weights is None else weights.each), p)
-        check_full_rank(X, cross.XX, obs)
         Z = design.random
-        projection = Projection.of(cross, n, Z.d, X.names, Z.names, sparse=sparse, correlated=Z.correlated)
-        reference = ReferenceGrid.of(X, obs, rows.parts[0][1], group).text()
+        groups: list[ResidualGroup] = []
+        if residual_by is None:
+            rows = design.all_rows(obs)
+            cross = CrossProducts.of(rows.gram(None if weights is None else weights.each), p)
+        else:
+            check_uncorrelated(residual_by, Z.correlated)
+            rows, groups = residual_rows(design, obs, residual_by, weights, min_cells)
+            cross = CrossProducts.summed([group.cross(p, design.width) for group in groups])
+        check_full_rank(X, cross.XX, obs)
+        how: dict[str, Any] = {"sparse": sparse, "correlated": Z.correlated, "groups": groups}
+        projection = Projection.of(cross, n, Z.d, X.names, Z.names, **how)
+        table = design.table(obs) if groups else rows.parts[0][1]
+        reference = ReferenceGrid.of(X, obs, table, group).text()
         sums = {} if weights is None else weights.sums
-        return cls(group, n, design, cross, projection, type3.hypotheses(X, obs), reference, sums), rows
+        terms = type3.hypotheses(X, obs)
+        return cls(group, n, design, cross, projection, terms, reference, sums, tuple(groups)), rows
 
     @property
     def p(self) -> int:
@@ -92,10 +108,13 @@ class Model:
 
     def stats(self, sums: Sums, start: int, index: int, genes: np.ndarray, gene_names: list[str]) -> SummaryStats:
         """Statistics of some genes in this group, which has columns `start` on of WY and row `index` of yy."""
+        labels = self.design.labels | self.weight_sums
+        if self.groups:
+            own, names = own_sums(self.groups, sums, genes), [gene_names[j] for j in genes]
+            return ResidualStats.of_groups(self.cross, self.groups, *own, gene_names=names, **labels)
         WY, yy = sums.WY[start : start + self.cross.width], sums.yy[index]
         if len(genes) < len(yy):
             WY, yy, gene_names = WY[:, genes], yy[genes], [gene_names[j] for j in genes]
-        labels = self.design.labels | self.weight_sums
         return SummaryStats.of(self.cross, WY, yy, self.n, gene_names=gene_names, **labels)
 
 
@@ -104,6 +123,7 @@ def build_models(
     fixed: str,
     random: Any,
     groupby: str | None,
+    residual_by: str | None = None,
     *,
     weights: Weights | None = None,
     min_cells: int = 1,
@@ -111,7 +131,8 @@ def build_models(
 ) -> tuple[list[Model], Rows]:
     """One model for all cells, or one for each category of `groupby` with enough cells; and the design rows of all cells.
 
-    `weights` are those of the cells, `sparse` is as in `Projection.of`.
+    `weights` are those of the cells, `sparse` is as in `Projection.of`, and levels of `residual_by` have residual variances of
+    their own; then there is no `groupby`, and the rows are those of the levels.
 
     Raises
     ------
@@ -120,12 +141,13 @@ def build_models(
         a warning.
     """
     own_weights = lambda cells: weights and weights.at(cells)
-    build = lambda group, own, cells: Model.of(group, own, fixed, random, own_weights(cells), sparse=sparse)
+    how: dict[str, Any] = {"sparse": sparse, "residual_by": residual_by, "min_cells": min_cells}
+    build = lambda group, own, cells: Model.of(group, own, fixed, random, own_weights(cells), **how)
     built = each_group(obs, groupby, build, min_cells=min_cells)
     models = [model for _, (model, _) in built]
-    parts = [(cells, rows.parts[0][1]) for cells, (_, rows) in built]
     if groupby is None:
         return models, built[0][1][1]
+    parts = [(cells, rows.parts[0][1]) for cells, (_, rows) in built]
     starts = np.cumsum([0, *(model.cross.width for model in models)]).tolist()
     encode = [model.design.rows for model in models]
     return models, Rows(len(obs), Encoder(encode, starts[:-1], starts[-1]), parts)

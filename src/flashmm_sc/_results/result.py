@@ -49,7 +49,7 @@ _KINDS = {"lfsr": "shrinkage", "stat": "variance tests", "F": "F tests", "theta"
 _FITS = ("theta", "theta_se", "theta_cov", "loglik", "n_iter", "ranef", "mean_coef", "sums", *MODERATED)
 _EARLIER = ("ols", "zry", "yry", "mean")
 """What earlier versions stored for `MODERATED`; removed with the rest."""
-_MAY_BE_NONE = ("layer", "transform", "groupby", "mask_var", "size_factors", "target_sum", "weights")
+_MAY_BE_NONE = ("layer", "transform", "groupby", "mask_var", "size_factors", "target_sum", "weights", "residual_by")
 """Parameters that files of older anndata lack where they were None."""
 
 
@@ -277,6 +277,11 @@ def strings(values: Any) -> list[str]:
 def correlated_in(described: dict[str, Any]) -> list[list[int]]:
     """Positions of the components of each correlated term, in what is stored of a model; earlier versions had none."""
     return from_numbers(described["correlated"]) if "correlated" in described else []
+
+
+def residuals_in(described: dict[str, Any]) -> list[str]:
+    """Groups of cells with residual variances of their own, in what is stored of a model; none where all have the same."""
+    return strings(described["residual_levels"]) if "residual_levels" in described else []
 
 
 def texts(parts: Iterable[Iterable[str]]) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flashmm_sc._base.errors import listed, warn
+from flashmm_sc._results.residual import added_up, linear_columns
 from flashmm_sc._stream.sums import Tally
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ def tally_of(models: Sequence[Model], rows: Rows, *, expressed: bool, linear: bo
     """What the pass is to sum of the values as they are read; `linear` asks for means."""
     if not linear:
         return Tally(expressed, expressed)
+    if groups := models[0].groups:
+        return Tally(expressed, expressed, linear_columns(groups, models[0].p))
     pairs = zip(models, rows.encoder.start, strict=True)
     return Tally(expressed, expressed, np.concatenate([start + np.arange(model.p) for model, start in pairs]))
 
@@ -61,14 +64,16 @@ def summed(models: Sequence[Model], rows: Rows, sums: Sums, least: Filter, gene_
     ValueError
         When that is all of them.
     """
-    found, first = [], 0
-    for i, (model, start) in enumerate(zip(models, rows.encoder.start, strict=True)):
+    found, first, read, starts = [], 0, sums, rows.encoder.start
+    if groups := models[0].groups:
+        sums, starts = added_up(groups, sums, models[0].p), [0]
+    for i, (model, start) in enumerate(zip(models, starts, strict=True)):
         genes = least.passing(sums, i, model)
         expressed = sums.seen[i, genes] / model.n if sums.seen.size else np.empty(0)
         means = (model.projection.XXi @ sums.WC[first : first + model.p, genes]).T if sums.WC.size else None
         first += model.p
         if genes.size:
-            stats = model.stats(sums, start, i, genes, gene_names)
+            stats = model.stats(read, start, i, genes, gene_names)
             found.append(SummedModel(model, genes, stats, expressed, means))
     if not found:
         msg = f"No gene has min_fraction={least.min_fraction} and min_counts={least.min_counts}; lower them."

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.sparse as sp
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,6 +24,14 @@ class CrossProducts:
     def of(cls, gram: sp.csr_array, p: int) -> CrossProducts:
         """From W'W of rows W = [X Z] whose first p columns are X's."""
         return cls(gram[:p, :p].toarray(), gram[p:, :p].toarray(), sp.csr_array(gram[p:, p:]))
+
+    @classmethod
+    def summed(cls, parts: Sequence[CrossProducts]) -> CrossProducts:
+        """Of all cells, from those of parts of them."""
+        first, *rest = parts
+        for one in rest:
+            first = cls(first.XX + one.XX, first.ZX + one.ZX, sp.csr_array(first.ZZ + one.ZZ))
+        return first
 
     def without_fixed(self) -> CrossProducts:
         """Those of Z alone."""

@@ -113,6 +113,7 @@ def _add_de_options(de: argparse.ArgumentParser) -> None:
     add("--min-fraction", type=float, metavar="SHARE", help="leave genes out that fewer of a group's cells express [0]")
     add("--min-counts", type=float, metavar="SUM", help="leave genes out whose counts in a group are fewer [0; nb: 10]")
     add("--groupby", metavar="COLUMN", help="column of obs: fit one model for each of its categories")
+    add("--residual-by", metavar="COLUMN", help="column of obs: a residual variance for each of its levels")
     add("--method", choices=get_args(Method), help="restricted or plain maximum likelihood")
     add("--ddf", choices=get_args(Ddf), help="degrees of freedom of the tests")
     add("--free-variances", dest="nonnegative", action="store_false", help="let variance components be negative")

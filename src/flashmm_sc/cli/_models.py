@@ -21,6 +21,7 @@ _ALONE = {
         "ddf": "--ddf",
         "nonnegative": "--free-variances",
         "moderate": "--moderate",
+        "residual_by": "--residual-by",
     },
     "nb": {"sample": "--sample", "normalize": "--normalize"},
 }

@@ -10,8 +10,9 @@ import pandas as pd
 
 from flashmm_sc._base.selection import correlated_pairs
 from flashmm_sc._results.finding import found_fit, selected
-from flashmm_sc._results.result import Result, correlated_in, strings
+from flashmm_sc._results.result import Result, correlated_in, residuals_in, strings
 from flashmm_sc._stats.correlated import covariance_names
+from flashmm_sc._stats.residual import residual_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +39,8 @@ def variance_df(
 
     Returns
     -------
-    DataFrame with `variable` (gene), `component` (the residual last), `group` if the fit has groups, and `variance`
+    DataFrame with `variable` (gene), `component` (the residual last; with `residual_by` ``residual[B cells]`` of each
+    level), `group` if the fit has groups, and `variance`
     and `se` on the squared scale of the fitted values. Where effects are correlated, rows such as ``cov(sam, score|sam)``
     have the covariance for the variance, and a column `correlation` has what it is over both standard deviations: NaN in
     other rows, and where one of them is zero. Of counts, the components are that of the samples, τ², whose root is
@@ -65,7 +67,8 @@ def variance_df(
     names, correlations, start = [], [], 0
     for model in result.models:
         components, correlated = strings(model["component_names"]), correlated_in(model)
-        names.append([*components, *covariance_names(components, correlated), last])
+        residuals = residual_names(residuals_in(model)) or [last]
+        names.append([*components, *covariance_names(components, correlated), *residuals])
         theta = result["theta"][:, start : start + len(names[-1])]
         correlations.append(_correlations(theta, len(components), correlated))
         start += theta.shape[1]

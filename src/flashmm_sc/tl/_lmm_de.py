@@ -20,6 +20,7 @@ from flashmm_sc._results.contrasts import in_groups
 from flashmm_sc._results.filters import Filter
 from flashmm_sc._results.fits import fit_result
 from flashmm_sc._results.models import build_models
+from flashmm_sc._results.residual import check_residual_by
 from flashmm_sc._results.result import check_key
 from flashmm_sc._results.scale import base_of
 from flashmm_sc._results.sizes import with_sizes
@@ -62,6 +63,7 @@ def lmm_de(
     nonnegative: bool = True,
     moderate: bool = False,
     groupby: str | None = None,
+    residual_by: str | None = None,
     contrasts: Contrasts | Question | None = None,
     corr_method: Correction = "benjamini-hochberg",
     corr_scope: Scope = "column",
@@ -144,6 +146,13 @@ def lmm_de(
     groupby
         Column of `adata.obs`: fit one model for each of its categories, with variances of its own, in the same pass.
         Categories in which the model can't be fitted are left out with a warning.
+    residual_by
+        Column of `adata.obs`: a residual variance for each of its levels, in one model. With ``"~ 0 + cls + cls:trt"``,
+        ``random=["donor", "(0 + cls || donor)"]`` and ``residual_by="cls"`` each cell type has variances of its own, as with
+        `groupby`, but donors are shared: differences of effects between cell types are tested within donors. Each gene then
+        takes algebra of its own, of all effects of a donor at once. Not with `groupby`, `moderate`, ``nonnegative=False``,
+        correlated random effects and Kenward and Roger's df. A gene that is constant in all cells of a level has there a
+        millionth of its variance over all cells.
     contrasts
         Questions (`flashmm_sc.contrasts`) or combinations of coefficients to test as well, as in `lmm_test`; stored
         under ``key_added + "_contrasts"``.
@@ -174,7 +183,7 @@ def lmm_de(
         Coefficients on the scale of the fitted values and their two-sided t tests; names in
         `adata.uns['lmm_de']['coef_names']`. NaN for genes that were not fitted.
     `adata.varm['lmm_de_theta' | '_theta_se']` : float64, genes × variance components
-        Variances, the covariances of correlated effects, and the residual variance last; names in
+        Variances, the covariances of correlated effects, and the residual variance last, or those of the levels of `residual_by`; names in
         `adata.uns['lmm_de']['theta_names']`.
     `adata.varm['lmm_de_theta_cov']` : float64, genes × all parameters × those of one group
         Inverse of the observed information; padded with NaN for groups that have fewer parameters than others.
@@ -231,11 +240,12 @@ def lmm_de(
     one_of("corr_method", corr_method, Correction)
     one_of("corr_scope", corr_scope, Scope)
     check_flags(moderate=moderate, ranef=ranef, copy=copy)
+    check_residual_by(residual_by, groupby, moderate=moderate, nonnegative=nonnegative, ddf=ddf)
     check_optional_flags(show_progress=show_progress)
     n_threads(n_jobs)
     ddf = "satterthwaite" if moderate else ddf  # where a prior can't be learned
     contrasts_key = f"{key_added}_contrasts"
-    columns = {"groupby": groupby, **values.columns}
+    columns = {"groupby": groupby, "residual_by": residual_by, **values.columns}
     needed = lambda obs, where: needed_columns(obs, fixed, random, where, **columns)
     with cells_or_strata(adata, needed, values, copy=copy) as study:
         values = study.fitted
@@ -243,7 +253,7 @@ def lmm_de(
         check_key(study.target, contrasts_key, tests=True)
         sparse = nonnegative and not moderate
         models, rows = build_models(
-            study.obs, fixed, random, groupby, weights=study.weights, min_cells=min_cells, sparse=sparse
+            study.obs, fixed, random, groupby, residual_by, weights=study.weights, min_cells=min_cells, sparse=sparse
         )
         for model in models:
             check_correlated(model.design.random.correlated, nonnegative, moderate)
@@ -261,6 +271,7 @@ def lmm_de(
             "nonnegative": nonnegative,
             "moderate": moderate,
             "groupby": groupby,
+            "residual_by": residual_by,
             "corr_method": corr_method,
             "corr_scope": corr_scope,
             "max_iter": max_iter,
@@ -269,13 +280,12 @@ def lmm_de(
         }
         study = with_sizes(study, values, rows, n_jobs)
         cells = study.obs[needed(study.obs, "")].iloc[rows.cells]
-        call = Call.of(cells, models[0].design, len(study.kept), groupby=groupby, moderate=moderate, ddf=ddf)
+        call = Call.of(cells, models[0].design, len(study.kept), groupby, residual_by, moderate=moderate, ddf=ddf)
         notes = before_fit(call, study.scales, values)
         tally = tally_of(models, rows, expressed=moderate or least.of_genes, linear=values.sized)
         sums = study.sums(rows, transform=values.transform, tally=tally, n_jobs=n_jobs, show_progress=show_progress)
     parts = summed(models, rows, sums, least, study.genes)
-    if moderate:
-        notes += after_pass({part.model.group: part.expressed for part in parts})
+    notes += after_pass({part.model.group: part.expressed for part in parts if moderate})
     fits = [fit(one.stats, one.model.projection, options, ddf, moderate, n_jobs, one.model.group) for one in parts]
     notes += after_fit({one.model.group: (one.model.n, its.status) for one, its in zip(parts, fits, strict=True)})
     result = fit_result(key_added, parts, fits, study, params=params, ranef=ranef)

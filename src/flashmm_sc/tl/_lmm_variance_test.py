@@ -14,13 +14,24 @@ from flashmm_sc._gaussian.estimate import FILTERED, MASKED
 from flashmm_sc._inference.adjustment import Correction
 from flashmm_sc._inference.likelihood_ratio import likelihood_ratio
 from flashmm_sc._results.group_tests import GroupTests, tests_result
-from flashmm_sc._results.result import Result, check_key, correlated_in, strings, write
+from flashmm_sc._results.result import Result, check_key, correlated_in, residuals_in, strings, write
 from flashmm_sc._stats.correlated import covariance_names, lacking_covariances
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-_SAME = ("fixed", "layer", "use_raw", "transform", "method", "nonnegative", "groupby", "n_obs", "weights")
+_SAME = (
+    "fixed",
+    "layer",
+    "use_raw",
+    "transform",
+    "method",
+    "nonnegative",
+    "groupby",
+    "n_obs",
+    "weights",
+    "residual_by",
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +149,7 @@ def _z_tests(fit: Result) -> list[GroupTests]:
         columns = slice(start, start + len(names))
         z = fit["theta"][:, columns] / fit["theta_se"][:, columns]
         tested.append(GroupTests(group, names, np.ones(len(names), bool), ZTests(z, norm.sf(z)), fit["status"][:, i]))
-        start += len(names) + len(covariance_names(names, correlated_in(model))) + 1
+        start += len(names) + len(covariance_names(names, correlated_in(model))) + max(len(residuals_in(model)), 1)
     return tested
 
 

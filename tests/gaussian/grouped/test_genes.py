@@ -1,0 +1,51 @@
+"""Data of genes by group, and those that don't vary in one."""
+
+from __future__ import annotations
+
+import dense_reference as dense
+import numpy as np
+from grouped_stats import grouped_fit, grouped_stats, projected
+
+from flashmm_sc._gaussian.estimate import data_of
+from flashmm_sc._gaussian.grouped.genes import LEAST
+
+
+def test_least_squares_by_group():
+    X, Z, d, groups, Y = dense.grouped_example("own variances")
+    stats = grouped_stats(X, Z, d, groups, Y)
+    genes = data_of(projected(stats), stats, slice(1, 4))
+    b = np.linalg.lstsq(X, Y, rcond=None)[0]
+    residual = Y - X @ b
+    np.testing.assert_allclose(genes.b, b.T[1:4], rtol=1e-9, atol=1e-10)
+    for g in range(3):
+        np.testing.assert_allclose(genes.groups[:, g, -1], (residual[groups == g] ** 2).sum(axis=0)[1:4], rtol=1e-9)
+    np.testing.assert_allclose(genes.yRy, (residual**2).sum(axis=0)[1:4], rtol=1e-9)
+    assert genes[np.array([2])].units.shape == (1, genes.units.shape[1])
+
+
+def test_a_gene_that_is_constant_in_a_group_has_results():
+    """The likelihood has no maximum; a least variance makes one, which the other groups hardly feel."""
+    X, Z, d, groups, Y = dense.grouped_example("own variances")
+    X = X[:, :-1]
+    Y = np.repeat(Y[:, :1], 3, axis=1)
+    Y[groups == 2, 1] = 0.0
+    Y[groups == 2, 2] = 7.0
+    fit = grouped_fit(grouped_stats(X, Z, d, groups, Y))
+    assert set(fit.status) <= {"ok", "boundary"}
+    assert np.isfinite(fit.p.to_numpy()).all()
+    theta = fit.theta.to_numpy()
+    assert (theta[1:, -1] < 10 * LEAST * theta[1:, -3]).all()
+    assert (theta[1:, 0] < 1e-4).all()  # donors share nothing with the group in which they don't differ
+    effects = fit.coef.to_numpy()[:, 3:]
+    np.testing.assert_allclose(effects[1:, 2], 0.0, atol=1e-9)
+    alone = [dense.DenseModel(Y[groups == g, 1], *_of(X, Z, d, groups, g)) for g in (0, 1)]
+    for g, one in enumerate(alone):
+        c = one.coef(theta[1, [1 + g, 4 + g]])
+        np.testing.assert_allclose(fit.coef.to_numpy()[1, [g, 3 + g]], c, rtol=1e-3)
+
+
+def _of(X, Z, d, groups, g):
+    """Designs of one type by itself."""
+    its = groups == g
+    part = slice(sum(d[: 1 + g]), sum(d[: 2 + g]))
+    return X[np.ix_(its, [g, 3 + g])], Z[its, part], (d[1 + g],)
