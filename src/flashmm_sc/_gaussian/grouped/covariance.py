@@ -206,7 +206,7 @@ class GroupedCovariance:
         """Parameters without random effects, and with one residual variance: 1 × P."""
         return np.concatenate([np.zeros((1, len(self.d))), np.ones((1, len(self.units.n) - 1))], axis=1)
 
-    def prepared(self, n_genes: int, n_jobs: int | None) -> GroupedCovariance:
+    def prepared(self, n_genes: int, n_jobs: int | None, *, traces: bool = True) -> GroupedCovariance:
         """Nothing pays here."""
         return self
 
