@@ -55,8 +55,10 @@ def write(path: Path, cells: int, genes: int, per_cell: int, compression: str | 
     rng = np.random.default_rng(0)
     pool = counts(genes, per_cell, rng)
     donor = rng.integers(DONORS, size=cells)
-    obs = {"donor": donor, "cls": rng.integers(TYPES, size=cells), "trt": np.array(["ctrl", "stim"])[donor % 2]}
-    frame = pd.DataFrame(obs, index=[f"cell{i}" for i in range(cells)]).astype("str").astype("category")
+    codes = {"donor": donor, "cls": rng.integers(TYPES, size=cells), "trt": donor % 2}
+    levels = {"donor": range(DONORS), "cls": range(TYPES), "trt": ["ctrl", "stim"]}
+    obs = {name: pd.Categorical.from_codes(codes[name], list(map(str, own))) for name, own in levels.items()}
+    frame = pd.DataFrame(obs, index=[f"cell{i}" for i in range(cells)])
     var = pd.DataFrame(index=[f"gene{j}" for j in range(genes)])
     ad.AnnData(obs=frame, var=var, shape=None).write_h5ad(path)
     drawn = rng.integers(POOL, size=cells)
