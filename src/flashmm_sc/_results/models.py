@@ -76,12 +76,13 @@ class Model:
             msg = f"{n} cells leave no residual degrees of freedom for the {p} columns of {fixed!r}."
             raise ValueError(msg)
         design = CellDesign(X, random_design(random, obs))
-        rows = design.all_rows(obs)
+        table = design.table(obs)
+        rows = design.all_rows(table)
         cross = CrossProducts.of(rows.gram(None if weights is None else weights.each), p)
         check_full_rank(X, cross.XX, obs)
         Z = design.random
         projection = Projection.of(cross, n, Z.d, X.names, Z.names, sparse=sparse, correlated=Z.correlated)
-        reference = ReferenceGrid.of(X, obs, rows.parts[0][1], group).text()
+        reference = ReferenceGrid.of(X, obs, table, group).text()
         sums = {} if weights is None else weights.sums
         return cls(group, n, design, cross, projection, type3.hypotheses(X, obs), reference, sums), rows
 
@@ -127,5 +128,5 @@ def build_models(
     if groupby is None:
         return models, built[0][1][1]
     starts = np.cumsum([0, *(model.cross.width for model in models)]).tolist()
-    encode = [model.design.rows for model in models]
+    encode = [rows.encoder.encode[0] for _, (_, rows) in built]
     return models, Rows(len(obs), Encoder(encode, starts[:-1], starts[-1]), parts)
