@@ -2,7 +2,8 @@
 
 The file is one of stream.py's, drawn by blocks: cells of random donors × 2,000 genes, 50 stored values a cell, with columns
 of obs that the models don't need, as atlases have. Each measurement is a process of its own, whose time begins with its
-start; they take turns, the file in the page cache, or (`--cold`) out of it. Results go to results/atlas.csv.
+start; they take turns, the file in the page cache, or (`--cold`) out of it. Where others use the cores too, processor time
+tells more. Results go to results/atlas.csv.
 
     python benchmarks/atlas.py [--cells 10000000] [--storage none lzf gzip] [--repeats 3] [--cold] ...
 """
@@ -56,7 +57,7 @@ def forget(path: Path) -> None:
 
 
 def measure(path: Path, what: str, threads: int) -> None:
-    """Do it, then print the peak of this process in megabytes."""
+    """Do it, then print the processor time of this process and its peak in megabytes."""
     if what == "blocks":
         with h5py.File(path) as file:
             read_blocks(sparse_dataset(file["X"]), threads)
@@ -64,12 +65,12 @@ def measure(path: Path, what: str, threads: int) -> None:
         values = ["--transform", "log1p", "--table", str(path.with_suffix(".csv")), "--n-jobs", str(threads)]
         if code := command(["de", str(path), *MODELS[what], *values]):
             sys.exit(code)
-    print(resident())
+    print(time.process_time(), resident())
 
 
 def rows(path: Path, storage: str, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Rows of the table: the shortest time of each, and the largest peak."""
-    found: dict[str, list[tuple[float, float]]] = {what: [] for what in ["blocks", *MODELS]}
+    found: dict[str, list[np.ndarray]] = {what: [] for what in ["blocks", *args.models]}
     for _ in range(args.repeats):
         for what, its in found.items():
             if args.cold:
@@ -77,10 +78,11 @@ def rows(path: Path, storage: str, args: argparse.Namespace) -> Iterator[dict[st
             start = time.perf_counter()
             asked = [sys.executable, __file__, "--measure", str(path), what, str(args.threads)]
             done = subprocess.run(asked, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
-            its.append((time.perf_counter() - start, float(done.stdout.split()[-1])))
+            its.append(np.array([time.perf_counter() - start, *map(float, done.stdout.split()[-2:])]))
             print(storage, what, *map("{:.4g}".format, its[-1]), flush=True)
     for what, its in found.items():
-        seconds, peak = min(its)[0], max(peak for _, peak in its)
+        seconds, cpu, _ = np.min(its, axis=0)
+        blocks = np.min(found["blocks"], axis=0)
         yield {
             "cells": args.cells,
             "values": args.cells * args.per_cell,
@@ -89,8 +91,10 @@ def rows(path: Path, storage: str, args: argparse.Namespace) -> Iterator[dict[st
             "threads": args.threads,
             "what": what,
             "seconds": seconds,
-            "over blocks": seconds / min(found["blocks"])[0],
-            "peak MB": peak,
+            "over blocks": seconds / blocks[0],
+            "cpu": cpu,
+            "cpu over blocks": cpu / blocks[1],
+            "peak MB": np.max(its, axis=0)[2],
         }
 
 
@@ -100,6 +104,7 @@ def main() -> None:
     parser.add_argument("--genes", type=int, default=2000)
     parser.add_argument("--per-cell", type=int, default=50, help="stored values")
     parser.add_argument("--storage", nargs="*", default=["none", "lzf", "gzip"])
+    parser.add_argument("--models", nargs="*", default=list(MODELS), choices=MODELS)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--cold", action="store_true", help="out of the page cache")
