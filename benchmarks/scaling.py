@@ -114,11 +114,12 @@ def table(found: pd.DataFrame) -> str:
     lines = []
     for what, part in found.groupby("varied", sort=False):
         ends = [f"{part['value'].iloc[k]:,}" for k in (0, -1)]
-        span = lambda name, form: f"{part[name].iloc[0]:{form}} – {part[name].iloc[-1]:{form}}"
         of = "`lmm_de`" if what in STREAMED else "fit"
         time, memory = (f"{slope(part, name):.2f}" for name in (timed(what), "memory_mb"))
-        spans = [span("seconds", ".2f"), span("cpu", ".2f"), time, span("memory_mb", ".0f"), memory]
-        lines.append([of, str(what), " – ".join(ends), *spans])
+        first, last = part.iloc[0], part.iloc[-1]
+        seconds, cpu = (f"{first[name]:.2f} – {last[name]:.2f}" for name in ("seconds", "cpu"))
+        peak = f"{first['memory_mb']:.0f} – {last['memory_mb']:.0f}"
+        lines.append([of, str(what), " – ".join(ends), seconds, cpu, time, peak, memory])
     return markdown(["of", "varied", "from – to", "s", "s of processors", "slope", "MB", "slope"], lines)
 
 
