@@ -153,7 +153,7 @@ class Rows:
         """W'W, or with weights w of the cells W'diag(w)W."""
         encode = self.encoder.encode[0]
         if isinstance(encode, _LookedUp) and self.n_models == 1 and weights is None:
-            return encode.gram(np.bincount(self.parts[0][1]))
+            return sp.csr_array(_gram(encode.rows, np.bincount(self.parts[0][1])))
         total = sp.csr_array((self.encoder.width, self.encoder.width))
         for start in range(0, self.n, CHUNK):
             stop = min(start + CHUNK, self.n)
@@ -174,12 +174,6 @@ class _LookedUp:
     def __call__(self, codes: np.ndarray) -> sp.csr_array:
         return self.rows[codes]
 
-    def gram(self, counts: np.ndarray) -> sp.csr_array:
-        """W'W of so many cells of each row, to a few eps."""
-        each = np.repeat(counts, np.diff(self.rows.indptr))
-        weighted = sp.csr_array((self.rows.data * each, self.rows.indices, self.rows.indptr), shape=self.rows.shape)
-        return sp.csr_array(self.rows.T @ weighted)
-
 
 def numbered(table: Any, most: int) -> np.ndarray | None:
     """Number what differs among the rows of a table, in the order in which they come; None if that is more than `most`.
@@ -188,9 +182,8 @@ def numbered(table: Any, most: int) -> np.ndarray | None:
     """
     if isinstance(table, np.ndarray):
         return table if table.max(initial=-1) < most else None
-    for some in (
-        (table.iloc[:CHUNK], table) if len(table) > CHUNK else (table,)
-    ):  # the first tell already if cells differ
+    first = [table.iloc[:CHUNK]] if len(table) > CHUNK else []  # which tell already if cells differ
+    for some in [*first, table]:
         codes, n = np.zeros(len(some), np.int32), 1
         for name in some:
             own, found = pd.factorize(some[name], use_na_sentinel=False)
@@ -258,8 +251,8 @@ def _without_columns(codes: np.ndarray) -> tuple[sp.csr_array, np.ndarray]:
     return sp.csr_array((len(codes), 0)), codes.astype(np.int32, copy=False)
 
 
-def _gram(W: sp.csr_array) -> sp.csr_array:
-    """W'W of a chunk, to a few eps.
+def _gram(W: sp.csr_array, counts: np.ndarray | None = None) -> sp.csr_array:
+    """W'W of a chunk, or of so many cells of each row, to a few eps.
 
     Where cells of a donor share a value, all roundings of a running sum go one way: of a million squares hardly 11 digits
     are right, and few once a covariate far from zero is centred. So W is split: products of the leading 16 bits of its
@@ -271,7 +264,8 @@ def _gram(W: sp.csr_array) -> sp.csr_array:
     lead.data = np.rint(W.data / unit) * unit
     rest.data = W.data - lead.data
     rest.eliminate_zeros()
+    each = lambda some: some if counts is None else sp.diags_array(counts.astype(np.float64), format="csr") @ some
     if not rest.nnz:
-        return lead.T @ lead
-    crossed = lead.T @ rest
-    return lead.T @ lead + (crossed + crossed.T + rest.T @ rest)
+        return lead.T @ each(lead)
+    crossed = lead.T @ each(rest)
+    return lead.T @ each(lead) + (crossed + crossed.T + rest.T @ each(rest))

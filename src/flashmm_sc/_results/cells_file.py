@@ -34,7 +34,7 @@ def reading(path: Path) -> Iterator[None]:
 
 @dataclass(frozen=True, eq=False)
 class StoredTable:
-    """A table in a file, whose columns are read when they are asked for; its rows have numbers, and names of which one is seldom told.
+    """A table in a file, whose columns are read when they are asked for; rows are numbered, and have names for messages.
 
     Attributes
     ----------

@@ -24,7 +24,8 @@ def joint_obs(several: Sequence[Cells], names: Sequence[str], wanted: Sequence[s
         For a column that is of several kinds.
     """
     tables = [in_memory(one.obs, list(wanted)) for one in several]
-    return pd.DataFrame({name: united(name, [table[name] for table in tables], names) for name in wanted}, copy=False)
+    columns = {name: united(name, [table[name] for table in tables], names).array for name in wanted}
+    return pd.DataFrame(columns, index=pd.RangeIndex(sum(map(len, tables))), copy=False)
 
 
 def shared_columns(several: Sequence[Cells], names: Sequence[str]) -> Iterator[tuple[str, pd.Series]]:
@@ -43,6 +44,8 @@ def united(name: str, each: list[pd.Series], names: Sequence[str]) -> pd.Series:
     Sorted they are in most files, as strings become categories when they are written: the reference level should not
     depend on which file is first.
     """
+    if len(each) == 1:
+        return each[0]
     _check_kinds(name, each, names)
     if not all(isinstance(values.dtype, pd.CategoricalDtype) for values in each):
         return pd.concat(each, ignore_index=True)
