@@ -1,7 +1,7 @@
 """How fast, and in how much memory, does `lmm_de` stream a file, beside merely reading it?
 
 Counts with skewed gene frequencies, cells of random donors, in h5ad files as anndata writes them: uncompressed, lzf and
-gzip. Times are the best of several repeats that take turns, in one process and with the file in the page cache; where
+gzip; and in zarr stores of format 3, in chunks and in shards (zstd). Times are the best of several repeats that take turns, in one process and with the file in the page cache; where
 others use the cores too, processor time tells more. Peak memory is that of a fresh process. The files are temporary, 8
 bytes a value at most: 17 GB for the largest of the defaults. Results go to results/stream.csv.
 
@@ -26,6 +26,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
+import zarr
 
 import flashmm_sc as fsc
 from flashmm_sc._stream.blocks import BLOCK_BYTES, blocks
@@ -55,8 +56,10 @@ def write(path: Path, cells: int, genes: int, per_cell: int, compression: str | 
     rng = np.random.default_rng(0)
     pool = counts(genes, per_cell, rng)
     donor = rng.integers(DONORS, size=cells)
-    obs = {"donor": donor, "cls": rng.integers(TYPES, size=cells), "trt": np.array(["ctrl", "stim"])[donor % 2]}
-    frame = pd.DataFrame(obs, index=[f"cell{i}" for i in range(cells)]).astype("str").astype("category")
+    codes = {"donor": donor, "cls": rng.integers(TYPES, size=cells), "trt": donor % 2}
+    levels = {"donor": range(DONORS), "cls": range(TYPES), "trt": ["ctrl", "stim"]}
+    obs = {name: pd.Categorical.from_codes(codes[name], list(map(str, own))) for name, own in levels.items()}
+    frame = pd.DataFrame(obs, index=[f"cell{i}" for i in range(cells)])
     var = pd.DataFrame(index=[f"gene{j}" for j in range(genes)])
     ad.AnnData(obs=frame, var=var, shape=None).write_h5ad(path)
     drawn = rng.integers(POOL, size=cells)
@@ -72,6 +75,21 @@ def write(path: Path, cells: int, genes: int, per_cell: int, compression: str | 
             piece = pool[drawn[a : a + PIECE]]
             X["data"][ends[a] : ends[a] + piece.nnz] = piece.data
             X["indices"][ends[a] : ends[a] + piece.nnz] = piece.indices
+
+
+def write_store(path: Path, file: Path, *, shards: bool) -> None:
+    """A zarr store of format 3 with what is in an h5ad file."""
+    with warnings.catch_warnings(), ad.settings.override(zarr_write_format=3, auto_shard_zarr_v3=shards):
+        warnings.simplefilter("ignore")
+        ad.read_h5ad(file).write_zarr(path)
+
+
+def opened(path: Path, storage: str) -> ad.AnnData:
+    """Cells whose matrix stays on disk, or does not."""
+    if not storage.startswith("zarr"):
+        return ad.read_h5ad(path, backed=None if storage == "memory" else "r")
+    store = zarr.open_group(str(path), mode="r")
+    return ad.AnnData(ad.io.sparse_dataset(store["X"]), ad.io.read_elem(store["obs"]), ad.io.read_elem(store["var"]))
 
 
 def by_turns(calls: dict[tuple[str, int], Callable[[], object]], repeats: int) -> dict[tuple[str, int], np.ndarray]:
@@ -100,8 +118,8 @@ def read_anndata(X: Any, per_cell: int) -> None:
 
 def times(path: Path, storage: str, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Rows of the table: reading alone, `lmm_de` by threads, and what of it doesn't grow with the cells."""
-    adata = ad.read_h5ad(path, backed=None if storage == "memory" else "r")
-    few = adata[:FEW].to_memory()
+    adata = opened(path, storage)
+    few = ad.AnnData(adata.X[:FEW], adata.obs[:FEW], adata.var)
     calls: dict[tuple[str, int], Callable[[], object]] = {}
     if storage != "memory":
         calls["anndata", 1] = lambda: read_anndata(adata.X, args.per_cell)
@@ -121,7 +139,7 @@ def times(path: Path, storage: str, args: argparse.Namespace) -> Iterator[dict[s
 
 
 def row(adata: ad.AnnData, storage: str, what: str, threads: int, seconds: float) -> dict[str, Any]:
-    values = adata.X.group["data"].shape[0] if adata.isbacked else adata.X.nnz
+    values = adata.X.group["data"].shape[0] if hasattr(adata.X, "group") else adata.X.nnz
     size = {"cells": adata.n_obs, "genes": adata.n_vars, "values": values, "storage": storage}
     return size | {"what": what, "threads": threads, "seconds": seconds, "s/100M": seconds / values * 1e8}
 
@@ -151,8 +169,11 @@ def rows(args: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
     path = folder / "stream.h5ad"
     for cells in args.cells:
         for storage in args.storage:
-            write(path, cells, args.genes, args.per_cell, None if storage == "none" else storage)
-            yield from times(path, storage, args)
+            write(path, cells, args.genes, args.per_cell, storage if storage in ("lzf", "gzip") else None)
+            where = path
+            if storage.startswith("zarr"):
+                write_store(where := folder / f"{storage}.zarr", path, shards=storage == "zarr shards")
+            yield from times(where, storage, args)
         yield from times(path, "memory", args)
     for cells in args.memory_cells:
         write(path, cells, args.memory_genes, args.memory_per_cell, None)
@@ -165,7 +186,7 @@ def main() -> None:
     parser.add_argument("--cells", type=int, nargs="*", default=[50_000, 100_000, 200_000])
     parser.add_argument("--genes", type=int, default=8000)
     parser.add_argument("--per-cell", type=int, default=800, help="stored values")
-    parser.add_argument("--storage", nargs="*", default=["none", "lzf", "gzip"])
+    parser.add_argument("--storage", nargs="*", default=["none", "lzf", "gzip", "zarr", "zarr shards"])
     parser.add_argument("--threads", type=int, nargs="*", default=[1, 2])
     parser.add_argument("--repeats", type=int, default=4)
     parser.add_argument("--memory-cells", type=int, nargs="*", default=[1_000_000, 2_000_000])

@@ -106,6 +106,7 @@ UNTESTED = {
     "_gaussian.blocks.layout": "vectors over correlated components: blocks/test_covariance.py",
     "_gaussian.blocks.terms": "the parts of a design: blocks/test_covariance.py",
     "_counts.algebra": "Cholesky factors: test_regression.py",
+    "_results.joint_obs": "columns of several files: test_study.py",
     "_results.stored": "fits with their contrasts: tests/tl/test_lmm_de.py, tests/tl/test_nbmm_de.py",
     "_results.summed": "statistics of the genes that pass: test_filters.py; means of counts: test_sizes.py",
     "get._summary": "tests/results/test_summary.py",

@@ -205,7 +205,6 @@ def test_matrices_stay_on_disk(source):
         assert isinstance(adata.raw.X, CSRDataset)
         assert isinstance(adata.layers["halved"], CSRDataset)
         assert isinstance(adata.layers["dense"], h5py.Dataset)
-        assert not adata.obsm
 
 
 @pytest.mark.parametrize(
@@ -225,6 +224,7 @@ def test_matrices_stay_on_disk(source):
         (["in.h5ad", "--fixed", "~ trt", "--random", "smaple", "--out", "out.h5ad"], "not a column of obs"),
         (["in.h5ad", *MODEL, "--out", "out.h5ad", "--layer", "count"], "layer='count' is not in adata.layers"),
         (["in.h5ad", *MODEL, "--out", "out.h5ad", "--key-added", "a/b"], "key_added='a/b'"),
+        (["in.h5ad", *MODEL, "--out", "out.h5ad", "--key-added", "colors"], "adata.uns['colors'] holds something else"),
         (["in.h5ad", *MODEL, "--out", "out.h5ad", "--contrast", "d=cls[C]"], "unknown coefficient 'cls[C]'"),
         (["in.h5ad", *MODEL, "--out", "out.h5ad", *["--contrast", "d=cls[B]"] * 2], "the same name"),
     ],

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
 from containers import CONTAINERS, grouped_rows, stored, warned_of_a_view
@@ -10,6 +13,7 @@ from same_results import assert_equal_results, run
 
 import flashmm_sc as fsc
 from flashmm_sc._design import rows
+from flashmm_sc._design.cell_design import CellDesign
 from flashmm_sc._design.rows import Encoder, Rows
 from flashmm_sc._results.models import build_models
 from flashmm_sc._stream import accumulate
@@ -116,3 +120,79 @@ def test_rows_of_groups_are_those_of_each_alone(cells, encoded):
         expected[:, columns] = alone.cut(0, len(own))[0].toarray()
         np.testing.assert_allclose(W[own].toarray(), expected, rtol=1e-14, atol=1e-14)
         np.testing.assert_array_equal(np.flatnonzero(number == i), own)
+
+
+# Rows that many cells share
+
+
+@pytest.fixture
+def alike(monkeypatch):
+    """Ten cells share a row, on average, and two are enough to look rows up."""
+    monkeypatch.setattr(rows, "CHUNK", CHUNK)
+    monkeypatch.setattr(rows, "_ALIKE", 2)
+    rng = np.random.default_rng(0)
+    few = pd.DataFrame({"trt": list("AB") * 8, "age": np.arange(16.0) // 2, "sam": [f"s{i}" for i in range(16)]})
+    return (
+        few.iloc[rng.integers(16, size=160)]
+        .assign(cls=pd.Categorical(rng.choice(["x", "y"], 160)))
+        .reset_index(drop=True)
+    )
+
+
+def cell_by_cell(monkeypatch, build):
+    with monkeypatch.context() as patch:
+        patch.setattr(rows, "_ALIKE", 10**6)
+        return build()
+
+
+@pytest.mark.parametrize("groupby", [None, "cls"])
+@pytest.mark.parametrize(
+    "fixed", ["~ trt", "~ cls * trt + scale(age)", "~ 0 + cls + bs(age, df=4)", "~ I(age - np.mean(age))"]
+)
+def test_rows_that_cells_share_are_made_once(alike, monkeypatch, fixed, groupby):
+    if groupby and "cls" in fixed:
+        return
+    seen, encode = [], CellDesign.rows
+    monkeypatch.setattr(CellDesign, "rows", lambda self, table: seen.append(len(table)) or encode(self, table))
+    build = lambda: build_models(alike, fixed, "sam", groupby)[1]
+    (found, some), (expected, _) = (
+        (one, one.at(np.array([5, 3, 150]))) for one in (build(), cell_by_cell(monkeypatch, build))
+    )
+    assert max(seen[: len(found.parts)]) < 40
+    for a, b in ((0, 160), (3, 97), (159, 160)):
+        for one, other in zip(found.cut(a, b), expected.cut(a, b), strict=True):
+            np.testing.assert_array_equal(
+                getattr(one, "toarray", lambda one=one: one)(), getattr(other, "toarray", lambda other=other: other)()
+            )
+    np.testing.assert_array_equal(some.cut(0, 3)[0].toarray(), expected.cut(0, 160)[0].toarray()[[5, 3, 150]])
+    np.testing.assert_allclose(found.gram().toarray(), expected.gram().toarray(), rtol=1e-13, atol=1e-13)
+    w = np.linspace(1, 2, 160)
+    if groupby is None:
+        np.testing.assert_allclose(found.gram(w).toarray(), expected.gram(w).toarray(), rtol=1e-12, atol=1e-12)
+    pickle.loads(pickle.dumps(found.encoder))(found.piece(0, 10))
+
+
+def test_a_bad_value_is_told_of_cells(alike, monkeypatch):
+    """As often as cells have it, in the words that there are without sharing."""
+    said = []
+    for build in (
+        lambda: build_models(alike, "~ np.log(age)", "sam", None),
+        lambda: cell_by_cell(monkeypatch, lambda: build_models(alike, "~ np.log(age)", "sam", None)),
+    ):
+        with pytest.raises(ValueError, match="NaN or infinite in") as caught:
+            build()
+        said.append(str(caught.value))
+    assert said[0] == said[1]
+
+
+def test_cells_that_differ_are_found_out_early(monkeypatch):
+    monkeypatch.setattr(rows, "CHUNK", 2000)
+    lengths, factorize = [], pd.factorize
+    monkeypatch.setattr(
+        rows.pd, "factorize", lambda some, **options: lengths.append(len(some)) or factorize(some, **options)
+    )
+    table = pd.DataFrame({"score": np.random.default_rng(0).normal(size=50_000)})
+    assert rows.numbered(table, 1000) is None
+    assert set(lengths) == {2000}
+    assert rows.numbered(np.array([0, 1, 1, 2]), 2) is None
+    np.testing.assert_array_equal(rows.numbered(pd.DataFrame({"a": list("xyx"), "b": [1, 1, 2]}), 3), [0, 1, 2])

@@ -49,6 +49,16 @@ def test_raw_counts_and_their_weights(adata):
     assert strata.uns["aggregate"]["values"] == "values as they are, weighed by total"
 
 
+def test_an_order_of_levels_is_kept(adata, tmp_path):
+    levels = ["s9", *sorted(set(adata.obs["sam"]) - {"s9"})]
+    adata.obs["sam"] = pd.Categorical(adata.obs["sam"], sorted(set(levels) | {"s9"}), ordered=True).reorder_categories(
+        levels
+    )
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    for cells in (adata, [tmp_path / "a.h5ad"]):
+        assert fsc.pp.aggregate(cells, "sam").obs["sam"].dtype == adata.obs["sam"].dtype
+
+
 def test_logarithms(adata):
     strata = fsc.pp.aggregate(adata, "sam", **SIZED)
     u = adata.X.toarray().astype(float)

@@ -157,15 +157,6 @@ def test_more_is_summed_only_where_there_is_room():
     assert not choose(Tally(True, True), sized=True)
 
 
-def test_covariates_of_cells_are_found_out_early(monkeypatch):
-    monkeypatch.setattr(rule, "CHUNK", 2000)
-    table = pd.DataFrame({"score": np.random.default_rng(0).normal(size=50_000)})
-    lengths, numbered = [], rule._numbered
-    monkeypatch.setattr(rule, "_numbered", lambda some, most: lengths.append(len(some)) or numbered(some, most))
-    assert rule.shared_rows(rows_of(table, 5), 10, Tally(), sized=False) is None
-    assert lengths == [2000]
-
-
 def test_an_atlas_of_donors_goes_through_strata(monkeypatch):
     adata = fsc.datasets.simu_rnaseq(n_genes=20, n_cells=3000, n_samples=8, n_clusters=3, seed=1)
     kinds, accumulate = [], study.accumulate

@@ -340,3 +340,51 @@ def test_ctrl_c_ends_a_real_run(adata, tmp_path):
         _, errors = process.communicate(timeout=60)
     assert errors.splitlines()[-1] == "interrupted with ['MainThread'], [] and []"
     assert process.returncode == 1
+
+
+@pytest.fixture(scope="module")
+def uneven():
+    """Cells of few values and of none, which are decoded together, beside cells of more than are decoded at a time."""
+    rng = np.random.default_rng(5)
+    lengths = np.concatenate(
+        [np.zeros(1500, int), [1, 1023, 1, 1024, 1025, 0, 3000], rng.integers(0, 90, 60), [2500, 7]]
+    )
+    X = np.zeros((len(lengths), 3000))
+    for row, n in zip(X, lengths, strict=True):
+        row[rng.choice(3000, n, replace=False)] = rng.integers(1, 9, n)
+    return X[rng.permutation(len(X))]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("sized", [False, True])
+@pytest.mark.parametrize("some", [False, True])
+def test_cells_of_any_length(uneven, threads, sized, some):
+    n, m = uneven.shape
+    W = np.column_stack([np.ones(n), np.arange(n) % 7])
+    gene = np.where(np.arange(m) % 3 == 0, -1, np.cumsum(np.arange(m) % 3 != 0) - 1) if some else np.arange(m)
+    size = np.linspace(0.5, 2, n)
+    part = CellMatrix(sp.csr_array(uneven), gene, size=size if sized else None)
+    sums = one_pass.accumulate(
+        [part], Rows.of(sp.csr_array(W)), transform="log1p", tally=Tally(True, True), n_jobs=threads
+    )
+    values = uneven[:, gene >= 0]
+    logs = np.log1p(values / size[:, None] if sized else values)
+    np.testing.assert_allclose(sums.WY, W.T @ logs, rtol=1e-12)
+    np.testing.assert_allclose(sums.yy[0], (logs**2).sum(axis=0), rtol=1e-12)
+    np.testing.assert_array_equal(sums.seen[0], (values > 0).sum(axis=0))
+    np.testing.assert_array_equal(sums.counts[0], values.sum(axis=0))
+
+
+@pytest.mark.parametrize("sized", [False, True])
+@pytest.mark.parametrize("some", [False, True])
+def test_a_bad_value_among_cells_that_are_decoded_together(uneven, sized, some):
+    X = sp.csr_array(uneven)
+    gene = np.where(np.arange(3000) % 3 == 0, -1, np.arange(3000)) if some else np.arange(3000)
+    chosen = [k for k in np.linspace(0, X.nnz - 1, 40).astype(int) if gene[X.indices[k]] >= 0]
+    for at in chosen:
+        bad = X.copy()
+        bad.data[at] = -1
+        cell, column = np.searchsorted(X.indptr, at, side="right") - 1, X.indices[at]
+        part = CellMatrix(bad, gene, size=np.ones(len(uneven)) if sized else None)
+        with pytest.raises(ValueError, match=f"negative value -1 at row {cell}, column {column},"):
+            one_pass.accumulate([part], Rows.of(sp.csr_array(np.ones((len(uneven), 1)))), transform="log1p", n_jobs=2)

@@ -117,6 +117,20 @@ def test_dense_zarr_arrays_are_read_in_whole_chunks(counts, tmp_path, chunks, ve
         assert all(part.start % chunks[axis] == 0 for part in parts)
 
 
+@pytest.mark.parametrize("kind", [sp.csr_matrix, sp.csc_matrix])
+@pytest.mark.parametrize("block_bytes", [500, 5000, 2**26])
+def test_shards_of_a_zarr_store_are_read_by_their_chunks(counts, tmp_path, kind, block_bytes):
+    """A block takes the chunks that it needs, and not the whole shard, which may be a matrix."""
+    stored = kind(counts)
+    store = zarr.open_group(str(tmp_path / "X.zarr"), mode="w", zarr_format=3)
+    ad.io.write_elem(store, "X", stored, dataset_kwargs={"chunks": (64,), "shards": (512,)})
+    assert store["X/data"].shards == (512,)
+    parts = list(blocks(ad.io.sparse_dataset(store["X"]), block_bytes, 2))
+    assert (len(parts) == 1) == (block_bytes == 2**26)
+    stack = np.concatenate([part.values.toarray() for part in parts], 0 if parts[0].by_rows else 1)
+    np.testing.assert_array_equal(stack, counts)
+
+
 def test_dense_files_are_taken_along_the_axis_that_reads_less_at_once(counts, tmp_path):
     with h5py.File(tmp_path / "X.h5", "w") as file:
         for chunks, by_rows in {(10, 12): True, (160, 1): False, (40, 3): True, (80, 1): False}.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from flashmm_sc._stream.decode import MEMO, decode
+from flashmm_sc._stream.decode import MEMO, over_size, over_sizes, plain, take, taken
 from flashmm_sc._stream.kernel import kind_and_table
 
 COLUMNS = 300
@@ -26,10 +26,16 @@ def decoded(values, place, transform, size=None, row=0, dtype=np.float32):
     size = np.empty(0) if size is None else size
     at, read, count, value = np.empty(n, np.uint32), np.empty(n), np.empty(n, np.int32), np.empty(n)
     data = np.array(values, dtype)
-    found = decode(
-        indices, data, place, whole, *kind_and_table(transform), size, row, np.empty(MEMO), at, read, count, value
-    )
-    return (indices, -1 - found) if found < 0 else (indices, at[:found], read[:found], value[:found])
+    found = take(indices, data, place, whole, at, read)
+    at, read, value = at[:found], read[:found], value[:found]
+    kind, table = kind_and_table(transform)
+    if not size.size:
+        bad = plain(read, kind, table, count, value)
+    elif row < 0:
+        bad = over_sizes(read, kind, size, at, value)
+    else:
+        bad = over_size(read, kind, size[row], np.empty(MEMO), value)
+    return (indices, taken(indices, place, whole, bad)) if bad >= 0 else (indices, at, read, value)
 
 
 def some(order: int = 1) -> np.ndarray:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
 from flashmm_sc._design.columns import check_columns
 from flashmm_sc._design.formula import parse_formula, used_columns
 from flashmm_sc._design.random_terms import Random, parse_random
-from flashmm_sc._design.rows import Encoder, Rows
+from flashmm_sc._design.rows import Rows
 
 if TYPE_CHECKING:
     from flashmm_sc._design.fixed import FixedDesign
@@ -74,9 +73,9 @@ class CellDesign:
         others = {name: obs[name].array for name in self.random.columns if name not in table}
         return table.assign(**others)
 
-    def all_rows(self, obs: pd.DataFrame) -> Rows:
-        """Rows of cells that are all of one model."""
-        return Rows(len(obs), Encoder([self.rows], [0], self.width), [(np.arange(len(obs)), self.table(obs))])
+    def all_rows(self, table: pd.DataFrame) -> Rows:
+        """Rows of cells that are all of one model, from their table."""
+        return Rows.of_table(self.rows, self.width, table)
 
     def rows(self, table: pd.DataFrame) -> sp.csr_array:
         """Design rows [X Z] of some cells of the table."""

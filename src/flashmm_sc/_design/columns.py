@@ -87,7 +87,13 @@ def as_factor(values: pd.Series) -> pd.Categorical:
     """Values as a factor: categories in their own order, anything else sorted; unused levels are dropped."""
     if pd.api.types.is_float_dtype(values.dtype) and (values % 1 == 0).all():
         values = values.astype("int64")  # so that levels read '1', not '1.0'
-    return pd.Categorical(values).remove_unused_categories()
+    return without_unused(pd.Categorical(values))
+
+
+def without_unused(factor: pd.Categorical) -> pd.Categorical:
+    """Without unused levels; pandas would sort the codes of all cells to find them."""
+    seen = pd.unique(factor.codes)
+    return factor if np.count_nonzero(seen >= 0) == len(factor.categories) else factor.remove_unused_categories()
 
 
 def level_names(factor: pd.Categorical, name: str, where: str) -> list[str]:

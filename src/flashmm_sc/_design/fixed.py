@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ import pandas as pd
 from flashmm_sc._base.errors import listed
 from flashmm_sc._base.rank import dependencies, describe_dependency
 from flashmm_sc._design.across import over_several_cells
-from flashmm_sc._design.columns import as_factor, complete_column, repeated
+from flashmm_sc._design.columns import as_factor, complete_column, repeated, without_unused
 from flashmm_sc._design.encoding import Encoding
 from flashmm_sc._design.formula import factor_names, parse_formula, used_columns, words
 from flashmm_sc._design.formula_hints import centred_spline
@@ -167,22 +167,22 @@ def check_full_rank(design: FixedDesign, XX: np.ndarray, obs: pd.DataFrame) -> N
 
 def _used(obs: pd.DataFrame, columns: list[str], where: str) -> pd.DataFrame:
     """Columns of obs, complete and in dtypes that formulaic knows."""
-    plain = {name: _plain(complete_column(obs, name, where)).array for name in columns}
+    plain = {name: _plain(complete_column(obs, name, where)) for name in columns}
     return pd.DataFrame(plain, index=range(len(obs)), copy=False)
 
 
-def _plain(values: pd.Series) -> pd.Series:
+def _plain(values: pd.Series) -> Any:
     """Values in a dtype formulaic knows: used categories, bool, int64, float64 or object."""
     dtype = values.dtype
     if isinstance(dtype, pd.CategoricalDtype):
-        return values.cat.remove_unused_categories()
+        return without_unused(values.array)
     if pd.api.types.is_bool_dtype(dtype):
-        return values.astype(bool)
+        return values.astype(bool).array
     if pd.api.types.is_integer_dtype(dtype):
-        return values.astype(np.int64)  # products of small integers overflow
+        return values.astype(np.int64).array  # products of small integers overflow
     if pd.api.types.is_float_dtype(dtype):
-        return values.astype(np.float64)
-    return values if isinstance(dtype, np.dtype) else values.astype(object)
+        return values.astype(np.float64).array
+    return values.array if isinstance(dtype, np.dtype) else values.astype(object).array
 
 
 def _check_names(design: FixedDesign, where: str) -> None:

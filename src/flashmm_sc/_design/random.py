@@ -209,6 +209,8 @@ def _codes(values: pd.Series, factor: pd.Index) -> NDArray[np.int64]:
 
 def _check_distinct(components: list[Component], obs: pd.DataFrame) -> None:
     """Refuse two components with the same columns, whatever their names."""
+    if len(components) == 1:
+        return
     columns = [(component.codes(obs), component.weights(obs)) for component in components]
     for (a, (codes, weights)), (b, (others, more)) in combinations(zip(components, columns, strict=True), 2):
         m, one, other = len(a.levels), a.term, b.term

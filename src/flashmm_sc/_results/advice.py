@@ -16,6 +16,7 @@ import pandas as pd
 
 from flashmm_sc._base.errors import AdviceWarning, listed, warn
 from flashmm_sc._design.random_terms import RandomTerm, quoted, spelled, written
+from flashmm_sc._design.rows import numbered
 from flashmm_sc._results.count_models import FEWEST
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class Call:
         return {term.name: self._numbered(term.groups) for term in self.terms}
 
     def _numbered(self, columns: Iterable[str | None]) -> np.ndarray:
-        return self.obs.groupby(list(dict.fromkeys(columns)), observed=True, sort=False).ngroup().to_numpy()
+        return np.asarray(numbered(self.obs[list(dict.fromkeys(columns))], len(self.obs)), np.int64)
 
     @property
     def intercepts(self) -> list[RandomTerm]:

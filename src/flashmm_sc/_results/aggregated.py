@@ -14,8 +14,7 @@ from flashmm_sc._results.result import strings
 from flashmm_sc._results.values import Values
 
 if TYPE_CHECKING:
-    from anndata import AnnData
-
+    from flashmm_sc._results.cells_file import Cells
     from flashmm_sc._stream.kernel import Transform
 
 KEY = "aggregate"
@@ -139,7 +138,7 @@ def added(*, sized: bool, weighted: bool) -> list[str]:
     return [COLUMNS[name] for name in names]
 
 
-def made(adata: AnnData) -> Made | None:
+def made(adata: Cells) -> Made | None:
     """How the strata of an AnnData were made; None if its rows are cells.
 
     Raises
@@ -167,7 +166,7 @@ def made(adata: AnnData) -> Made | None:
     raise ValueError(msg)
 
 
-def check_strata(adata: AnnData, how: Made) -> None:
+def check_strata(adata: Cells, how: Made) -> None:
     """Refuse strata that lack what they should have, or whose numbers can't be.
 
     Raises
@@ -222,12 +221,12 @@ def check_options(values: Values) -> None:
         raise ValueError(msg)
 
 
-def n_cells(adata: AnnData) -> np.ndarray:
+def n_cells(adata: Cells) -> np.ndarray:
     """Number of cells of each stratum."""
     return numbers(adata, COLUMNS["n"]).astype(np.int64)
 
 
-def numbers(adata: AnnData, name: str) -> np.ndarray:
+def numbers(adata: Cells, name: str) -> np.ndarray:
     """A column of numbers of obs, one a stratum."""
     column = adata.obs[name]
     values = column if isinstance(column, pd.Series) else pd.Series(np.asarray(column))

@@ -16,6 +16,8 @@ from flashmm_sc._stream.blocks import blocks
 if TYPE_CHECKING:
     from anndata import AnnData
 
+    from flashmm_sc._results.cells_file import Cells
+
 
 @dataclass(frozen=True, eq=False)
 class Expression:
@@ -54,21 +56,25 @@ def first_values(X: Any) -> np.ndarray:
 def check_anndata(adata: AnnData, *, copy: bool) -> None:
     """Refuse what results can't be written to."""
     uns_of(adata)
-    if 0 in adata.shape:
-        msg = f"adata has {adata.n_obs} cells and {adata.n_vars} genes: there is nothing to fit."
-        raise ValueError(msg)
     if adata.isbacked and copy:
         msg = "copy=True would copy a backed AnnData; use copy=False, or read the file into memory first."
         raise ValueError(msg)
     if adata.isbacked and adata.is_view:
         msg = "adata is a view of backed data, which would be read anew for every block; call .to_memory() on it first."
         raise ValueError(msg)
+
+
+def check_shape(adata: Cells) -> None:
+    """Refuse what has nothing to fit, and genes that can't be told apart."""
+    if 0 in adata.shape:
+        msg = f"adata has {adata.n_obs} cells and {adata.n_vars} genes: there is nothing to fit."
+        raise ValueError(msg)
     if twice := repeated(adata.var_names):
         msg = f"var_names are not unique: {listed(twice)}. Call adata.var_names_make_unique() first."
         raise ValueError(msg)
 
 
-def find_expression(adata: AnnData, layer: str | None, use_raw: bool, mask_var: Any) -> Expression:
+def find_expression(adata: Cells, layer: str | None, use_raw: bool, mask_var: Any) -> Expression:
     """Find the matrix and the genes that the arguments name."""
     kept = np.flatnonzero(gene_mask(adata, mask_var))
     if layer is not None and use_raw:
@@ -89,7 +95,7 @@ def find_expression(adata: AnnData, layer: str | None, use_raw: bool, mask_var: 
     return Expression(X, kept, gene, source)
 
 
-def _raw(adata: AnnData, kept: np.ndarray) -> Expression:
+def _raw(adata: Cells, kept: np.ndarray) -> Expression:
     if adata.raw is None:
         msg = "use_raw=True, but adata.raw is None; use adata.X or a layer."
         raise ValueError(msg)
@@ -105,7 +111,7 @@ def _raw(adata: AnnData, kept: np.ndarray) -> Expression:
     return Expression(adata.raw.X, kept, gene, "adata.raw.X")
 
 
-def gene_mask(adata: AnnData, mask_var: Any) -> np.ndarray:
+def gene_mask(adata: Cells, mask_var: Any) -> np.ndarray:
     """Which genes to fit, from a boolean column of var or one boolean a gene."""
     if mask_var is None:
         return np.ones(adata.n_vars, bool)

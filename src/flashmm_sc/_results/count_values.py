@@ -13,8 +13,7 @@ from flashmm_sc._results.checks import first_values
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from anndata import AnnData
-
+    from flashmm_sc._results.cells_file import Cells
     from flashmm_sc._results.checks import Expression
     from flashmm_sc._results.study import Study
     from flashmm_sc._stats.strata import Strata
@@ -69,7 +68,7 @@ def _first_that_is_none(X: Any) -> float | None:
     return float(bad[0]) if bad.size else None
 
 
-def _where_counts_are(adata: AnnData, found: Expression) -> str:
+def _where_counts_are(adata: Cells, found: Expression) -> str:
     """What to do instead."""
     if made(adata) is not None:
         return "the model is of raw counts; aggregate these."

@@ -8,20 +8,23 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import h5py
 from anndata import AnnData
-from anndata.io import read_elem, sparse_dataset, write_elem
+from anndata.io import write_elem
 
 from flashmm_sc._results.aggregated import KEY
+from flashmm_sc._results.cells_file import StoredCells, read, reading
+from flashmm_sc._results.result import check_key, places
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from os import PathLike
 
+_NOTES = ("log1p", KEY)
+"""What of uns says how values were made."""
+
 
 @contextmanager
-def streamed(path: Path, *, results: bool = True) -> Iterator[AnnData]:
-    """Open the cells, genes and matrices of an h5ad file or zarr store; X, layers and raw stay on disk.
-
-    `anndata.read_h5ad(path, backed="r")` would load all layers, obsm and obsp. `results` tells whether varm is wanted.
+def streamed(path: Path) -> Iterator[StoredCells]:
+    """Open the cells and genes of an h5ad file or zarr store, of which nothing is read yet that grows with the cells.
 
     Raises
     ------
@@ -29,16 +32,13 @@ def streamed(path: Path, *, results: bool = True) -> Iterator[AnnData]:
         When it can't be opened or read, or holds no AnnData.
     """
     with _store(path) as file:
-        try:
+        with reading(path):
             missing = [name for name in ("obs", "var") if name not in file]
-            adata = None if missing else _lazily(file, results)
-        except Exception as error:  # a damaged file may raise anything
-            msg = f"{str(path)!r} can't be read: {error}. It may be truncated or corrupt; copy it again."
-            raise OSError(msg) from error
-        if adata is None:
+            cells = None if missing else StoredCells.of(file, path, _NOTES)
+        if cells is None:
             msg = f"{str(path)!r} holds no AnnData: it has no {' and no '.join(missing)}."
             raise ValueError(msg)
-        yield adata
+        yield cells
 
 
 def check_new_file(path: str | PathLike[str], adata: Any) -> Path:
@@ -62,25 +62,16 @@ def check_new_file(path: str | PathLike[str], adata: Any) -> Path:
 
 
 def opened_lazily(path: Path) -> AnnData:
-    """The AnnData of a file, as `streamed` gives it; the file is open as long as its matrices are in use."""
+    """The AnnData of a file, its matrices left there; it is open as long as they are in use."""
     if path.is_dir():
-        with streamed(path) as adata:
-            return adata
-    return _lazily(h5py.File(path, "r"), results=True)
+        with _store(path) as store:
+            return _lazily(store, path)
+    return _lazily(h5py.File(path, "r"), path)
 
 
-def _lazily(file: Any, results: bool) -> AnnData:
-    """The AnnData of a file, its matrices left there."""
-    read: Any = read_elem  # what it returns is up to the file
-    return AnnData(
-        X=_matrix(file.get("X")),
-        obs=read(file["obs"]),
-        var=read(file["var"]),
-        varm=read(file["varm"]) if results and "varm" in file else None,
-        uns={name: read(file["uns"][name]) for name in ("log1p", KEY) if "uns" in file and name in file["uns"]},
-        layers={name: _matrix(file["layers"][name]) for name in file["layers"]} if "layers" in file else None,
-        raw={"X": _matrix(file["raw/X"]), "var": read_elem(file["raw/var"])} if "raw/X" in file else None,
-    )
+def _lazily(file: Any, path: Path) -> AnnData:
+    found = StoredCells.of(file, path, _NOTES)
+    return AnnData(found.X, read(file["obs"]), found.var, uns=found.uns, layers=found.layers)
 
 
 @contextmanager
@@ -107,22 +98,26 @@ def _store(path: Path, mode: Literal["r", "r+"] = "r") -> Iterator[Any]:
         yield file
 
 
-def _matrix(stored: Any) -> Any:
-    if stored is None or isinstance(stored, h5py.Dataset) or hasattr(stored, "chunks"):
-        return None if stored is None or not stored.shape else stored
-    return sparse_dataset(stored)
+def check_room(path: Path, key: str) -> None:
+    """Refuse a key under which a file or store holds something else than results, as `check_key` does."""
+    tests = f"{key}_contrasts"
+    with _store(path) as file, reading(path):
+        there = [name for name in (key, tests) if "uns" in file and name in file["uns"]]
+        uns = {name: read(file["uns"][name]) for name in there}
+    check_key(AnnData(uns=uns), key)
+    check_key(AnnData(uns=uns), tests, tests=True)
 
 
 def write_results(path: Path, adata: AnnData, key: str) -> None:
-    """Bring what a file or store holds under a key, and the contrasts with it, to the state of `adata`, with all its varm."""
+    """Bring what a file or store holds under a key, and the contrasts with it, to the state of `adata`."""
+    keys = [key, f"{key}_contrasts"]
     with _store(path, "r+") as file:
         for section in ("varm", "uns"):
             if section not in file:
                 write_elem(file, section, {})
-        for name in {*file["varm"], *adata.varm}:
-            if name.startswith(f"{key}_"):
-                _put(file["varm"], name, adata.varm)
-        for name in (key, f"{key}_contrasts"):
+        for name in places(keys):
+            _put(file["varm"], name, adata.varm)
+        for name in keys:
             _put(file["uns"], name, adata.uns)
 
 

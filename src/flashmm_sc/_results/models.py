@@ -83,10 +83,10 @@ class Model:
             msg = f"{n} cells leave no residual degrees of freedom for the {p} columns of {fixed!r}."
             raise ValueError(msg)
         design = CellDesign(X, random_design(random, obs))
-        Z = design.random
+        Z, table = design.random, design.table(obs)
         groups: list[ResidualGroup] = []
         if residual_by is None:
-            rows = design.all_rows(obs)
+            rows = design.all_rows(table)
             cross = CrossProducts.of(rows.gram(None if weights is None else weights.each), p)
         else:
             check_uncorrelated(residual_by, Z.correlated)
@@ -95,7 +95,6 @@ class Model:
         check_full_rank(X, cross.XX, obs)
         how: dict[str, Any] = {"sparse": sparse, "correlated": Z.correlated, "groups": groups}
         projection = Projection.of(cross, n, Z.d, X.names, Z.names, **how)
-        table = design.table(obs) if groups else rows.parts[0][1]
         reference = ReferenceGrid.of(X, obs, table, group).text()
         sums = {} if weights is None else weights.sums
         terms = type3.hypotheses(X, obs)
@@ -149,5 +148,5 @@ def build_models(
         return models, built[0][1][1]
     parts = [(cells, rows.parts[0][1]) for cells, (_, rows) in built]
     starts = np.cumsum([0, *(model.cross.width for model in models)]).tolist()
-    encode = [model.design.rows for model in models]
+    encode = [rows.encoder.encode[0] for _, (_, rows) in built]
     return models, Rows(len(obs), Encoder(encode, starts[:-1], starts[-1]), parts)

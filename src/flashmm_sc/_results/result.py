@@ -204,7 +204,7 @@ def write(adata: AnnData, results: Sequence[Result], keys: Iterable[str]) -> Non
         "varm": {f"{result.key}_{name}": array for result in results for name, array in result.arrays.items()},
         "uns": {result.key: {**result.entry, "params": result.entry["params"] | stamp} for result in results},
     }
-    old = {"varm": [f"{key}_{name}" for key in keys for name in (*_TESTS, *_FITS, *_EARLIER)], "uns": keys}
+    old = {"varm": places(keys), "uns": keys}
     before = {
         place: {name: getattr(adata, place)[name] for name in {*old[place], *new[place]} & {*getattr(adata, place)}}
         for place in new
@@ -219,6 +219,11 @@ def write(adata: AnnData, results: Sequence[Result], keys: Iterable[str]) -> Non
     for result in results:
         if result.key in old_results:
             logger.info("%s: replaces %s", result.key, _in_words(old_results[result.key]))
+
+
+def places(keys: Iterable[str]) -> list[str]:
+    """Names in varm of all that may lie there under some keys."""
+    return [f"{key}_{name}" for key in keys for name in (*_TESTS, *_FITS, *_EARLIER)]
 
 
 def _in_words(result: Result) -> str:

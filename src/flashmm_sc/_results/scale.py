@@ -13,8 +13,7 @@ from flashmm_sc._base.errors import listed
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from anndata import AnnData
-
+    from flashmm_sc._results.cells_file import Cells
     from flashmm_sc._results.checks import Expression
     from flashmm_sc._stream.kernel import Transform
 
@@ -48,7 +47,7 @@ class Scale:
     base: float
 
     @classmethod
-    def of(cls, adata: AnnData, found: Expression) -> Scale:
+    def of(cls, adata: Cells, found: Expression) -> Scale:
         """Look at the first values of a matrix."""
         values = found.first_values
         whole = bool((values == np.round(values)).all())

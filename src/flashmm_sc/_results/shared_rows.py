@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import scipy.sparse as sp
 
-from flashmm_sc._design.rows import CHUNK, Rows, StratumRows
+from flashmm_sc._design.rows import Rows, StratumRows, firsts, numbered
 from flashmm_sc._stream.sums import Sums, Tally
 
 if TYPE_CHECKING:
@@ -38,27 +37,15 @@ def shared_rows(
     codes, first = np.full(rows.n, -1, np.int32), [np.empty(0, np.int64)]
     for cells, table in rows.parts:
         start = sum(map(len, first))
-        few = table.iloc[:CHUNK]  # they tell already if cells differ
-        if _numbered(few, most - start) is None or (found := _numbered(table, most - start)) is None:
+        if (found := numbered(table, most - start)) is None:
             return None
         codes[cells] = start + found
-        first.append(cells[np.flatnonzero(np.diff(np.maximum.accumulate(found), prepend=-1))])
+        first.append(cells[firsts(found)])
     each = rows.at(np.concatenate(first))
     nonzeros = np.diff(each.cut(0, each.n)[0].indptr)
     if nonzeros[codes[codes >= 0]].mean() < _NONZEROS:
         return None
     return StratumRows(codes, each.n), each, Tally(tally.expressed, tally.counts, strata=True)
-
-
-def _numbered(table: pd.DataFrame, most: int) -> np.ndarray | None:
-    """Number the rows of a table that differ, in the order in which they come; None if there are more than `most`."""
-    codes, n = np.zeros(len(table), np.int64), 1
-    for name in table:
-        own, levels = pd.factorize(table[name], use_na_sentinel=False)
-        codes, found = pd.factorize(codes * len(levels) + own)
-        if (n := len(found)) > most:
-            return None
-    return codes if n <= most else None
 
 
 def add_strata(

@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 
 from flashmm_sc._design.columns import as_factor, complete_column
-from flashmm_sc._design.rows import StratumRows
+from flashmm_sc._design.rows import CHUNK, StratumRows
 from flashmm_sc._results.sizes import with_sizes
 from flashmm_sc._stats.strata import Strata
 from flashmm_sc._stream.sums import Tally, Zeros
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from flashmm_sc._results.study import Study
     from flashmm_sc._results.values import Values
@@ -83,14 +83,28 @@ def numbered(obs: pd.DataFrame, by: Sequence[str]) -> tuple[np.ndarray, np.ndarr
     return codes, first, ["|".join(names) for names in zip(*levels, strict=True)]
 
 
-def constant(obs: pd.DataFrame, codes: np.ndarray, first: np.ndarray) -> tuple[list[str], list[str]]:
-    """Columns of obs that don't vary within strata, and those that do or can't be compared; missing values are alike."""
-    found: tuple[list[str], list[str]] = ([], [])
-    for name in map(str, obs.columns):
-        try:
-            values = pd.factorize(obs[name])[0]
-            same = bool((values == values[first][codes]).all())
-        except (TypeError, ValueError):
-            same = False
-        found[0 if same else 1].append(name)
-    return found
+def constant(
+    columns: Iterable[tuple[str, pd.Series]], codes: np.ndarray, first: np.ndarray
+) -> tuple[pd.DataFrame, list[str]]:
+    """Columns of obs that don't vary within strata, one row a stratum, and names of those that do or can't be compared.
+
+    Missing values are alike.
+    """
+    kept, dropped = {}, []
+    for name, values in columns:
+        if _same(values, codes, first):
+            kept[name] = values.iloc[first].array
+        else:
+            dropped.append(name)
+    return pd.DataFrame(kept, index=range(len(first))), dropped
+
+
+def _same(values: pd.Series, codes: np.ndarray, first: np.ndarray) -> bool:
+    try:
+        for cells in (slice(CHUNK), slice(None)):  # the first tell of most columns of cells that they vary
+            found = pd.factorize(values.iloc[cells])[0]
+            if (found != found[first[codes[cells]]]).any():
+                return False
+    except (TypeError, ValueError):
+        return False
+    return True

@@ -93,7 +93,7 @@ def summarize(
         values = study.fitted
         check_levels(design.fixed, study.obs)
         cells = CellDesign(design.fixed, RandomDesign.of(design.random, study.obs))
-        rows = cells.all_rows(study.obs)
+        rows = cells.all_rows(cells.table(study.obs))
         own = study.weights
         cross = CrossProducts.of(rows.gram(None if own is None else own.each), len(design.names))
         advice_on_values(study.scales, values)

@@ -21,10 +21,12 @@ from typing import Literal, TypeAlias
 import numba
 import numpy as np
 
-from flashmm_sc._stream.decode import LN2, MEMO, TABLE_SIZE, decode
+from flashmm_sc._stream.decode import LN2, MEMO, TABLE_SIZE, over_size, over_sizes, plain, take, taken
 
 Transform: TypeAlias = Literal[None, "log1p", "log2p1"]
 """Of the values as they are read."""
+_BATCH = 1024
+"""Values of cells that are decoded before they are added, so few that they stay in the fastest cache."""
 _KINDS: dict[Transform, int] = {None: 0, "log1p": 1, "log2p1": 2}
 
 
@@ -74,60 +76,100 @@ def _cut(indices, start, stop, first):
     return start
 
 
+@numba.njit(nogil=True, cache=True, inline="always")
+def _between(indptr, indices, i, first, last, n_genes):
+    """Where the stored values of cell i of the genes `first` to `last` lie."""
+    start, stop = indptr[i], indptr[i + 1]
+    if first > 0:
+        start = _cut(indices, start, stop, first)
+    if last < n_genes:
+        stop = _cut(indices, start, stop, last)
+    return start, stop
+
+
+@numba.njit(nogil=True, cache=True)
+def _decode_rows(
+    indptr, indices, data, first, last, gene, whole, cells, kind, table, size, memo, at, read, count, value, ends
+):  # fmt: skip
+    """Decode as many of these cells as there is room for; return how many, or which of them can't be used, and a column or -1.
+
+    Cell r has the values from ends[r] to ends[r + 1].
+    """
+    n, filled = 0, 0
+    for i in cells:
+        start, stop = _between(indptr, indices, i, first, last, gene.size)
+        if filled + stop - start > at.size:
+            break
+        filled += take(indices[start:stop], data[start:stop], gene, whole, at[filled:], read[filled:])
+        n += 1
+        ends[n] = filled
+    bad = -1 if size.size else plain(read[:filled], kind, table, count, value)
+    for r in range(n):
+        a, b = ends[r], ends[r + 1]
+        if size.size:
+            bad = over_size(read[a:b], kind, size[cells[r]], memo, value[a:b])
+            bad += a if bad >= 0 else 0
+        if a <= bad < b:
+            start, stop = _between(indptr, indices, cells[r], first, last, gene.size)
+            return r, taken(indices[start:stop], gene, whole, bad - a)
+    return n, -1
+
+
 @numba.njit(nogil=True, cache=True)
 def add_rows(
     indptr, indices, data, first, last, gene, group, order, Wp, Wi, Wx, kind, table, size, linear, weight, precision,
     WY, yy, seen, counts, WC, total, weighted
 ):  # fmt: skip
     """Add a block of cells in CSR form (sorted indices), in this order; return an unusable (row, column) or (-1, -1)."""
-    longest = _longest(indptr)
-    at, read, count, memo = np.empty(longest, np.uint32), np.empty(longest), np.empty(longest, np.int32), np.empty(MEMO)
-    value = np.empty(longest) if kind != 0 or size.size else read
-    whole = _in_place(gene, first, last)
-    for i in order:
-        start, stop = indptr[i], indptr[i + 1]
-        if first > 0:
-            start = _cut(indices, start, stop, first)
-        if last < gene.size:
-            stop = _cut(indices, start, stop, last)
-        found = decode(
-            indices[start:stop], data[start:stop], gene, whole, kind, table, size, i, memo, at, read, count, value
-        )
-        if found < 0:
-            return i, -1 - found
-        squares, f = yy[group[i]], precision[i] if precision.size else 1.0
-        if total.size:
-            both = total[group[i]]
-            for k in range(found):
-                both[at[k]] += f * value[k]
-                squares[at[k]] += f * value[k] * value[k]
-        else:
-            for k in range(found):
-                squares[at[k]] += f * value[k] * value[k]
-        for e in range(Wp[i], Wp[i + 1]):
-            sums, x = WY[Wi[e]], f * Wx[e]
-            for k in range(found):
-                sums[at[k]] += x * value[k]
-        if weighted.size:
-            cells, sums, w = seen[group[i]], weighted[group[i]], f * weight[i]
-            for k in range(found):
-                cells[at[k]] += read[k] != 0.0
-                sums[at[k]] += w * read[k]
-        elif seen.size:
-            cells = seen[group[i]]
-            for k in range(found):
-                cells[at[k]] += read[k] != 0.0
-        if counts.size:
-            sums = counts[group[i]]
-            for k in range(found):
-                sums[at[k]] += read[k]
-        if WC.size:
+    room = max(_longest(indptr), _BATCH)
+    ats, reads, count = np.empty(room, np.uint32), np.empty(room), np.empty(room, np.int32)
+    values = np.empty(room) if kind != 0 or size.size else reads
+    ends, memo, whole = np.zeros(_BATCH + 1, np.int64), np.empty(MEMO), _in_place(gene, first, last)
+    done = 0
+    while done < order.size:
+        cells = order[done : done + _BATCH]
+        n, bad = _decode_rows(
+            indptr, indices, data, first, last, gene, whole, cells, kind, table, size, memo, ats, reads, count, values, ends
+        )  # fmt: skip
+        if bad >= 0:
+            return cells[n], bad
+        for r in range(n):
+            i, own = cells[r], slice(ends[r], ends[r + 1])
+            at, read, value = ats[own], reads[own], values[own]
+            squares, f = yy[group[i]], precision[i] if precision.size else 1.0
+            if total.size:
+                both = total[group[i]]
+                for k in range(at.size):
+                    both[at[k]] += f * value[k]
+                    squares[at[k]] += f * value[k] * value[k]
+            else:
+                for k in range(at.size):
+                    squares[at[k]] += f * value[k] * value[k]
             for e in range(Wp[i], Wp[i + 1]):
-                c, x = linear[Wi[e]], f * Wx[e] / size[i]
-                if c >= 0:
-                    sums = WC[c]
-                    for k in range(found):
-                        sums[at[k]] += x * read[k]
+                sums, x = WY[Wi[e]], f * Wx[e]
+                for k in range(at.size):
+                    sums[at[k]] += x * value[k]
+            if weighted.size:
+                expressed, sums, w = seen[group[i]], weighted[group[i]], f * weight[i]
+                for k in range(at.size):
+                    expressed[at[k]] += read[k] != 0.0
+                    sums[at[k]] += w * read[k]
+            elif seen.size:
+                expressed = seen[group[i]]
+                for k in range(at.size):
+                    expressed[at[k]] += read[k] != 0.0
+            if counts.size:
+                sums = counts[group[i]]
+                for k in range(at.size):
+                    sums[at[k]] += read[k]
+            if WC.size:
+                for e in range(Wp[i], Wp[i + 1]):
+                    c, x = linear[Wi[e]], f * Wx[e] / size[i]
+                    if c >= 0:
+                        sums = WC[c]
+                        for k in range(at.size):
+                            sums[at[k]] += x * read[k]
+        done += n
     return -1, -1
 
 
@@ -140,7 +182,7 @@ def add_columns(
     cell = np.full(group.size, -1)
     for i in order:
         cell[i] = i
-    longest, memo = _longest(indptr), np.empty(0)
+    longest = _longest(indptr)
     at, read, count = np.empty(longest, np.uint32), np.empty(longest), np.empty(longest, np.int32)
     value = np.empty(longest) if kind != 0 or size.size else read
     whole = _in_place(cell, 0, cell.size)
@@ -150,11 +192,13 @@ def add_columns(
         if t < 0:
             continue
         start, stop = indptr[j], indptr[j + 1]
-        found = decode(
-            indices[start:stop], data[start:stop], cell, whole, kind, table, size, -1, memo, at, read, count, value
-        )
-        if found < 0:
-            return -1 - found, j
+        found = take(indices[start:stop], data[start:stop], cell, whole, at, read)
+        if size.size:
+            bad = over_sizes(read[:found], kind, size, at[:found], value)
+        else:
+            bad = plain(read[:found], kind, table, count, value)
+        if bad >= 0:
+            return taken(indices[start:stop], cell, whole, bad), j
         for c in range(sums.size):
             sums[c] = WY[c, t]
         for k in range(found):

@@ -12,15 +12,13 @@ import warnings
 from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, cast, get_args
+from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 from flashmm_sc.cli import _aggregate
 from flashmm_sc.cli._options import add_value_options, check_sources, given
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from anndata import AnnData
+    from collections.abc import Sequence
 
 TABLE = (".csv", ".csv.gz")
 DEMO_STUDY: dict[str, Any] = {"n_cells": 4000, "n_genes": 300, "n_samples": 12, "n_clusters": 3, "seed": 27}
@@ -155,7 +153,7 @@ def _de(args: argparse.Namespace) -> None:
     import pandas as pd
 
     from flashmm_sc._base.files import appearing_whole
-    from flashmm_sc._results.files import write_results
+    from flashmm_sc._results.files import check_room, write_results
     from flashmm_sc.cli._models import of_model
     from flashmm_sc.cli._report import summary
     from flashmm_sc.get import lmm_de_df
@@ -171,9 +169,10 @@ def _de(args: argparse.Namespace) -> None:
             raise ValueError(msg)
     with ExitStack() as targets:
         new, new_table = (path and targets.enter_context(appearing_whole(path)) for path in (out, table))
-        single = len(sources) == 1
-        adata = _fitted(fit, sources[0], **options) if single else cast("AnnData", fit(sources, **options))
-        key = options["key_added"]
+        key, single = options["key_added"], len(sources) == 1
+        if new and single:
+            check_room(sources[0], key)
+        adata = fit(sources, **options)
         n_obs = adata.uns[key]["params"]["n_obs"]
         print(f"{', '.join(map(str, sources))}: {n_obs:,} cells, {adata.n_vars:,} genes", *summary(adata), sep="\n")
         if new and single:
@@ -211,17 +210,6 @@ def _check_files(sources: Sequence[Path], out: Path | None, table: Path | None =
             raise FileExistsError(msg)
 
 
-def _fitted(fit: Callable[..., Any], path: Path, **options: Any) -> AnnData:
-    """Fit the cells of a file; uns then holds the fit, and after it the contrasts, and nothing else."""
-    from flashmm_sc._results.files import streamed
-
-    with streamed(path) as adata:
-        fit(adata, **options)
-    for noted in ("log1p", "aggregate"):
-        adata.uns.pop(noted, None)
-    return adata
-
-
 def _demo(args: argparse.Namespace) -> None:
     from flashmm_sc._base.files import appearing_whole
     from flashmm_sc._results.files import write_results
@@ -231,8 +219,9 @@ def _demo(args: argparse.Namespace) -> None:
 
     _check_files([], args.out)
     with appearing_whole(args.out) as part:
-        simu_rnaseq(filename=part, **DEMO_STUDY, **DEMO_EFFECTS).file.close()
-        adata = _fitted(lmm_de, part, **DEMO_MODEL, **DEMO_VALUES, show_progress=False)
+        adata = simu_rnaseq(filename=part, **DEMO_STUDY, **DEMO_EFFECTS)
+        lmm_de(adata, **DEMO_MODEL, **DEMO_VALUES, show_progress=False)
+        adata.file.close()
         write_results(part, adata, "lmm_de")
     print(*simulated(adata), sep="\n")
     for name in adata.obs["cls"].cat.categories:

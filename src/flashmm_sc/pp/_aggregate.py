@@ -21,6 +21,7 @@ from flashmm_sc._design.rows import StratumRows
 from flashmm_sc._results.advice import advice_on_values
 from flashmm_sc._results.aggregated import COLUMNS, KEY, LAYERS, Made, added, made
 from flashmm_sc._results.files import check_new_file, opened_lazily
+from flashmm_sc._results.joint_obs import shared_columns
 from flashmm_sc._results.scale import base_of
 from flashmm_sc._results.sizes import with_sizes
 from flashmm_sc._results.strata import constant, numbered, strata_of
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from os import PathLike
 
+    from flashmm_sc._results.cells_file import Cells
     from flashmm_sc._results.study import Study
     from flashmm_sc._stats.strata import Strata
     from flashmm_sc._stream.kernel import Transform
@@ -133,16 +135,16 @@ def aggregate(
     path = None if out is None else check_new_file(out, adata)
     with opened(adata, copy=False) as (several, names):
         study = _joined(several, names, columns, values)
+        _check_names(several, values)
         codes, first, labels = numbered(study.obs, columns)
-        kept, dropped = constant(study.obs, codes, first)
-        _check_names(study.obs, values)
+        table, dropped = constant(shared_columns(several, names), codes, first)
         base = base_of(scales := study.scales, transform, None)
         advice_on_values(scales, values)
         study = with_sizes(with_weights(study), values, StratumRows(codes, len(first)), n_jobs)
         how = Made.of(study.fitted, base, columns, dropped)
         if dropped:
             logger.info("aggregate: %s vary within strata and are left out of obs", listed(dropped))
-        table, var = study.obs.iloc[first][kept].set_axis(make_index_unique(pd.Index(labels))), _genes(study)
+        table, var = table.set_axis(make_index_unique(pd.Index(labels))), _genes(study)
         options: dict[str, Any] = {"n_jobs": n_jobs, "show_progress": show_progress}
         if path is None:
             return _anndata(strata_of(study, codes, len(first), values, **options), table, var, how)
@@ -165,8 +167,8 @@ def _columns(by: str | Sequence[str]) -> list[str]:
     return columns
 
 
-def _joined(several: Sequence[AnnData], names: Sequence[str], columns: list[str], values: Values) -> Study:
-    """The study of these cells, with all columns of obs."""
+def _joined(several: Sequence[Cells], names: Sequence[str], columns: list[str], values: Values) -> Study:
+    """The study of these cells."""
 
     def needed(obs: Any, where: str) -> list[str]:
         check_columns(columns, obs.columns, f"by={columns}{where}")
@@ -180,13 +182,13 @@ def _joined(several: Sequence[AnnData], names: Sequence[str], columns: list[str]
                 msg = "adata holds strata already, not cells; give the cells, or use these strata as they are."
                 raise ValueError(msg)
             needed(one.obs, "")
-    return join(several, names, needed, values, every=True)
+    return join(several, names, needed, values)
 
 
-def _check_names(obs: pd.DataFrame, values: Values) -> None:
+def _check_names(several: Sequence[Cells], values: Values) -> None:
     """Refuse columns whose names are those of what is added."""
     new = added(sized=values.sized, weighted=values.weights is not None)
-    if taken := [name for name in new if name in obs.columns]:
+    if taken := [name for name in new if all(name in one.obs for one in several)]:
         msg = (
             f"obs has a column {listed(taken)}, the name of what is added for strata ({', '.join(new)}): rename it, as in adata.obs = "
             f"adata.obs.rename(columns={{{taken[0]!r}: {taken[0] + '_of_cells'!r}}}), or remove it."
