@@ -231,7 +231,7 @@ def _differences(table: pd.DataFrame) -> str:
         model = f"{BY_CLS}, also samples" if design == SAMPLES else BY_CLS
         part = _selected(table, data=data, design=design, effect="null", ddf="satterthwaite")
         name = f"simulated, {design}" if data in (VARIED, PLAIN) else data
-        for n in part["donors"].unique():
+        for n in part.loc[part["model"] == model, "donors"].unique():
             own = part[part["donors"] == n]
             cells = [_shares(own[own["model"] == one]) for one in (model, f"{model}: differences")]
             rows.append([name, str(n), *cells])

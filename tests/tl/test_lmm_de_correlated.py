@@ -216,7 +216,6 @@ def test_shares_of_variance(adata):
         ("(1 + score|sam)", {"moderate": True}, "write '(1 + x || g)'"),
         ("(1 + trt|sam)", {}, "same in all cells of each level of 'sam'"),
         ("(1 + score + dose|cls)", {}, "4 correlated effects and 2 levels"),
-        ("(1 + dose||sam)", {}, "independent effects of its levels"),
     ],
 )
 def test_bad_input_leaves_adata_alone(crossed, random, options, words):
