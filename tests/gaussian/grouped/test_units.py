@@ -29,6 +29,6 @@ def test_terms_that_cross_too_many_levels_are_refused(monkeypatch):
     monkeypatch.setattr(units, "MOST", 20)
     example = dense.grouped_example("crossed")
     with pytest.raises(
-        ValueError, match=r"these overlap, so that 24 effects \(of 25\) depend on each other, more than 20"
+        ValueError, match=r"these overlap, so that 23 effects \(of 25\) depend on each other, more than 20"
     ):
         projected(grouped_stats(*example))
