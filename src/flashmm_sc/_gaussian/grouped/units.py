@@ -143,7 +143,9 @@ class Units:
         """(Z'Z)⁻ of the units of each group, side by side."""
         pairs = zip(self.group, np.diff(self.row), self.NN[:-1], strict=True)
         blocks = [(g, np.linalg.pinv(self.N[at : at + size**2].reshape(size, size))) for g, size, at in pairs]
-        return [sp.block_diag([sp.coo_array(X) for its, X in blocks if its == g], format="csr") for g in range(len(self.n))]
+        return [
+            sp.block_diag([sp.coo_array(X) for its, X in blocks if its == g], format="csr") for g in range(len(self.n))
+        ]
 
 
 def _levels(ZZ: sp.csr_array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
