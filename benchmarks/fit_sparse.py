@@ -4,7 +4,9 @@
 Satterthwaite's degrees of freedom of all coefficients. Compiled code is in the cache. The statistics are drawn in another
 process, so that the peak is that of holding and fitting them.
 
-    python benchmarks/fit_sparse.py [--genes 11596]
+    python benchmarks/fit_sparse.py [--genes 11596] [--batches 46]
+
+With batches, in which donors are nested, there are three components.
 """
 
 from __future__ import annotations
@@ -48,6 +50,7 @@ def main() -> None:
     """Draw, then fit in a fresh process."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--genes", type=int, default=11_596)
+    parser.add_argument("--batches", type=int, default=0)
     parser.add_argument("--stats", help="statistics to fit, instead of those drawn")
     arguments = parser.parse_args()
     if arguments.stats:
@@ -55,7 +58,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "stats"
-        path.write_bytes(pickle.dumps(study.many_levels(500_000, 259, 29, arguments.genes)))
+        path.write_bytes(pickle.dumps(study.many_levels(500_000, 259, 29, arguments.genes, arguments.batches)))
         subprocess.run([sys.executable, __file__, "--stats", str(path)], check=True)
 
 
