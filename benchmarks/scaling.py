@@ -132,7 +132,7 @@ def plot(found: pd.DataFrame, path: Path) -> None:
         figure, axes = plt.subplots(2, 4, figsize=(10, 5), layout="constrained")
         for axis, (what, part) in zip(axes.flat, found.groupby("varied", sort=False), strict=False):
             x = part["value"] / part["value"].iloc[0]
-            axis.plot(x, x, color="0.75", lw=1, ls="--", zorder=1)
+            axis.plot(x, 1 / x if what == "threads" else x, color="0.75", lw=1, ls="--", zorder=1)
             for (word, color), name in zip(COLORS.items(), (timed(what), "memory_mb"), strict=True):
                 label = f"{word}, slope {slope(part, name):.2f}"
                 axis.plot(x, part[name] / part[name].iloc[0], color=color, marker="o", ms=4, lw=1.6, label=label)

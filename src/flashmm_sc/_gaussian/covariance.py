@@ -1,4 +1,4 @@
-"""The covariance of the random effects, as the solver and the tests see it; `dense` and `sparse` implement it.
+"""The covariance of the random effects, as the solver and the tests see it; the folders beside implement it.
 
 With D = diag(γ) (the ratio γ_k = s_k / s_0 on the columns of component k) and a positive semidefinite S, which is Z'RZ, or
 Z'Z for ML's determinant, everything the model needs comes from I + S D. To add an implementation is to write these three

@@ -90,7 +90,7 @@ class Model:
             cross = CrossProducts.of(rows.gram(None if weights is None else weights.each), p)
         else:
             check_uncorrelated(residual_by, Z.correlated)
-            rows, groups = residual_rows(design, obs, residual_by, weights, min_cells)
+            rows, groups = residual_rows(design, table, obs, residual_by, weights, min_cells)
             cross = CrossProducts.summed([group.cross(p, design.width) for group in groups])
         check_full_rank(X, cross.XX, obs)
         how: dict[str, Any] = {"sparse": sparse, "correlated": Z.correlated, "groups": groups}

@@ -49,9 +49,14 @@ def check_uncorrelated(residual_by: str, correlated: Sequence[Sequence[int]]) ->
 
 
 def residual_rows(
-    design: CellDesign, obs: pd.DataFrame, residual_by: str, weights: Weights | None, min_cells: int
+    design: CellDesign,
+    table: pd.DataFrame,
+    obs: pd.DataFrame,
+    residual_by: str,
+    weights: Weights | None,
+    min_cells: int,
 ) -> tuple[Rows, list[ResidualGroup]]:
-    """Design rows of the cells of each level of a column, only of the columns that they have; and the groups.
+    """Design rows of the cells of each level of a column, only of the columns that they have, from their table; and the groups.
 
     Raises
     ------
@@ -64,7 +69,7 @@ def residual_rows(
     if len(names) < 2:
         msg = f"{where} has one level only: there is one residual variance in any case. Leave it out."
         raise ValueError(msg)
-    table, width = design.table(obs), design.width
+    width = design.width
     each = [np.flatnonzero(factor.codes == code) for code in range(len(names))]
     parts = [(cells, table.iloc[cells]) for cells in each]
     starts = [g * width for g in range(len(names))]

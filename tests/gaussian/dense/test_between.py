@@ -8,7 +8,6 @@ import pytest
 
 import flashmm_sc as fsc
 from flashmm_sc._gaussian.dense import covariance as module
-from flashmm_sc._gaussian.dense.axis import Axis
 from flashmm_sc._gaussian.dense.between import Between
 from flashmm_sc._gaussian.dense.covariance import DenseCovariance
 
@@ -23,7 +22,7 @@ def S(request):
     whole = L @ L.T
     parts = whole[: d[0], : d[0]], whole[d[0] :, d[0] :]
     covariance = DenseCovariance.of(whole, d, [int(np.linalg.matrix_rank(part)) for part in parts])
-    return covariance.with_points(Axis(covariance.lam[-1]))
+    return covariance.with_points()
 
 
 def ratios(S):

@@ -11,7 +11,6 @@ import pytest
 import flashmm_sc as fsc
 from flashmm_sc._arrays.sslmm import sslmm
 from flashmm_sc._gaussian.crossed.covariance import CrossedCovariance
-from flashmm_sc._gaussian.dense.axis import Axis
 from flashmm_sc._gaussian.dense.between import Between
 from flashmm_sc._gaussian.dense.covariance import DenseCovariance
 from flashmm_sc._gaussian.dense.nested import Nested
@@ -25,7 +24,7 @@ def dense_room(d):
     """A rank deficient covariance, as Z'RZ is, the largest component first, in the middle or last."""
     L = np.random.default_rng(0).normal(size=(sum(d), sum(d) - 2)) * np.geomspace(0.1, 3, sum(d))[:, None]
     S = DenseCovariance.of(L @ L.T, d, d)
-    return S.with_points(Axis(S.lam[-1]))
+    return S.with_points()
 
 
 def crossed_room():

@@ -66,8 +66,9 @@ class Between:
     logdet: np.ndarray
 
     @classmethod
-    def of(cls, first: int, lam: np.ndarray, axis: Axis, C: np.ndarray, S22: np.ndarray) -> Between:
+    def of(cls, first: int, lam: np.ndarray, C: np.ndarray, S22: np.ndarray, axis: Axis | None = None) -> Between:
         """Diagonalise what is left at each point."""
+        axis = axis or Axis(lam[-1])
         mu, m, fold = [], [], []
         for ratio in axis.ratios:
             d = 1 / (1 + ratio * lam)

@@ -17,7 +17,6 @@ import numpy as np
 
 from flashmm_sc._base.linalg import diagonalised
 from flashmm_sc._gaussian.dense.alone import Alone
-from flashmm_sc._gaussian.dense.axis import Axis
 from flashmm_sc._gaussian.dense.between import Between
 from flashmm_sc._gaussian.dense.elimination import invert_signed
 from flashmm_sc._gaussian.dense.nested import Nested
@@ -27,6 +26,8 @@ from flashmm_sc._gaussian.vectors import Layout, Vectors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from flashmm_sc._gaussian.dense.axis import Axis
 
 
 MANY = 100
@@ -150,16 +151,15 @@ class DenseCovariance:
     def prepared(self, n_genes: int, n_jobs: int | None, *, traces: bool = True) -> DenseCovariance:
         """With what serves so many genes while they are fitted."""
         pays = self.K == 1 or (self.K < 4 and Between.pays(self.lam.size, self.n_rest, self.K))
-        if n_genes < MANY or not pays or (self.K == 3 and not Nested.fits(self.others)):
-            return self
-        return self.with_points(Axis(self.lam[-1]))
+        fits = self.K != 3 or Nested.fits(self.others)
+        return self.with_points() if n_genes >= MANY and pays and fits else self
 
-    def with_points(self, axis: Axis) -> DenseCovariance:
-        """With what one component needs, or two and three at the points of the largest one's ratio."""
+    def with_points(self, axis: Axis | None = None) -> DenseCovariance:
+        """With what one component needs, or two and three at points of the largest one's ratio; those of two may be given."""
         if self.K == 1:
             return replace(self, between=Alone(self.lam))
         if self.K == 2:
-            return replace(self, between=Between.of(self.largest, self.lam, axis, self.C, self.S22))
+            return replace(self, between=Between.of(self.largest, self.lam, self.C, self.S22, axis))
         covariance = lambda S: DenseCovariance.of(S, self.others, np.delete(self.rank, self.largest).tolist())
         return replace(self, between=Nested.of(self.largest, self.lam, self.C, self.S22, covariance))
 
