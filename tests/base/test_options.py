@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from containers import assert_unchanged
 
@@ -23,7 +24,7 @@ LMM_DE = [
     *(case for flag in ("use_raw", "nonnegative", "moderate", "ranef", "copy") for case in bad(flag, NO_FLAG)),
     *bad("show_progress", ["no", 1]),
     *bad("max_iter", [*NO_WHOLE, 0, -1, True, np.nan]),
-    *bad("n_jobs", [*NO_WHOLE, 0]),
+    *bad("n_jobs", [*NO_WHOLE, 0, 10**11]),
     *bad("method", ["reml", None, 1, ["REML"]]),
     *bad("ddf", ["n-p", None, 3]),
     *bad("transform", ["log", 1, True]),
@@ -44,7 +45,7 @@ LMM_TEST = [
     *bad("corr_method", ["fdr", None]),
     *bad("corr_scope", ["columns", None]),
     *bad("key_added", ["", "a/b", ".", "a\0b", None, "lmm_de"]),
-    *bad("n_jobs", [*NO_WHOLE, 0]),
+    *bad("n_jobs", [*NO_WHOLE, 0, 10**11]),
     *bad("contrasts", [3, None, [1, 2], {"a": None}, {}], "ontrast"),
 ]
 LMM = [
@@ -54,7 +55,7 @@ LMM = [
     *bad("method", ["reml", None]),
     *bad("ddf", ["n-p", None]),
     *bad("theta0", ["a", [1.0], [1.0, -1.0], [np.nan, 1.0], {"a": 1}]),
-    *bad("n_jobs", [*NO_WHOLE, 0]),
+    *bad("n_jobs", [*NO_WHOLE, 0, 10**11]),
 ]
 LMMTEST = [
     *bad("joint", NO_FLAG),
@@ -184,3 +185,24 @@ def test_get(fitted, option, value, words):
 def test_what_a_call_returned_is_no_anndata(call):
     with pytest.raises(TypeError, match=r"adata must be an AnnData, not NoneType\. Functions of fsc\.tl return None"):
         call(None)
+
+
+@pytest.mark.parametrize("value", [None, 3, "fit", pd.DataFrame()])
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (fsc.lmm, "stats must be SummaryStats, as fsc.sslmm or fsc.summarize gives"),
+        (fsc.lmmtest, "fit must be LMMFit, as fsc.lmm or fsc.lmmfit gives"),
+        (fsc.lrt, "fit must be LMMFit, as fsc.lmm or fsc.lmmfit gives"),
+        (fsc.variance_explained, "fit must be LMMFit, as fsc.lmm or fsc.lmmfit gives"),
+    ],
+)
+def test_what_is_no_fit(call, words, value):
+    with pytest.raises(TypeError, match=rf"{words}, not {type(value).__name__}\."):
+        call(value)
+
+
+@pytest.mark.parametrize("value", [3, "fit"])
+def test_what_is_no_smaller_fit(stats, value):
+    with pytest.raises(TypeError, match=r"null must be LMMFit, as fit\.refit"):
+        fsc.lrt(fsc.lmm(stats), value)

@@ -19,6 +19,7 @@ from formulaic.utils.stateful_transforms import stateful_eval
 import flashmm_sc as fsc
 from flashmm_sc._design import encoding
 from flashmm_sc._design import rows as rows_module
+from flashmm_sc._design.columns import as_factor
 from flashmm_sc._design.fixed import fixed_design
 from flashmm_sc._design.formula import parse_formula
 from flashmm_sc._design.rows import Rows
@@ -274,3 +275,12 @@ def test_groups_with_a_factor_over_their_cells_are_as_separate_fits(adata, rando
         fsc.tl.lmm_de(alone, fixed, random, **options)
         for name, values in zip(alone.uns["lmm_de"]["coef_names"], alone.varm["lmm_de_coef"].T, strict=True):
             np.testing.assert_allclose(coef[f"{group}|{name}"], values, rtol=1e-10, atol=1e-10)
+
+
+def test_large_numbers_stay_apart_as_levels():
+    """Beyond 2^63 whole numbers would all become one."""
+    donors = as_factor(pd.Series(2.0**63 + 4096.0 * np.arange(6)))
+    assert len(donors.categories) == 6
+    assert len({str(level) for level in donors.categories}) == 6
+    assert as_factor(pd.Series([1.0, 2.0])).categories.to_list() == [1, 2]
+    assert as_factor(pd.Series([1.0, np.inf])).categories.to_list() == [1.0, np.inf]

@@ -163,3 +163,10 @@ def test_a_name_is_for_one_term(random):
 def test_a_name_is_a_text():
     with pytest.raises(ValueError, match="no text"):
         parse_random({1: "sam"}, COLUMNS)
+
+
+@pytest.mark.parametrize("text", ["\ue000", "(1|\ue000)", "sam + \ue001", "`donor id`:\ue000", "(\ue000|sam)"])
+def test_characters_that_stand_for_quoted_names(text):
+    with pytest.raises(ValueError, match=r"can't be read: '\\ue00[01]' is no part of a plain word"):
+        parse_random(text, COLUMNS)
+    assert parse_random("`\ue000`", ["\ue000"]) == [RandomTerm("\ue000", ("\ue000",))]

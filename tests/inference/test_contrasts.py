@@ -259,3 +259,34 @@ def test_refused_input(contrasts: Any, names: list[str], message: str) -> None:
 
 def test_docstring() -> None:
     assert doctest.testmod(flashmm_sc._inference.contrasts).failed == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("(" * 900 + "a" + ")" * 900, "nested more than 100 deep"),
+        ("a*1e99*1e99*1e99*1e99", "too large or too small"),
+        ("a" + "/1e90" * 9999, "too large or too small"),
+        ("+".join(f"a/{k}" for k in range(1, 9999)), "too large or too small"),
+        ("1" * 4301 + "*a", "a number is too long"),
+        ("0." + "0" * 9999 + "1*a", "a number is too long"),
+    ],
+)
+def test_what_would_stop_python_is_refused(text, words):
+    with pytest.raises(ValueError, match=words):
+        contrast_matrix({"x": text}, ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("text", "weights"),
+    [
+        ("-" * 10_001 + "a", [-1, 0]),
+        ("- + -a - -b", [1, 1]),
+        ("(" * 90 + "a" + ")" * 90, [1, 0]),
+        ("(a-" * 50 + "b" + ")" * 50, [0, 1]),
+        ("1e99*1e99*1e-99*1e-99*a", [1, 0]),
+        ("+".join(["a/3"] * 3000), [1000, 0]),
+    ],
+)
+def test_long_expressions(text, weights):
+    assert contrast_matrix({"x": text}, ["a", "b"])["x"].to_list() == weights

@@ -322,3 +322,21 @@ def test_what_was_made_from_a_fit_that_is_replaced_is_named(adata):
         warnings.simplefilter("error")
         run("~ 1", key_added="other")
         run("~ trt")
+
+
+@pytest.mark.parametrize("part", ["params", "column_names", "groups", "status_names", "findings", "status_columns"])
+def test_an_entry_that_lacks_a_part(adata, part):
+    fsc.tl.lmm_de(adata, "~ trt", "sam", transform="log1p")
+    del adata.uns["lmm_de"][part]
+    with pytest.raises(KeyError, match="'lmm_de' was stored by an earlier version"):
+        (fsc.get.summary(adata), fsc.get.lmm_de_df(adata))
+
+
+@pytest.mark.parametrize("suffix", ["coef", "pval", "df"])
+def test_arrays_that_do_not_fit_their_names(adata, suffix):
+    fsc.tl.lmm_de(adata, "~ trt", "sam", transform="log1p")
+    adata.varm[f"lmm_de_{suffix}"] = adata.varm[f"lmm_de_{suffix}"][:, :1]
+    with pytest.raises(
+        ValueError, match=rf"lmm_de_{suffix}.* has shape \(12, 1\), .* names 2 columns; run its call again"
+    ):
+        fsc.get.lmm_de_df(adata)

@@ -128,3 +128,12 @@ def test_a_base_makes_fold_changes(adata):
     np.testing.assert_allclose(table["log_fc"], table["coef"] * np.log2(10))
     with pytest.raises(ValueError, match="log_base is for values that are logarithms already"):
         fsc.tl.lmm_de(adata, "~ trt", "sam", log_base=10, transform="log1p")
+
+
+@pytest.mark.parametrize("base", [1, 0, -2, "e", np.nan, np.inf, True])
+def test_no_base_of_a_logarithm(adata, base):
+    adata.X = np.log1p(adata.X)
+    adata.uns["log1p"] = {"base": base}
+    with pytest.raises(ValueError, match=r"\['base'\] is .*, which is no base of a logarithm"):
+        fsc.tl.lmm_de(adata, "~ trt", "sam")
+    assert not adata.varm

@@ -278,3 +278,32 @@ def test_sums_that_contradict_each_other(parts, name, change):
 
 def test_component_slices():
     assert component_slices((3, 1, 2)) == [slice(0, 3), slice(3, 4), slice(4, 6)]
+
+
+@pytest.mark.parametrize("name", ["XX", "ZZ"])
+def test_sums_of_products_are_symmetric(parts, name):
+    matrix = np.array(parts[name].todense() if sp.issparse(parts[name]) else parts[name], dtype=float)
+    rounded = matrix.copy()
+    rounded[0, 1] *= 1 + 1e-13
+    assert fsc.SummaryStats(**(parts | {name: rounded})).n == parts["n"]
+    matrix[0, 1] += 0.01 * matrix.max()
+    with pytest.raises(ValueError, match=rf"{name} must be symmetric"):
+        fsc.SummaryStats(**(parts | {name: matrix}))
+
+
+@pytest.mark.parametrize("place", ["X", "Y", "Z", "weights"])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda values: np.ma.masked_less(values, 0.5), "masked values"),
+        (lambda values: values + 1j, "real numbers, not complex128"),
+        (lambda values: values.astype("datetime64[s]"), "real numbers, not datetime64"),
+    ],
+    ids=["masked", "complex", "dates"],
+)
+def test_what_would_be_lost_as_real_numbers(data, place, change, words):
+    X, Y, Z, d = data
+    parts = {"X": X, "Y": Y, "Z": np.asarray(Z), "d": d, "weights": np.arange(len(X)) + 1.0}
+    parts[place] = change(np.asarray(parts[place], dtype=float) if place != "weights" else parts[place] - 0.9)
+    with pytest.raises(ValueError, match=f"{place} .*{words}"):
+        fsc.sslmm(**parts)

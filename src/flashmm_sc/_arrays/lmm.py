@@ -11,7 +11,7 @@ import pandas as pd
 from flashmm_sc._arrays.sslmm import sslmm
 from flashmm_sc._base.errors import listed
 from flashmm_sc._base.linalg import blas_threads
-from flashmm_sc._base.options import check_flags
+from flashmm_sc._base.options import check_flags, check_type
 from flashmm_sc._base.selection import Selection, positions
 from flashmm_sc._base.threads import for_gene_blocks, n_threads
 from flashmm_sc._gaussian.estimate import STATUS, Estimates, Options, data_of, estimate, likelihood
@@ -21,12 +21,12 @@ from flashmm_sc._gaussian.structure import check_correlated
 from flashmm_sc._inference.df import Ddf, check_ddf, with_df
 from flashmm_sc._inference.inference import Inference
 from flashmm_sc._inference.moderated import Moderated, check_moderate, moderation
+from flashmm_sc._stats.summary import SummaryStats
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from flashmm_sc._gaussian.profile import Method
-    from flashmm_sc._stats.summary import SummaryStats
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,6 +254,7 @@ def lmm(
     >>> fsc.lmm(fsc.sslmm(X, Y, Z))
     LMMFit of 4 genes by REML: 4 ok; 2 coefficients, variance components 'var1', 'residual'
     """
+    check_type("stats", stats, SummaryStats, "fsc.sslmm or fsc.summarize")
     options = Options(method, nonnegative, max_iter, tol, theta0)
     check_flags(moderate=moderate)
     check_ddf(ddf, method)

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from flashmm_sc._base.options import check_flags, check_number, one_of
+from flashmm_sc._arrays.lmm import LMMFit
+from flashmm_sc._base.options import check_flags, check_number, check_type, one_of
 from flashmm_sc._base.selection import Selection, positions
 from flashmm_sc._inference.contrasts import Contrasts, contrast_matrix
 from flashmm_sc._inference.f_tests import check_independent
 from flashmm_sc._inference.t_tests import Alternative
 
 if TYPE_CHECKING:
-    from flashmm_sc._arrays.lmm import LMMFit
     from flashmm_sc._inference.df import Ddf
 
 
@@ -74,6 +74,7 @@ def lmmtest(
     >>> list(fsc.lmmtest(fit, {"sum": "x1 + x2"}, alternative="less"))
     ['sum_coef', 'sum_t', 'sum_p']
     """
+    check_type("fit", fit, LMMFit, "fsc.lmm or fsc.lmmfit")
     one_of("alternative", alternative, Alternative)
     check_flags(joint=joint)
     check_number("min_effect", min_effect, 0.0, hint="alternative= gives the direction.")

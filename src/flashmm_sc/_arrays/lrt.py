@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from flashmm_sc._arrays.lmm import LMMFit
 from flashmm_sc._base.errors import listed
+from flashmm_sc._base.options import check_type
 from flashmm_sc._base.selection import component_slices
 from flashmm_sc._inference.likelihood_ratio import likelihood_ratio
 from flashmm_sc._stats.correlated import lacking_covariances
@@ -15,7 +17,6 @@ from flashmm_sc._stats.correlated import lacking_covariances
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from flashmm_sc._arrays.lmm import LMMFit
     from flashmm_sc._gaussian.projection import Projection
     from flashmm_sc._stats.summary import SummaryStats
 
@@ -65,11 +66,13 @@ def lrt(fit: LMMFit, null: LMMFit | None = None) -> pd.DataFrame:
     ['stat', 'df', 'p']
     >>> any_variance_between_samples = fsc.lrt(fit)
     """
+    check_type("fit", fit, LMMFit, "fsc.lmm or fsc.lmmfit")
     stats = fit.stats
     if null is None:
         n_variances, n_others = len(stats.d), len(stats.theta_names) - 1 - len(stats.d)
         smaller = _loglik_without_random(stats, fit.projection, fit.method)
     else:
+        check_type("null", null, LMMFit, "fit.refit(drop_...=...)")
         n_variances, n_others = _left_out(fit, null)
         smaller = null.loglik.to_numpy()
     df = n_variances + n_others

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from flashmm_sc._base.options import check_real
 from flashmm_sc._design.columns import positive_numbers
 from flashmm_sc._design.rows import Rows
 from flashmm_sc._stats.cross import CrossProducts
@@ -59,7 +60,8 @@ def sslmm(
     Raises
     ------
     ValueError
-        When the numbers of cells differ, a value is NaN or infinite, or weights aren't one positive number a cell.
+        When the numbers of cells differ, a value is NaN, infinite, complex or masked, or weights aren't one positive number
+        a cell.
 
     Notes
     -----
@@ -77,7 +79,7 @@ def sslmm(
     """
     coefs, genes, ranefs = (_columns(table) for table in (X, Y, Z))
     Xs, Zs = _as_csr("X", X), _as_csr("Z", Z)
-    Y = _two_dimensional(Y)
+    Y = _two_dimensional("Y", Y)
     if not Xs.shape[0] == Zs.shape[0] == Y.shape[0]:
         msg = (
             f"X, Y and Z must have one row a cell, but have {Xs.shape[0]}, {Y.shape[0]} and {Zs.shape[0]} rows "
@@ -87,6 +89,7 @@ def sslmm(
     rows = Rows.of(sp.csr_array(sp.hstack([Xs, Zs], format="csr")))
     each = None
     if weights is not None:
+        check_real("weights", weights)
         each = positive_numbers(weights, rows.n, "weights", "one number a cell", "row {}".format)
     sums = accumulate([replace(CellMatrix.of(Y), precision=each)], rows, n_jobs=n_jobs)
     return SummaryStats.of(
@@ -108,13 +111,14 @@ def _columns(table: Any) -> list[str]:
     return [str(name) for name in table.columns] if isinstance(table, pd.DataFrame) else []
 
 
-def _two_dimensional(Y: Any) -> Any:
-    Y = Y.to_numpy() if isinstance(Y, pd.DataFrame | pd.Series) else Y
-    return np.asarray(Y).reshape(-1, 1) if np.ndim(Y) == 1 else Y
+def _two_dimensional(name: str, table: Any) -> Any:
+    values = table.to_numpy() if isinstance(table, pd.DataFrame | pd.Series) else table
+    check_real(name, values)
+    return np.asarray(values).reshape(-1, 1) if np.ndim(values) == 1 else values
 
 
 def _as_csr(name: str, table: Any) -> sp.csr_array:
-    matrix = sp.csr_array(_two_dimensional(table), dtype=np.float64)
+    matrix = sp.csr_array(_two_dimensional(name, table), dtype=np.float64)
     if not np.isfinite(matrix.data).all():
         msg = f"The design {name} holds NaN or infinite values; drop these cells or fill the values in."
         raise ValueError(msg)

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from flashmm_sc._arrays.lmm import LMMFit
 from flashmm_sc._base.errors import listed
+from flashmm_sc._base.options import check_type
 from flashmm_sc._base.selection import Selection, component_slices, positions
 from flashmm_sc._stats.totals import column_totals
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from flashmm_sc._arrays.lmm import LMMFit
     from flashmm_sc._stats.summary import SummaryStats
 
 
@@ -59,6 +60,7 @@ def variance_explained(fit: LMMFit, terms: Mapping[str, Selection] | None = None
     >>> fsc.variance_explained(fit, {"treatment": "x2"}).columns.to_list()
     ['treatment', 'x3', 'var1', 'residual']
     """
+    check_type("fit", fit, LMMFit, "fsc.lmm or fsc.lmmfit")
     stats, coef, theta = fit.stats, fit.coef.to_numpy(), fit.theta.to_numpy()
     total_X, total_Z = _centre(stats)
     XX = stats.XX - np.outer(total_X, total_X) / stats.weight_sum

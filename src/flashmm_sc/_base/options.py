@@ -38,6 +38,13 @@ def check_optional_texts(**texts: object) -> None:
             raise TypeError(msg)
 
 
+def check_type(argument: str, value: object, kind: type, maker: str) -> None:
+    """Refuse what is not of a type; `maker` says what gives it."""
+    if not isinstance(value, kind):
+        msg = f"{argument} must be {kind.__name__}, as {maker} gives, not {type(value).__name__}."
+        raise TypeError(msg)
+
+
 def check_whole(argument: str, value: object, least: int) -> None:
     """Refuse what is no whole number, or below the least that makes sense."""
     if not isinstance(value, numbers.Integral) or isinstance(value, bool):
@@ -69,3 +76,16 @@ def check_level(conf_level: object) -> None:
     """Refuse what is no level of confidence."""
     hint = "It is a probability such as 0.95."
     check_number("conf_level", conf_level, 0.0, 1.0, hint, without=(0.0, 1.0))
+
+
+def check_real(words: str, values: object) -> None:
+    """Refuse what would lose something as real numbers: complex ones, dates, texts, and masks of masked arrays."""
+    if np.ma.is_masked(values):
+        msg = (
+            f"{words} has masked values, which would be taken as they are; leave them out, or fill them (.filled(...))."
+        )
+        raise ValueError(msg)
+    kind = getattr(getattr(values, "dtype", None), "kind", "")
+    if kind and kind in "cmMSUV":
+        msg = f"{words} must hold real numbers, not {getattr(values, 'dtype', None)}."
+        raise ValueError(msg)

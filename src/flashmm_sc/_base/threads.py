@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
 BLOCK_BYTES = 2**24
+_MOST = 4096
 
 
 def n_threads(n_jobs: int | None) -> int:
@@ -27,8 +28,8 @@ def n_threads(n_jobs: int | None) -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if n_jobs is None:
         return cores
-    if n_jobs == 0:
-        msg = "n_jobs=0 is no number of threads; give a positive number, or None for all cores."
+    if n_jobs == 0 or n_jobs > _MOST:
+        msg = f"n_jobs={n_jobs} is no number of threads; give one from 1 to {_MOST}, or None for all cores."
         raise ValueError(msg)
     return int(n_jobs) if n_jobs > 0 else max(1, cores + 1 + int(n_jobs))
 

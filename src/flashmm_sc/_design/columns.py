@@ -13,6 +13,9 @@ from flashmm_sc._base.errors import did_you_mean, listed
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+_WHOLE = 2.0**53
+"""From here on floating-point numbers leave out whole ones."""
+
 
 def check_columns(names: Iterable[str], columns: Iterable[object], where: str) -> None:
     """Refuse the first name that is not a column of obs; `where` says what uses it."""
@@ -85,7 +88,7 @@ def positive_numbers(given: Any, n: int, words: str, kinds: str, describe: Calla
 
 def as_factor(values: pd.Series) -> pd.Categorical:
     """Values as a factor: categories in their own order, anything else sorted; unused levels are dropped."""
-    if pd.api.types.is_float_dtype(values.dtype) and (values % 1 == 0).all():
+    if pd.api.types.is_float_dtype(values.dtype) and ((values % 1 == 0) & (values.abs() < _WHOLE)).all():
         values = values.astype("int64")  # so that levels read '1', not '1.0'
     return without_unused(pd.Categorical(values))
 

@@ -16,6 +16,7 @@ from formulaic.transforms import TRANSFORMS
 
 from flashmm_sc._design.columns import check_columns
 from flashmm_sc._design.formula_hints import of_r, unknown_function
+from flashmm_sc._design.formula_operators import Operators
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -43,8 +44,10 @@ def parse_formula(formula: str, where: str) -> SimpleFormula:
         msg = f"{where} {hidden.shown(hint)}"
         raise ValueError(msg)
     try:
-        parsed = Formula(formula, _parser=_Parser())
-    except (FormulaicError, SyntaxError) as error:
+        parsed = Formula(formula, _parser=_Parser(operator_resolver=Operators()))
+    except (AttributeError, FormulaicError, SyntaxError) as error:
+        if isinstance(error, AttributeError):  # formulaic's, of an operator between brackets of two kinds
+            error = FormulaSyntaxError("Brackets and operators don't fit together.")
         reason = re.split(r"(?<=\.)\s|\n", hidden.shown(str(error)))[0]  # the rest marks the place with terminal codes
         if isinstance(error, SyntaxError):
             reason += ". Quote names that are not plain words, and words of Python such as 'class', with backticks."

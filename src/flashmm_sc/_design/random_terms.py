@@ -173,6 +173,8 @@ class _Reader:
         if self.text in self.columns:
             yield RandomTerm(self.text, (self.text,))
             return
+        if mark := re.search(_MARKS, re.sub(r"`[^`]+`", "", self.text)):
+            self._refuse(f"{mark[0]!r} is no part of a plain word")
         hidden = self.text
         for i, name in enumerate(self.quoted):
             hidden = hidden.replace(f"`{name}`", chr(0xE000 + i), 1)

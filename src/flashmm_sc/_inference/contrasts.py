@@ -18,6 +18,8 @@ _NUMBER = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,2})?(?=[\s+*/()-]|\Z)
 # for messages: an unknown name may hold spaces, and any character in quotes, brackets or a call
 _WORD = re.compile(r"(?:`[^`]*`|\w\([^()]*\)|\[[^]]*\]|[^\s+*/()-]|\s+(?![\s+*/()-]|\Z))+")
 _SPACE = re.compile(r"\s*")
+_DEEPEST, _LONGEST = 100, 1000
+"""Parentheses in each other, and bits of a number: more than a contrast needs, less than would stop Python."""
 
 
 def contrast_matrix(contrasts: Contrasts, names: Iterable[str]) -> pd.DataFrame:
@@ -133,7 +135,7 @@ class _Expression:
 
     def __init__(self, text: str, index: dict[str, int], pattern: re.Pattern[str]) -> None:
         self.text, self.index, self.pattern = text, index, pattern
-        self.at = 0
+        self.at = self.depth = 0
 
     def parse(self) -> dict[int, Fraction]:
         form = self._sum()
@@ -150,6 +152,7 @@ class _Expression:
         while operator := self._take("+-"):
             for i, weight in self._product().items():
                 form[i] = form.get(i, Fraction()) + (weight if operator == "+" else -weight)
+            self._check_size(form.values(), self.at)
         if self._next() not in ("", ")"):
             self._fail(f"an operator is missing before {self._word()!r}", self.at, "Backticks can quote a name.")
         return form
@@ -167,9 +170,17 @@ class _Expression:
             if operator == "/" and not scale:
                 self._fail("division by zero", at)
             form = {i: weight * scale if operator == "*" else weight / scale for i, weight in form.items()}
+            self._check_size(form.values(), at)
         return form
 
     def _factor(self) -> dict[int, Fraction]:
+        negative = False
+        while sign := self._take("+-"):
+            negative ^= sign == "-"
+        form = self._unsigned()
+        return {i: -weight for i, weight in form.items()} if negative else form
+
+    def _unsigned(self) -> dict[int, Fraction]:
         following = self._next()
         at = self.at
         if name := self.pattern.match(self.text, at):
@@ -178,17 +189,26 @@ class _Expression:
             return {self.index[spelling if spelling in self.index else spelling[1:-1]]: Fraction(1)}
         if number := _NUMBER.match(self.text, at):
             self.at = number.end()
+            if len(number.group()) > _LONGEST:
+                self._fail("a number is too long", at)
             return {self.CONSTANT: Fraction(number.group())}
-        if sign := self._take("+-"):
-            return {i: weight if sign == "+" else -weight for i, weight in self._factor().items()}
         if self._take("("):
+            self.depth += 1
+            if self.depth > _DEEPEST:
+                self._fail(f"parentheses are nested more than {_DEEPEST} deep", at)
             form = self._sum()
+            self.depth -= 1
             if not self._take(")"):
                 self._fail("'(' without ')'", at)
             return form
         if following in ("", "*", "/", ")"):
             self._fail("a coefficient or a number is missing", at)
         self._fail(f"unknown coefficient {self._word()!r}", at, did_you_mean(self._word().strip("`"), self.index))
+
+    def _check_size(self, weights: Iterable[Fraction], at: int) -> None:
+        bits = (part.bit_length() for weight in weights for part in weight.as_integer_ratio())
+        if max(bits, default=0) > _LONGEST:
+            self._fail("a weight is too large or too small", at)
 
     def _next(self) -> str:
         """The next character that is not a space, if any."""

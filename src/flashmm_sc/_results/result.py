@@ -47,6 +47,8 @@ _TESTS = (
 _KINDS = {"lfsr": "shrinkage", "stat": "variance tests", "F": "F tests", "theta": "fit"}
 """What a result is that has an array of this name; otherwise t tests."""
 _FITS = ("theta", "theta_se", "theta_cov", "loglik", "n_iter", "ranef", "mean_coef", "sums", *MODERATED)
+_ENTRY = ("params", "coef_names", "column_names", "column_groups", "groups", "status_names")
+"""What every entry has, that of earlier versions too."""
 _EARLIER = ("ols", "zry", "yry", "mean")
 """What earlier versions stored for `MODERATED`; removed with the rest."""
 _MAY_BE_NONE = ("layer", "transform", "groupby", "mask_var", "size_factors", "target_sum", "weights", "residual_by")
@@ -78,7 +80,9 @@ class Result:
         Raises
         ------
         KeyError
-            Where there is none; names the results there are.
+            Where there is none, with the names of the results there are, or a part of it is missing.
+        ValueError
+            Where its parts don't fit together.
         TypeError
             For something else than an AnnData.
         """
@@ -89,8 +93,11 @@ class Result:
             hint = did_you_mean(key, keys) if keys else "Run fsc.tl.lmm_de first."
             msg = f"adata.uns[{key!r}] holds no result of fsc.tl.lmm_de or fsc.tl.lmm_test. {hint}"
             raise KeyError(msg)
+        if not set(_ENTRY) <= found.keys():
+            raise KeyError(earlier(key))
         places = {name: f"{key}_{name}" for name in (*_TESTS, *_FITS)}
         arrays = {name: np.asarray(adata.varm[place]) for name, place in places.items() if place in adata.varm}
+        _check_columns(key, arrays, len(found["column_names"]))
         return cls(key, arrays, {**found, "params": dict.fromkeys(_MAY_BE_NONE) | dict(found["params"])})
 
     @classmethod
@@ -182,6 +189,17 @@ class Result:
         if name not in self.entry:
             raise KeyError(earlier(self.key))
         return np.asarray(self.entry[name])
+
+
+def _check_columns(key: str, arrays: dict[str, np.ndarray], n: int) -> None:
+    """Refuse arrays that have not one column a coefficient."""
+    for name in _TESTS:
+        if name in arrays and name != "status" and arrays[name].shape[1:] != (n,):
+            msg = (
+                f"adata.varm[{f'{key}_{name}'!r}], part of the result {key!r}, has shape {arrays[name].shape}, but adata.uns"
+                f"[{key!r}] names {n} columns; run its call again."
+            )
+            raise ValueError(msg)
 
 
 def write(adata: AnnData, results: Sequence[Result], keys: Iterable[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -56,10 +57,23 @@ class Scale:
         noted = adata.uns.get("log1p")
         base = math.nan
         if noted is not None and not negative:
-            given = noted.get("base") if hasattr(noted, "get") else None
-            base = math.e if given is None else float(given)
+            base = _noted(noted.get("base") if hasattr(noted, "get") else None)
         logged = not whole and not negative and (noted is not None or bool(values.max(initial=0.0) < _LARGEST_LOG))
         return cls(found.source, counts, logged, negative, base)
+
+
+def _noted(base: object) -> float:
+    """The base that `sc.pp.log1p` noted, None for e."""
+    if base is None:
+        return math.e
+    base = base.item() if isinstance(base, np.ndarray) and base.ndim == 0 else base  # as zarr gives back
+    if isinstance(base, numbers.Real) and math.isfinite(base) and base > 0 and base != 1:
+        return float(base)
+    msg = (
+        f"adata.uns['log1p']['base'] is {base!r}, which is no base of a logarithm. Put the base there that X was made with: "
+        "None for natural logarithms, as sc.pp.log1p writes by default."
+    )
+    raise ValueError(msg)
 
 
 def base_of(scales: Sequence[Scale], transform: Transform, log_base: float | None) -> float:

@@ -120,6 +120,8 @@ class SummaryStats:
         shapes = {"XX": (p, p), "XY": (p, m), "ZX": (q, p), "ZY": (q, m), "ZZ": (q, q), "yy": (m,)}
         for name, shape in shapes.items():
             _check_array(name, getattr(self, name), shape)
+        _check_symmetric("XX", self.XX)
+        _check_symmetric("ZZ", self.ZZ)
         _check_weights(self.n, self.weight_sum, self.log_weight_sum)
         if min(d, default=0) < 1 or sum(d) != q:
             msg = f"d={d} should hold the columns of each random component, {q} in total (the rows of ZX)."
@@ -296,6 +298,13 @@ def _check_weights(n: int, total: float | None, logs: float) -> None:
     """Refuse sums that no weights of n cells have: a geometric mean above the arithmetic one."""
     if total is None or not (0 < total < np.inf and -np.inf < logs <= n * (np.log(total / n) + 1e-9)):
         msg = f"weight_sum={total} and log_weight_sum={logs} are not sums of positive weights of {n} cells and their logarithms."
+        raise ValueError(msg)
+
+
+def _check_symmetric(name: str, matrix: Any) -> None:
+    apart, size = (np.abs(sp.csr_array(part).data).max(initial=0.0) for part in (matrix - matrix.T, matrix))
+    if apart > 1e-8 * size:
+        msg = f"{name} must be symmetric, as sums of products are; it differs from its transpose by up to {apart:.3g}."
         raise ValueError(msg)
 
 
