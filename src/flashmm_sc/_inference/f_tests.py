@@ -127,7 +127,7 @@ def _satterthwaite(
     value, vector = np.linalg.eigh(np.nan_to_num(V))
     G = _gradients(factor.solve(combos.random.vectors)[0], V, theta)
     along = np.einsum("ijk,ij->ik", vector, effect)
-    gradient = np.einsum("iaj,iabk,ibj->ijk", vector, G, vector)
+    gradient = np.stack([np.sum(vector * (Gk @ vector), axis=1) for Gk in np.moveaxis(G, -1, 0)], axis=-1)
     nu = satterthwaite(value, gradient, theta_cov)
     return np.mean(along**2 / value, axis=1), _pooled(nu)
 
@@ -162,7 +162,7 @@ def _kenward_roger(
     ViG = np.linalg.solve(V[:, None], np.moveaxis(_gradients(w, V, theta), -1, 1))
     trace = np.einsum("ikjj->ik", ViG)
     A1 = np.einsum("ik,ikl,il->i", trace, W, trace)
-    A2 = np.einsum("ikl,ikab,ilba->i", W, ViG, ViG)
+    A2 = sum(W[:, k, l] * np.einsum("iab,iba->i", ViG[:, k], ViG[:, l]) for k, l in np.ndindex(W.shape[1:]))
     df, scale = _kenward_roger_df(A1, A2, r)
     return scale * _wald(effect, adjusted), df
 

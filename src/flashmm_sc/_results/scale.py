@@ -67,7 +67,7 @@ def _noted(base: object) -> float:
     if base is None:
         return math.e
     base = base.item() if isinstance(base, np.ndarray) and base.ndim == 0 else base  # as zarr gives back
-    if isinstance(base, numbers.Real) and math.isfinite(base) and base > 0 and base != 1:
+    if isinstance(base, numbers.Real) and math.isfinite(base) and 0 < float(base) != 1:
         return float(base)
     msg = (
         f"adata.uns['log1p']['base'] is {base!r}, which is no base of a logarithm. Put the base there that X was made with: "
