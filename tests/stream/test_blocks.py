@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 
 import anndata as ad
@@ -268,3 +269,29 @@ def test_a_source_is_closed_though_a_traceback_keeps_it(counts):
         coming.throw(KeyboardInterrupt)
     assert closed
     assert caught.tb is not None
+
+
+def test_a_second_interrupt_while_the_source_is_still_read(counts, monkeypatch):
+    """The source can't be closed then and there: "generator already executing"; the thread that reads it does so later."""
+    reading, closed = threading.Event(), threading.Event()
+
+    def source():
+        try:
+            yield from blocks(counts[:3])
+            reading.wait()
+            yield from blocks(counts[3:])
+        finally:
+            closed.set()
+
+    def interrupted(self, *args, **options):
+        raise KeyboardInterrupt
+
+    coming = read_ahead(source())
+    next(coming)  # and the next is waited for
+    with monkeypatch.context() as second:
+        second.setattr(ThreadPoolExecutor, "shutdown", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            coming.throw(KeyboardInterrupt)
+    assert not closed.is_set()
+    reading.set()
+    assert closed.wait(10)

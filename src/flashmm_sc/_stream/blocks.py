@@ -7,7 +7,6 @@ direction reads the whole matrix for every block. To support another container, 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import dataclass
 from functools import singledispatch
 from typing import TYPE_CHECKING, Any, cast
@@ -85,13 +84,19 @@ def row_major(X: Any) -> bool:
 def read_ahead(source: Iterator[Block]) -> Iterator[Block]:
     """Read the next block, in another thread, while this one is used; the source is closed in the end.
 
-    A traceback may keep it for long, in a notebook for ever, and with it threads and files.
+    A traceback may keep it for long, in a notebook for ever, and with it threads and files. The thread that reads closes it,
+    since a generator that is still running, when Ctrl-C is pressed again, can't be closed from elsewhere.
     """
-    with closing(cast("Generator[Block]", source)), ThreadPoolExecutor(1) as reader:
+    reader = ThreadPoolExecutor(1)
+    try:
         coming = reader.submit(next, source, None)
         while (block := coming.result()) is not None:
             coming = reader.submit(next, source, None)
             yield block
+    finally:
+        closed = reader.submit(cast("Generator[Block]", source).close)
+        reader.shutdown()
+        closed.result()
 
 
 @blocks.register(np.ndarray)
