@@ -16,6 +16,15 @@ from threadpoolctl import threadpool_limits
 if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores, and BLAS's threads would wait for each other
     threadpool_limits(limits=1, user_api="blas")
 
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Neighbours run in one process, and share what their module sets up."""
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log)
+
+
 settings.register_profile("no deadline", deadline=None)  # the first example may compile, and machines are busy
 settings.load_profile("no deadline")
 

@@ -134,9 +134,9 @@ class Regression:
         return self._against([self._in_basis(L)], pairs, none, n_jobs)[0][:, 0]
 
     def _at(self, pairs: Pairs) -> tuple[np.ndarray, ...]:
-        """What kernels take of the data and of pairs."""
+        """What kernels take of the data and of pairs; contiguous, since they compile anew for any other layout."""
         data = self._counts, self._offset, self.samples.inverse_cells, self.samples.phi
-        return *data, pairs.tau2, self._design, pairs.gene, pairs.beta
+        return *data, pairs.tau2, self._design, np.ascontiguousarray(pairs.gene), pairs.beta
 
     def _in_basis(self, L: np.ndarray) -> np.ndarray:
         """Columns of L as combinations of R β: r × p."""
@@ -146,7 +146,7 @@ class Regression:
         self, hypotheses: list[np.ndarray], pairs: Pairs, value: np.ndarray, n_jobs: int | None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Likelihood ratios, and log u of hypotheses of one row; each is r × p, in the basis."""
-        N = np.stack([np.linalg.svd(own)[2][len(own) :].T for own in hypotheses])
+        N = np.ascontiguousarray([np.linalg.svd(own)[2][len(own) :].T for own in hypotheses])
         first = np.stack([own[0] for own in hypotheses])
         D = first / (first**2).sum(axis=1, keepdims=True)
         null = first, N, np.ascontiguousarray(np.einsum("hpq,pn->hqn", N, self._design)), D, D @ self._design

@@ -204,7 +204,7 @@ def add_block(
     place[tally.linear] = np.arange(len(tally.linear))
     if size is not None and not isinstance(size, np.ndarray):
         size = _sizes(block.start, cell_totals(block, pool, threads), size, number, tally.weigh)
-    sizes = np.empty(0) if size is None else size
+    sizes, precisions = (np.array([] if one is None else one, float) for one in (size, precision))  # one kind of array
     weight = np.empty(0)
     order = np.flatnonzero(number >= 0)
     if tally.strata:
@@ -213,7 +213,6 @@ def add_block(
         weight = sizes if tally.weigh else 1 / sizes
         if block.by_rows or block.start == 0:
             np.add.at(sums.sizes, number[order], np.column_stack([sizes, sizes**2])[order])
-    precisions = np.empty(0) if precision is None else precision
     fixed = (*kind_and_table(transform), np.empty(0) if tally.weigh else sizes, place, weight, precisions)
     sums_of = sums.WY, sums.yy, sums.seen, sums.counts, sums.WC, sums.total, sums.weighted
     kernel: Callable[..., tuple[int, int]] = add_rows if block.by_rows else add_columns

@@ -217,7 +217,7 @@ class CrossedFactorisation:
         scale = np.stack([self.B, np.broadcast_to(np.arange(N) < len(s.member), (m, N))], axis=1)
         L, logdet = np.empty((m, kernel.packed(N))), np.empty(m)
         rows = s.C.indptr.astype(np.int64), s.C.indices.astype(np.int64), s.C.data
-        kernel.factorise(s.size, *rows, s.corner, self.known[:, s.largest], scale, L, logdet)
+        kernel.factorise(s.size, *rows, s.corner, np.ascontiguousarray(self.known[:, s.largest]), scale, L, logdet)
         return L, logdet - np.log(self.e).sum(axis=1) - s.gram.logdet_XX
 
     @property

@@ -107,8 +107,9 @@ class Between:
         """log det(I + S D), traces and norms at known ratios (m × 2), or their shares: m, m × 2, m × 2 × 2."""
         share, along, twice, speed = shares or self.axis.shares(gamma[:, self.first])
         one, rest = np.empty((len(gamma), 3)), np.empty((len(gamma), 6))
-        kernel.own_sums(self.lam, gamma[:, self.first], one)
-        kernel.determinants(share, along, self.mu, self.m, gamma[:, 1 - self.first], rest)
+        first, other = (np.ascontiguousarray(gamma[:, k]) for k in (self.first, 1 - self.first))
+        kernel.own_sums(self.lam, first, one)
+        kernel.determinants(share, along, self.mu, self.m, other, rest)
         slope = along @ self.logdet
         trace = np.column_stack([one[:, 1] - rest[:, 4] + speed * slope, rest[:, 1]])
         own = one[:, 2] + speed * rest[:, 5] - speed**2 * (twice @ self.logdet - slope)
@@ -123,7 +124,7 @@ class Between:
     def weights(self, share: np.ndarray, gamma: np.ndarray, power: int = 1) -> np.ndarray:
         """Weights of points (m × P) times γ_2 k, or k², of all, for X times one or zero: m × `width`."""
         out = np.empty((len(gamma), len(self.mu), self.mu.shape[1] + self.fold.fixed))
-        kernel.weights(share, self.mu, gamma[:, 1 - self.first], power, out)
+        kernel.weights(share, self.mu, np.ascontiguousarray(gamma[:, 1 - self.first]), power, out)
         return out.reshape(len(gamma), -1)
 
     def turned(self, values: np.ndarray) -> np.ndarray:

@@ -107,7 +107,7 @@ class Nested:
     def determinant(self, gamma: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """log det(I + S D), traces and norms at known ratios (m × 3): m, m × 3, m × 3 × 3."""
         rest, one = gamma[:, self.others], np.empty((len(gamma), 3))
-        kernel.own_sums(self.lam, gamma[:, self.first], one)
+        kernel.own_sums(self.lam, np.ascontiguousarray(gamma[:, self.first]), one)
         shares = self.shares(rest)
         of_points = [G.between.determinant(rest, shares) for G in self.left]
         h, trace, norm = (np.array(part) for part in zip(*of_points, strict=True))
@@ -177,7 +177,7 @@ class NestedForms:
     def __call__(self, gamma: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """φ, |v_k|² and v_k'T_kl v_l at known ratios (m × 3): m, m × 3, m × 3 × 3."""
         s, own = self.nested, np.empty((len(gamma), 3))
-        kernel.own_forms(s.lam, gamma[:, s.first], self.a, own)
+        kernel.own_forms(s.lam, np.ascontiguousarray(gamma[:, s.first]), self.a, own)
         rest = gamma[:, s.others]
         shares = s.shares(rest)
         form, v_sq, quad = (np.array(part) for part in zip(*(forms(rest, shares) for forms in self.left), strict=True))

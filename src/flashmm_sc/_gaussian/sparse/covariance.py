@@ -242,7 +242,7 @@ class SparseFactorisation:
         """β (m × p × r), and sums of u² by component (m × r × K) for H [u; β] = [0; L]."""
         s, (m, K) = self.covariance.pattern, self.gamma.shape
         beta, squares = np.empty((m, *x.L.shape)), np.zeros((m, K, x.L.shape[1]))
-        kernel.fixed_columns(s.start, s.row, s.kind, self.L, x.L, beta, squares)
+        kernel.fixed_columns(s.start, s.row, s.kind, self.L, np.ascontiguousarray(x.L), beta, squares)
         return beta, squares.swapaxes(1, 2)
 
 
