@@ -92,7 +92,6 @@ def test_bad_input(fitted, value, options, error, words):
     assert words in str(caught.value)
 
 
-@pytest.mark.filterwarnings("error::flashmm_sc.FlashmmWarning")
 def test_an_unknown_logarithm_matters_to_log_fc_alone(fitted):
     adata = fitted.copy()
     adata.X = np.log2(adata.X + 1.1)
