@@ -202,7 +202,7 @@ class TestPlots:
             ranked, n_genes=3, values_to_plot="logfoldchanges", dendrogram=False, return_fig=True
         )
         values = plot.dot_color_df if kind == "dotplot" else plot.values_df
-        table = fsc.get.lmm_de_df(ranked, "trt[T.stim]").set_index(["group", "variable"])["log_fc"].unstack()
+        table = fsc.get.matrix(ranked, "log_fc", coefs="trt[T.stim]")
         assert len(set(values)) > 5
         for gene in set(values) - {"Gene3"}:
             shown = np.unique(values.loc[GROUPS, [gene]], axis=1)[:, 0]
