@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pandas as pd
 
@@ -87,7 +87,8 @@ class LMM(LinearModelBase):
                 "groupby= makes a model for each group, LMM is one; use fsc.tl.lmm_de, or an LMM of the cells of each."
             )
             raise ValueError(msg)
-        self.results = lmm_de([self.adata], self.design, self.random, layer=self.layer, mask_var=self.mask, **options)
+        found = lmm_de([self.adata], self.design, self.random, layer=self.layer, mask_var=self.mask, **options)
+        self.results = cast("AnnData", found)
         self._fitted = True
 
     @classmethod

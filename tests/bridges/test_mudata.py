@@ -10,7 +10,7 @@ import flashmm_sc as fsc
 
 mudata = pytest.importorskip("mudata", reason="mudata is not installed")
 
-pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning", "ignore::DeprecationWarning")
 
 
 @pytest.fixture
