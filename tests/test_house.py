@@ -12,7 +12,7 @@ import flashmm_sc as fsc
 
 HOME = Path(fsc.__file__).parent
 ROOMS = ["_base", "_design", "_stream", "_stats", "_gaussian", "_counts", "_inference", "_arrays", "_results"]
-FACES = ["contrasts", "pp", "tl", "get", "pl", "datasets", "cli"]
+FACES = ["contrasts", "pp", "tl", "get", "pl", "pertpy", "datasets", "cli"]
 """Faces know each other only from left to right."""
 MODULES = {".".join(path.relative_to(HOME).with_suffix("").parts): path for path in HOME.rglob("*.py")}
 ANNDATA = {"_stream.blocks", "_stats.file"}
@@ -159,6 +159,7 @@ UNTESTED = {
     "_results.across": "tests/inference/test_across.py",
     "_results.contrasts": "tests/tl/test_lmm_test.py",
     "_results.deviates": "tests/get/test_tables.py",
+    "_results.quantities": "tests/get/test_tables.py, tests/get/test_matrix.py",
     "_results.fits": "test_result.py, test_write.py",
     "_results.group_tests": "test_result.py",
     "_results.summarize": "tests/design/test_shared.py",
@@ -172,6 +173,7 @@ UNTESTED = {
     "datasets._simu_counts": "test_simu_rnaseq.py",
     "datasets._simu_design": "test_simu_rnaseq.py",
     "datasets._simu_reference": "test_simu_rnaseq.py",
+    "pertpy": "where pertpy is installed: tests/bridges/test_pertpy.py",
     "pl._figure": "tests/base/test_options.py",
 }
 """Modules without a namesake among the tests: where they are tested instead."""
