@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from flashmm_sc._base.errors import FlashmmWarning, did_you_mean, listed, warn
+from flashmm_sc._base.errors import did_you_mean, listed, warn
 from flashmm_sc._base.options import check_number, check_optional_texts, check_whole
-from flashmm_sc._results.finding import found, selected
-from flashmm_sc._results.result import Result
-from flashmm_sc.get import lmm_de_df
-from flashmm_sc.pl._figure import check_figure
+from flashmm_sc._results.finding import found
+from flashmm_sc.pl._figure import DOWN, OTHER, UP, begin, check_figure, finished, panels
+from flashmm_sc.pl._tables import tables
 
 if TYPE_CHECKING:
+    import os
+
     from anndata import AnnData
     from matplotlib.axes import Axes
 
-UP, DOWN, OTHER = "#D55E00", "#0072B2", "#B3B3B3"  # Okabe and Ito's vermillion and blue: distinct to all eyes
 SMALLEST = math.ulp(0.0)
 CROWD = 150  # points that labels keep clear of; adjustText's memory grows with their square
 
@@ -32,6 +31,7 @@ def volcano(
     *,
     key: str | None = None,
     group: str | None = None,
+    groups: str | Sequence[str] | None = None,
     labels: int | Sequence[str] = 10,
     alpha: float = 0.05,
     min_effect: float = 0.0,
@@ -39,7 +39,8 @@ def volcano(
     title: str | None = None,
     ax: Axes | None = None,
     show: bool | None = None,
-) -> Axes | None:
+    save: str | os.PathLike[str] | None = None,
+) -> Axes | list[Axes] | None:
     """Draw the effect of every gene against its p-value.
 
     Colours mark genes with an adjusted p-value below `alpha`; the dashed line is where the adjusted p-value crosses it.
@@ -56,6 +57,8 @@ def volcano(
         Key of the results. By default that of the fit or tests that have the coefficient: ``"lmm_de"`` before others.
     group
         Group of cells, if the fit has several (`groupby`).
+    groups
+        ``"all"``, or names of groups, to draw a grid with one panel a group.
     labels
         How many genes to label, those with the smallest p-values among the significant ones, or names of genes.
     alpha
@@ -71,10 +74,12 @@ def volcano(
         Axes to draw on, by default those of a new figure.
     show
         Whether to show the figure and return nothing; by default `scanpy.settings.autoshow`, but not if `ax` is given.
+    save
+        Path to write the figure to.
 
     Returns
     -------
-    None if the figure was shown, else the axes. x is the log2 fold change, or the coefficient where the logarithm of
+    None if the figure was shown, else the axes, or with `groups` a list of them. x is the log2 fold change, or the coefficient where the logarithm of
     the fitted values isn't known.
 
     Raises
@@ -93,70 +98,45 @@ def volcano(
     >>> adata = fsc.datasets.simu_rnaseq(n_genes=50, n_cells=2000, n_samples=8, n_clusters=2, seed=1)
     >>> fsc.tl.lmm_de(adata, "~ trt", "sam", groupby="cls", transform="log1p", size_factors="total")
     >>> ax = fsc.pl.volcano(adata, "trt[T.B]", group="2", labels=5, show=False)
-    >>> ax.figure.savefig("volcano.pdf")  # doctest: +SKIP
+    >>> axes = fsc.pl.volcano(adata, "trt[T.B]", groups="all", save="volcano.pdf")  # doctest: +SKIP
     """
-    import matplotlib.pyplot as plt  # slow to import, as is scanpy
-    from scanpy import settings
-
     check_optional_texts(coef=coef, group=group, gene_symbols=gene_symbols, title=title)
     check_number("alpha", alpha, 0.0, 1.0, "It bounds adjusted p-values.", without=(0.0,))
     check_number("min_effect", min_effect, 0.0)
     if not isinstance(labels, str | Sequence | np.ndarray):
         check_whole("labels", labels, 0)
-    check_figure(ax, show)
-    key = found(adata, key, coef, "coef").key
-    result, name = _one_test(adata, coef, key, group)
-    known_base = result["log_fc"].notna().any()
-    result = result.assign(gene=_gene_names(adata, gene_symbols), x=result["log_fc" if known_base else "coef"])
-    drawn = result[result["x"].notna() & result["p_value"].notna()]
-    if drawn.empty:
-        msg = f"No gene has a result for {name!r}; see the column 'status' of fsc.get.lmm_de_df(adata, key={key!r})."
+    check_figure(ax, show, save, grid=groups is not None)
+    result = found(adata, key, coef, "coef")
+    if "coef" not in result.arrays or "pval" not in result.arrays:
+        msg = f"The result {result.key!r} has no effects with p-values, so no volcano can be drawn; choose another key."
         raise ValueError(msg)
-    drawn = drawn.assign(
+    shown = tables(adata, result, coef, group, groups, gene_symbols)
+    drawn = {name: _drawn(table, alpha, min_effect) for name, table in shown.items()}
+    if all(table.empty for table in drawn.values()):
+        hint = f"see the column 'status' of fsc.get.lmm_de_df(adata, key={result.key!r})"
+        msg = f"No gene has a result for {listed(drawn)}; {hint}."
+        raise ValueError(msg)
+    labelled = {name: _labelled(table, labels, shown[name]["gene"]) for name, table in drawn.items()}
+
+    axes = [begin(ax)] if groups is None else panels(len(drawn))
+    for its, (name, table) in zip(axes, drawn.items(), strict=True):
+        _draw_points(its, table)
+        _draw_lines(its, _threshold(table, alpha), min_effect)
+        its.set(xlabel=shown[name].attrs["effect"], ylabel=r"$-\log_{10}$ p-value")
+        _draw_title(its, name if title is None or groups is not None else title)
+        _draw_labels(its, table, labelled[name])
+    if groups is not None and title is not None:
+        axes[0].figure.suptitle(title)
+    return finished(axes[0] if groups is None else axes, ax=ax, show=show, save=save)
+
+
+def _drawn(table: pd.DataFrame, alpha: float, min_effect: float) -> pd.DataFrame:
+    """Genes that have a result: how high they are, and whether they are coloured."""
+    drawn = table[table["x"].notna() & table["p_value"].notna()]
+    return drawn.assign(
         y=-np.log10(drawn["p_value"].clip(lower=SMALLEST)),
         significant=(drawn["adj_p_value"] < alpha) & (drawn["x"].abs() >= min_effect),
     )
-    labelled = _labelled(drawn, labels, result["gene"])
-
-    show = (settings.autoshow and ax is None) if show is None else show
-    ax = plt.subplots(layout="constrained")[1] if ax is None else ax
-    _draw_points(ax, drawn)
-    _draw_lines(ax, _threshold(drawn, alpha), min_effect)
-    ax.set_xlabel(r"$\log_2$ fold change" if known_base else "coefficient")
-    ax.set_ylabel(r"$-\log_{10}$ p-value")
-    _draw_title(ax, name if title is None else title)
-    _draw_labels(ax, drawn, labelled)
-    if not show:
-        return ax
-    plt.show()
-    return None
-
-
-def _one_test(adata: AnnData, coef: str | None, key: str, group: str | None) -> tuple[pd.DataFrame, str]:
-    """Take the rows of one coefficient in one group, and words for it."""
-    selected("group", group, Result.read(adata, key).groups, key)
-    with warnings.catch_warnings():  # of an unknown logarithm, which the label of the axis shows
-        warnings.simplefilter("ignore", FlashmmWarning)
-        table = lmm_de_df(adata, coef, key=key, groups=group)
-    if not {"coef", "p_value"} <= set(table):
-        msg = f"The result {key!r} has no effects with p-values, so no volcano can be drawn; choose another key."
-        raise ValueError(msg)
-    for column, argument in (("contrast", "coef"), ("group", "group")):
-        names: list[str] = list(table[column].unique()) if column in table else []
-        if len(names) > 1:
-            msg = f"The result {key!r} has more than one {argument}; choose {argument}= among {listed(names, 20)}."
-            raise ValueError(msg)
-    return table, ": ".join(str(table[column].iloc[0]) for column in ("group", "contrast") if column in table)
-
-
-def _gene_names(adata: AnnData, gene_symbols: str | None) -> np.ndarray:
-    if gene_symbols is None:
-        return adata.var_names.to_numpy()
-    if gene_symbols not in adata.var:
-        msg = f"gene_symbols={gene_symbols!r} is not a column of adata.var. {did_you_mean(gene_symbols, adata.var)}"
-        raise KeyError(msg)
-    symbols = adata.var[gene_symbols].astype(object)
-    return symbols.where(symbols.notna(), adata.var_names).to_numpy()
 
 
 def _labelled(drawn: pd.DataFrame, labels: int | Sequence[str], genes: pd.Series) -> pd.DataFrame:
@@ -178,7 +158,7 @@ def _labelled(drawn: pd.DataFrame, labels: int | Sequence[str], genes: pd.Series
 def _draw_points(ax: Axes, drawn: pd.DataFrame) -> None:
     underflow = drawn["p_value"] < SMALLEST
     up, down = drawn["significant"] & (drawn["x"] > 0), drawn["significant"] & (drawn["x"] < 0)
-    size = float(np.clip(20_000 / len(drawn), 6, 20))
+    size = float(np.clip(20_000 / max(len(drawn), 1), 6, 20))
     for members, color, label in ((down, DOWN, "down"), (up, UP, "up"), (~(up | down), OTHER, "other")):
         style: dict[str, Any] = {"color": color, "linewidths": 0, "rasterized": len(drawn) > 2000}
         style["zorder"] = 1.0 if label == "other" else 1.1
