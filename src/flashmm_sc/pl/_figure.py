@@ -80,11 +80,12 @@ def finished(
     As in scanpy, it is shown if `scanpy.settings.autoshow` says so, but not on axes that the caller gave (`ax`).
     """
     import matplotlib.pyplot as plt
+    from matplotlib.axes import Axes
     from scanpy import settings
 
-    first = axes if ax is not None or not isinstance(axes, list) else axes[0]
     if save is not None:
-        first.figure.savefig(save, dpi=200, bbox_inches="tight")
+        first = axes if isinstance(axes, Axes) else axes[0]
+        first.figure.canvas.print_figure(os.fspath(save), dpi=200, bbox_inches="tight")
     if not ((settings.autoshow and ax is None) if show is None else show):
         return axes
     plt.show()
