@@ -240,3 +240,48 @@ def test_show(adata: ad.AnnData, monkeypatch: pytest.MonkeyPatch) -> None:
     sc.settings.autoshow = False
     assert isinstance(volcano(adata, COEF), Axes)
     assert len(shown) == 2
+
+
+# ---- a grid of groups, and files -----------------------------------------------------------------------------------
+
+
+def test_grid(adata: ad.AnnData, tmp_path: Path) -> None:
+    grid = volcano(adata, "trt[T.B]", key="by_cls", groups="all", title="both", show=False, save=tmp_path / "a.png")
+    assert [ax.get_title() for ax in grid] == ["1: trt[T.B]", "2: trt[T.B]"]
+    for ax, group in zip(grid, "12", strict=True):
+        alone = axes(adata, "trt[T.B]", key="by_cls", group=group)
+        np.testing.assert_array_equal(points(ax), points(alone))
+        assert labels(ax) == labels(alone)
+    assert grid[0].figure.get_suptitle() == "both"
+    assert (tmp_path / "a.png").stat().st_size > 1000
+    (one,) = volcano(adata, "trt[T.B]", key="by_cls", groups="2", show=False)
+    assert one.get_title() == "2: trt[T.B]"
+
+
+def test_a_group_without_results_leaves_its_panel_empty(adata: ad.AnnData) -> None:
+    adata.varm["by_cls_pval"][:, 1] = adata.varm["by_cls_coef"][:, 1] = np.nan
+    grid = volcano(adata, "trt[T.B]", key="by_cls", groups="all", show=False)
+    assert sum(counts(grid[0]).values()) == 0
+    assert len(points(grid[1])) == adata.n_vars
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"group": "1", "groups": "all"}, "not both"),
+        ({"groups": []}, "asks for no group"),
+        ({"groups": ["1", "3"]}, "no '3'"),
+        ({"group": "1", "save": "a.xyz"}, "must end in one of .*png"),
+        ({"group": "1", "save": "nowhere/a.png"}, "no folder 'nowhere'"),
+        ({"group": "1", "save": 3}, "path of a file"),
+    ],
+)
+def test_bad_places(adata: ad.AnnData, options: dict[str, object], words: str) -> None:
+    with pytest.raises((KeyError, TypeError, ValueError), match=words):
+        volcano(adata, "trt[T.B]", key="by_cls", show=False, **options)
+    assert not plt.get_fignums()
+
+
+def test_a_grid_takes_no_axes(adata: ad.AnnData) -> None:
+    with pytest.raises(ValueError, match="use group="):
+        volcano(adata, "trt[T.B]", key="by_cls", groups="all", ax=plt.figure().subplots())

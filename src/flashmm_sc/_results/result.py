@@ -95,8 +95,8 @@ class Result:
             raise KeyError(msg)
         if not set(_ENTRY) <= found.keys():
             raise KeyError(earlier(key))
-        places = {name: f"{key}_{name}" for name in (*_TESTS, *_FITS)}
-        arrays = {name: np.asarray(adata.varm[place]) for name, place in places.items() if place in adata.varm}
+        places, varm = {name: f"{key}_{name}" for name in (*_TESTS, *_FITS)}, adata.varm  # anndata checks all of it
+        arrays = {name: np.asarray(varm[place]) for name, place in places.items() if place in varm}
         _check_columns(key, arrays, len(found["column_names"]))
         return cls(key, arrays, {**found, "params": dict.fromkeys(_MAY_BE_NONE) | dict(found["params"])})
 

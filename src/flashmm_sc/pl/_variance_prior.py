@@ -11,15 +11,17 @@ from flashmm_sc._base.options import check_optional_texts
 from flashmm_sc._inference.inference import Inference
 from flashmm_sc._results.finding import found_fit, selected
 from flashmm_sc._results.fitted import fitted_models
-from flashmm_sc.pl._figure import check_figure
+from flashmm_sc.pl._figure import DOWN, OTHER, UP, begin, check_figure, finished
 
 if TYPE_CHECKING:
+    import os
+
     from anndata import AnnData
     from matplotlib.axes import Axes
 
     from flashmm_sc._inference.moderated import Moderated
 
-PRIOR, SHRUNKEN, SINGLE = "#0072B2", "#D55E00", "#B3B3B3"
+PRIOR, SHRUNKEN, SINGLE = DOWN, UP, OTHER
 
 
 def variance_prior(
@@ -30,6 +32,7 @@ def variance_prior(
     group: str | None = None,
     ax: Axes | None = None,
     show: bool | None = None,
+    save: str | os.PathLike[str] | None = None,
 ) -> Axes | None:
     """Draw the prior of a moderated fit, posterior means and single genes' estimates against mean expression.
 
@@ -51,6 +54,8 @@ def variance_prior(
         Axes to draw on, by default those of a new figure.
     show
         Whether to show the figure and return nothing; by default `scanpy.settings.autoshow`, but not if `ax` is given.
+    save
+        Path to write the figure to.
 
     Returns
     -------
@@ -72,11 +77,8 @@ def variance_prior(
     >>> fsc.tl.lmm_de(adata, "~ trt", "sam", transform="log1p", size_factors="total", moderate=True)
     >>> ax = fsc.pl.variance_prior(adata, show=False)
     """
-    import matplotlib.pyplot as plt  # slow to import, as is scanpy
-    from scanpy import settings
-
     check_optional_texts(component=component, group=group)
-    check_figure(ax, show)
+    check_figure(ax, show, save)
     fit = found_fit(adata, key)
     if fit.of_counts:
         msg = f"The fit {fit.key!r} is of counts by fsc.tl.nbmm_de; this draws moderated fits of fsc.tl.lmm_de."
@@ -88,14 +90,10 @@ def variance_prior(
     if not isinstance(model.inference, Inference) or model.inference.moderated is None:
         msg = f"The fit {key!r} is not moderated here; run fsc.tl.lmm_de with moderate=True."
         raise ValueError(msg)
-    show = (settings.autoshow and ax is None) if show is None else show
-    ax = plt.subplots(layout="constrained")[1] if ax is None else ax
-    _draw(ax, model.inference, model.inference.moderated, k)
-    ax.set_title(f"{model.group}: {names[k]}" if model.group else names[k])
-    if not show:
-        return ax
-    plt.show()
-    return None
+    axes = begin(ax)
+    _draw(axes, model.inference, model.inference.moderated, k)
+    axes.set_title(f"{model.group}: {names[k]}" if model.group else names[k])
+    return finished(axes, ax=ax, show=show, save=save)
 
 
 def _chosen(argument: str, value: str | None, known: list[str], key: str) -> str:
