@@ -144,6 +144,7 @@ UNTESTED = {
     "_gaussian.information": "tests/arrays/test_lmm.py, tests/inference/test_df.py",
     "_gaussian.point": "points of f: test_solver.py",
     "_gaussian.profile": "f and its derivatives: test_solver.py; several minima: test_optima.py",
+    "_gaussian.shares": "shares of variance: tests/arrays/test_varexp.py, tests/get/test_variance_explained.py",
     "_gaussian.sparse.kernel": "sparse/test_covariance.py",
     "_gaussian.sparse.pattern": "sparse/test_covariance.py",
     "_gaussian.sparse.table": "sparse/test_covariance.py",
