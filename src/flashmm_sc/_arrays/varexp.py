@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pandas as pd
@@ -61,7 +61,8 @@ def variance_explained(fit: LMMFit, terms: Mapping[str, Selection] | None = None
     ['treatment', 'x3', 'var1', 'residual']
     """
     stats, structure = fit.stats, fit.projection.structure
-    centred = Centred.of(stats.cross, _totals(stats), stats.weight_sum, stats.d, structure, stats.n)
+    weight_sum = cast("float", stats.weight_sum)
+    centred = Centred.of(stats.cross, _totals(stats), weight_sum, stats.d, structure, stats.n)
     named = _named(terms or {}, stats, centred.varies)
     shares = centred.shares(fit.coef.to_numpy(), fit.theta.to_numpy(), list(named.values()))
     columns = [*named, *centred.random_terms(stats.component_names), "residual"]

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import scipy.sparse as sp
 
 from flashmm_sc._base.errors import listed
 from flashmm_sc._design.columns import repeated
 from flashmm_sc._design.reference_grid import ReferenceGrid
 from flashmm_sc._gaussian.shares import Centred
-from flashmm_sc._gaussian.structure import Structure
 from flashmm_sc._results.finding import found_fit, selected
-from flashmm_sc._results.result import correlated_in, strings
-from flashmm_sc._stats.cross import CrossProducts
+from flashmm_sc._results.fits import StoredDesign
+from flashmm_sc._results.result import strings
 from flashmm_sc._stats.summary import SummaryStats
 from flashmm_sc._stats.totals import column_totals
 from flashmm_sc.get._variance import _tidy
@@ -88,11 +86,10 @@ def variance_explained_df(
         )
         raise ValueError(msg)
     selected("groups", groups, result.groups, result.key)
-    names, shares, p, k = [], [], 0, 0
-    for described in result.models:
-        centred, structure = _centred(described, result.key)
-        coef = result["coef"][:, p : p + len(centred.XX)]
-        theta = result["theta"][:, k : k + structure.size + 1]
+    names, shares = [], []
+    for design in StoredDesign.all(result):
+        described, centred = design.described, _centred(design, result.key)
+        coef, theta = result["coef"][:, design.coef], result["theta"][:, design.theta]
         terms = ReferenceGrid.read(str(described.get("design", ""))).design.terms
         varying = {name: np.array(columns) for name, columns in terms.items() if centred.varies[columns].any()}
         names.append([*varying, *centred.random_terms(strings(described["component_names"])), "residual"])
@@ -100,24 +97,18 @@ def variance_explained_df(
             msg = f"{listed(twice)} names two terms of the fit {result.key!r}; give the random term another name and fit again."
             raise ValueError(msg)
         shares.append(centred.shares(coef, theta, list(varying.values())))
-        p, k = p + coef.shape[1], k + theta.shape[1]
     return _tidy(adata, result, groups, {"term": names}, {"share": np.concatenate(shares, axis=1)})
 
 
-def _centred(described: dict[str, Any], key: str) -> tuple[Centred, Structure]:
-    """The designs of a stored model, centred over its cells."""
-    d, n = [int(size) for size in described["d"]], int(described["n"])
-    cross = CrossProducts(described["XX"], described["ZX"], sp.csr_array(described["ZZ"]))
-    residual = [int(one["n"]) for one in described.get("residual", {}).values()] or [n]
-    correlated = correlated_in(described)
-    structure = Structure(len(d), tuple(map(tuple, correlated)), len(residual) - 1)
+def _centred(design: StoredDesign, key: str) -> Centred:
+    """The design of a group, centred over its cells."""
+    described, cross, n = design.described, design.cross, int(design.described["n"])
     weight_sum = float(described.get("weight_sum", n))
     constant = np.asarray(described["constant"])
     totals = (cross.XX @ constant, cross.ZX @ constant)  # as X c = 1, where there is such a c
     if not constant.any():
-        labels = {"coef_names": strings(described["coef_names"]), "d": tuple(d), "weight_sum": weight_sum}
-        empty = SummaryStats.of(cross, np.empty((cross.width, 0)), np.empty(0), n, **labels)
-        found = column_totals(empty)
+        labels = {"coef_names": strings(described["coef_names"]), "d": tuple(design.d), "weight_sum": weight_sum}
+        found = column_totals(SummaryStats.of(cross, np.empty((cross.width, 0)), np.empty(0), n, **labels))
         if found is None:
             msg = (
                 f"The fit {key!r} has neither an intercept nor a random one, by which designs are centred over the cells, as shares of "
@@ -125,4 +116,4 @@ def _centred(described: dict[str, Any], key: str) -> tuple[Centred, Structure]:
             )
             raise ValueError(msg)
         totals = found[:2]
-    return Centred.of(cross, totals, weight_sum, d, structure, residual), structure
+    return Centred.of(cross, totals, weight_sum, design.d, design.structure, [one.n for one in design.groups] or n)

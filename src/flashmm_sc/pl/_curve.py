@@ -108,7 +108,7 @@ def curve(
     check_optional_texts(by=by, sample=sample, group=group, gene_symbols=gene_symbols, title=title)
     check_level(conf_level)
     several = not isinstance(genes, str)
-    names = list(dict.fromkeys(genes)) if several else [genes]
+    names = [genes] if isinstance(genes, str) else list(dict.fromkeys(genes))
     if not names or (several and ax is not None):
         msg = (
             "genes=[] asks for no gene; give one or more." if not names else "ax= takes one gene; several get a figure."
@@ -126,7 +126,9 @@ def curve(
     means = None if lacking(adata, fit) else sample_means(adata, fit, places, group, factors, sample=sample, x=x)
     low, high = grid.covariates[x].low, grid.covariates[x].high
     points: dict[str, Any] = {x: np.linspace(low, high, POINTS)} | ({} if by is None else {by: levels})
-    model = fitted(adata, adata.var_names[places], points, key=fit.key, groups=group or None, conf_level=conf_level)
+    model = fitted(
+        adata, list(adata.var_names[places]), points, key=fit.key, groups=group or None, conf_level=conf_level
+    )
 
     axes = panels(len(names)) if several else [begin(ax)]
     for j, (its, name) in enumerate(zip(axes, names, strict=True)):

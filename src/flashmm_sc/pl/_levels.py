@@ -12,6 +12,8 @@ from flashmm_sc.pl._figure import DOWN, THIRD, UP
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from matplotlib.axes import Axes
+
     from flashmm_sc._results.result import Result
 
 COLORS = (DOWN, UP, THIRD, "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -25,6 +27,14 @@ def style(i: int) -> dict[str, Any]:
     row, color = divmod(i, len(COLORS))
     kind = (color + row) % len(LINES)
     return {"color": COLORS[color], "linestyle": LINES[kind], "marker": MARKERS[kind]}
+
+
+def label_levels(ax: Axes, names: list[str], *, crowded: bool) -> None:
+    """Names on the x axis, aslant where they are many or long."""
+    ax.set_xticks(range(len(names)), names)
+    if crowded:
+        for text in ax.get_xticklabels():
+            text.set(rotation=45, ha="right", rotation_mode="anchor")
 
 
 def one(argument: str, value: str | None, known: Sequence[str], key: str) -> str:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from flashmm_sc._base.errors import listed
 from flashmm_sc._counts.regression import PRIOR_COUNT
+from flashmm_sc._design.cell_design import in_memory
 from flashmm_sc._design.columns import as_factor, check_columns
 from flashmm_sc._design.random import Component
 from flashmm_sc._design.random_terms import parse_random
@@ -97,7 +98,7 @@ def sample_means(
     if fit.of_counts:
         return _of_counts(adata, fit, genes, group, factors, sample, x)
     groupby = fit.params["groupby"]
-    columns = list(dict.fromkeys([*_sample_columns(adata.obs, fit, sample, factors), *factors]))
+    columns = list(dict.fromkeys([*_sample_columns(_obs(adata), fit, sample, factors), *factors]))
     needed = list(dict.fromkeys([*columns, *filter(None, [groupby, x])]))
     values = _values(adata, fit, genes)
 
@@ -118,6 +119,11 @@ def sample_means(
     names = [name for name in columns if name not in factors]
     means = sums.sums[:, np.argsort(np.argsort(genes))] / total[:, None]
     return Means(_joined(table, names), table[list(factors)].astype(str), sums.n, x_of, means)
+
+
+def _obs(adata: AnnData) -> pd.DataFrame:
+    """The table of the cells, which may be lazy."""
+    return in_memory(adata.obs, list(adata.obs.columns))
 
 
 def _values(adata: AnnData, fit: Result, genes: np.ndarray) -> Values:
@@ -167,7 +173,7 @@ def _of_counts(
     x: str | None,
 ) -> Means:
     """The samples of a fit of counts, from the sums that are stored: log(y_i / S_i) with the prior count of the model in y_i."""
-    obs, at = adata.obs, fit.groups.index(group)
+    obs, at = _obs(adata), fit.groups.index(group)
     term = sample_term(str(fit.params["sample"]), list(map(str, obs.columns)))
     table, n = _of_samples(adata, fit, term, at, [name for name in (*factors, x, sample) if name])
     described = fit.models[at]
@@ -185,7 +191,7 @@ def _of_samples(
     adata: AnnData, fit: Result, term: RandomTerm, at: int, columns: list[str]
 ) -> tuple[pd.DataFrame, np.ndarray]:
     """The rows of obs of the first cell of each sample of a group, and how many cells it has."""
-    obs, groupby = adata.obs, fit.params["groupby"]
+    obs, groupby = _obs(adata), fit.params["groupby"]
     check_columns([*columns, *([groupby] if groupby else [])], obs.columns, "The plot")
     n = n_cells(adata) if made(adata) is not None else np.ones(len(obs))
     own = (n > 0) & (True if groupby is None else (obs[groupby].astype(str) == fit.groups[at]).to_numpy())

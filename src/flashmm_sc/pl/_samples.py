@@ -10,7 +10,7 @@ from flashmm_sc._base.options import check_level, check_optional_texts
 from flashmm_sc._results.finding import found_fit
 from flashmm_sc.get import fitted
 from flashmm_sc.pl._figure import OTHER, begin, check_figure, finished
-from flashmm_sc.pl._levels import grid_of, levels_of, one, style
+from flashmm_sc.pl._levels import grid_of, label_levels, levels_of, one, style
 from flashmm_sc.pl._means import lacking, sample_means, scale
 from flashmm_sc.pl._tables import gene_position
 
@@ -135,7 +135,7 @@ def samples(
         own = np.ones(len(means.n), bool) if hue is None else (means.levels[hue] == levels[1][h]).to_numpy()
         _draw_samples(axes, means, own, np.array([levels[0].index(level) for level in means.levels[by]]), h, n_hue)
         _draw_fitted(axes, model.iloc[h::n_hue], h, n_hue)
-    axes.set_xticks(range(n_by), levels[0], **({"rotation": 45, "ha": "right"} if crowded else {}))
+    label_levels(axes, levels[0], crowded=crowded)
     _explain(axes, levels[1:], means.n, conf_level)
     axes.set(
         xlabel=by,
@@ -212,7 +212,15 @@ def _explain(ax: Axes, hues: list[list[str]], n: np.ndarray, conf_level: float) 
         for size, area in zip(ends, areas(ends), strict=True)
     ]
     handles.append(
-        ax.errorbar([], [], yerr=[], fmt="D", color="black", markersize=4.5, label=f"fitted, {conf_level:.0%}")
+        ax.errorbar(
+            [],
+            [],
+            yerr=[],
+            fmt="D",
+            color="0.4" if hues else "black",
+            markersize=4.5,
+            label=f"fitted, {conf_level:.0%}",
+        )
     )
     for h, level in enumerate(hues[0] if hues else []):
         look = style(h)
