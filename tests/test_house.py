@@ -173,6 +173,9 @@ UNTESTED = {
     "datasets._simu_counts": "test_simu_rnaseq.py",
     "datasets._simu_design": "test_simu_rnaseq.py",
     "datasets._simu_reference": "test_simu_rnaseq.py",
+    "_gaussian.prediction": "prediction intervals: tests/pl/test_ranef.py",
+    "pl._levels": "levels, colours and what is no factor: test_samples.py, test_curve.py",
+    "pl._means": "samples' means: test_samples.py, test_curve.py",
     "pl._figure": "tests/base/test_options.py",
 }
 """Modules without a namesake among the tests: where they are tested instead."""
