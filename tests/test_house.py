@@ -144,6 +144,7 @@ UNTESTED = {
     "_gaussian.information": "tests/arrays/test_lmm.py, tests/inference/test_df.py",
     "_gaussian.point": "points of f: test_solver.py",
     "_gaussian.profile": "f and its derivatives: test_solver.py; several minima: test_optima.py",
+    "_gaussian.shares": "shares of variance: tests/arrays/test_varexp.py, tests/get/test_variance_explained.py",
     "_gaussian.sparse.kernel": "sparse/test_covariance.py",
     "_gaussian.sparse.pattern": "sparse/test_covariance.py",
     "_gaussian.sparse.table": "sparse/test_covariance.py",
@@ -174,6 +175,9 @@ UNTESTED = {
     "datasets._simu_design": "test_simu_rnaseq.py",
     "datasets._simu_reference": "test_simu_rnaseq.py",
     "pertpy": "where pertpy is installed: tests/bridges/test_pertpy.py",
+    "_gaussian.prediction": "prediction intervals: tests/pl/test_ranef.py",
+    "pl._levels": "levels, colours and what is no factor: test_samples.py, test_curve.py",
+    "pl._means": "samples' means: test_samples.py, test_curve.py",
     "pl._figure": "tests/base/test_options.py",
 }
 """Modules without a namesake among the tests: where they are tested instead."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,8 @@ import pandas as pd
 from flashmm_sc._arrays.lmm import LMMFit
 from flashmm_sc._base.errors import listed
 from flashmm_sc._base.options import check_type
-from flashmm_sc._base.selection import Selection, component_slices, positions
+from flashmm_sc._base.selection import Selection, positions
+from flashmm_sc._gaussian.shares import Centred
 from flashmm_sc._stats.totals import column_totals
 
 if TYPE_CHECKING:
@@ -61,43 +62,16 @@ def variance_explained(fit: LMMFit, terms: Mapping[str, Selection] | None = None
     ['treatment', 'x3', 'var1', 'residual']
     """
     check_type("fit", fit, LMMFit, "fsc.lmm or fsc.lmmfit")
-    stats, coef, theta = fit.stats, fit.coef.to_numpy(), fit.theta.to_numpy()
-    total_X, total_Z = _centre(stats)
-    XX = stats.XX - np.outer(total_X, total_X) / stats.weight_sum
-    varies = XX.diagonal() > 1e-11 * stats.XX.diagonal()
-    named = _named(terms or {}, stats, varies)
-
-    quadratic = lambda j: np.einsum("ij,ij->i", coef[:, j] @ XX[np.ix_(j, j)], coef[:, j]) / (stats.n - 1)
-    fixed = quadratic(np.flatnonzero(varies))
-    each = np.column_stack([quadratic(j[varies[j]]) for j in named.values()]) if named else np.empty((len(coef), 0))
-    random = _of_terms(fit, total_Z)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        sums = each.sum(axis=1, keepdims=True)
-        shares = np.where(sums == 0, 0.0, each / sums) * fixed[:, None]
-    parts = np.column_stack([shares, *random.values(), theta[:, -1]])
-    columns = [*named, *random, "residual"]
-    return pd.DataFrame(parts / parts.sum(axis=1, keepdims=True), fit.coef.index, columns)
+    stats, structure = fit.stats, fit.projection.structure
+    weight_sum = cast("float", stats.weight_sum)
+    centred = Centred.of(stats.cross, _totals(stats), weight_sum, stats.d, structure, stats.n)
+    named = _named(terms or {}, stats, centred.varies)
+    shares = centred.shares(fit.coef.to_numpy(), fit.theta.to_numpy(), list(named.values()))
+    columns = [*named, *centred.random_terms(stats.component_names), "residual"]
+    return pd.DataFrame(shares, fit.coef.index, columns)
 
 
-def _of_terms(fit: LMMFit, total_Z: np.ndarray) -> dict[str, np.ndarray]:
-    """Σ_kl γ_kl tr Z_k'C Z_l / (n - 1) of the components k, l of each random term, C centring the cells."""
-    stats, theta, structure = fit.stats, fit.theta.to_numpy(), fit.projection.structure
-    parts, names = component_slices(stats.d), stats.component_names
-
-    def size(k: int, l: int) -> float:
-        total = stats.ZZ[parts[k], parts[l]].trace() - total_Z[parts[k]] @ total_Z[parts[l]] / stats.weight_sum
-        return float(total) / (stats.n - 1)
-
-    terms = {
-        " + ".join(names[k] for k in term): sum(
-            theta[:, structure.place(k, l)] * size(k, l) for k in term for l in term
-        )
-        for term in sorted(structure.terms)
-    }
-    return {name: np.maximum(value, 0.0) for name, value in terms.items()}
-
-
-def _centre(stats: SummaryStats) -> tuple[np.ndarray, np.ndarray]:
+def _totals(stats: SummaryStats) -> tuple[np.ndarray, np.ndarray]:
     """1'X and 1'Z, from a random intercept."""
     totals = column_totals(stats)
     if totals is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import scipy.sparse as sp
 from flashmm_sc._gaussian.estimate import FILTERED, MASKED, Estimates
 from flashmm_sc._gaussian.genes import Genes
 from flashmm_sc._gaussian.projection import Projection
+from flashmm_sc._gaussian.structure import Structure
 from flashmm_sc._inference.inference import Inference
 from flashmm_sc._inference.moderated import Moderated
 from flashmm_sc._inference.prior import Prior
@@ -83,39 +84,69 @@ def fit_result(
     return result
 
 
+@dataclass(frozen=True, eq=False)
+class StoredDesign:
+    """The design of a group as it is stored, nothing of it factorised.
+
+    Attributes
+    ----------
+    described
+        What is stored of the model.
+    cross
+        Cross-products of its columns.
+    d
+        Columns of each random component.
+    structure
+        Which components are correlated, and how many residual variances there are.
+    groups
+        Groups of cells with residual variances of their own; none where all have the same.
+    coef, theta
+        Its coefficients and variances among the columns of all groups.
+    """
+
+    described: dict[str, Any]
+    cross: CrossProducts
+    d: list[int]
+    structure: Structure
+    groups: list[ResidualGroup]
+    coef: slice
+    theta: slice
+
+    @classmethod
+    def all(cls, result: Result) -> list[StoredDesign]:
+        """Those of all groups of a fit, in order."""
+        found, p, k = [], 0, 0
+        for described in result.models:
+            cross = CrossProducts(described["XX"], described["ZX"], sp.csr_array(described["ZZ"]))
+            d, groups = [int(size) for size in described["d"]], _groups(described)
+            structure = Structure(len(d), tuple(map(tuple, correlated_in(described))), max(len(groups) - 1, 0))
+            coef, theta = slice(p, p + len(cross.XX)), slice(k, k + structure.size + 1)
+            found.append(cls(described, cross, d, structure, groups, coef, theta))
+            p, k = coef.stop, theta.stop
+        return found
+
+
 def lmm_models(result: Result) -> list[FittedModel]:
     """The fitted models of all groups, as further tests need them."""
-    models, starts = [], dict.fromkeys(("coef", "theta", "projected"), 0)
+    models, start = [], 0
     options: dict[str, Any] = {name: str(result.params[name]) for name in ("method", "ddf")}
-    for i, (group, described) in enumerate(zip(result.groups, result.models, strict=True)):
-        coef_names, components = strings(described["coef_names"]), strings(described["component_names"])
-        projection = _projection(described, coef_names, components, result.params)
-        p, k, q = len(coef_names), projection.structure.size + 1, sum(projection.d)
-        columns = {
-            name: slice(starts[name], starts[name] + n) for name, n in zip(starts, (p, k, p + q + 2), strict=True)
-        }
-        starts = {name: part.stop for name, part in columns.items()}
-        theta = columns["theta"]
+    sparse = bool(result.params["nonnegative"]) and not bool(result.params["moderate"])
+    for i, (group, one) in enumerate(zip(result.groups, StoredDesign.all(result), strict=True)):
+        described, k = one.described, one.structure.size + 1
+        names = [strings(described[name]) for name in ("coef_names", "component_names")]
+        how: dict[str, Any] = {"sparse": sparse, "correlated": one.structure.groups, "groups": one.groups}
+        projection = Projection.of(one.cross, int(described["n"]), one.d, *names, **how)
         estimates = Estimates(
-            result["coef"][:, columns["coef"]], result["theta"][:, theta], result["theta_cov"][:, theta, :k]
+            result["coef"][:, one.coef], result["theta"][:, one.theta], result["theta_cov"][:, one.theta, :k]
         )
-        moderated = None
+        moderated, stop = None, start + one.cross.width + 2
         if "prior" in described:
-            moderated = _moderated(described, projection, estimates, result["projected"][:, columns["projected"]])
+            moderated = _moderated(described, projection, estimates, result["projected"][:, start:stop])
+        start = stop
         inference = Inference(projection, estimates, moderated=moderated, **options)
-        means = result["mean_coef"][:, columns["coef"]] if "mean_coef" in result.arrays else None
+        means = result["mean_coef"][:, one.coef] if "mean_coef" in result.arrays else None
         models.append(FittedModel(group, described, inference, result["status"][:, i], means))
     return models
-
-
-def _projection(
-    described: dict[str, Any], coefs: list[str], components: list[str], params: dict[str, Any]
-) -> Projection:
-    sparse = bool(params["nonnegative"]) and not bool(params["moderate"])
-    cross = CrossProducts(described["XX"], described["ZX"], sp.csr_array(described["ZZ"]))
-    d = [int(size) for size in described["d"]]
-    how: dict[str, Any] = {"sparse": sparse, "correlated": correlated_in(described), "groups": _groups(described)}
-    return Projection.of(cross, int(described["n"]), d, coefs, components, **how)
 
 
 def _groups(described: dict[str, Any]) -> list[ResidualGroup]:

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flashmm_sc._base.errors import listed
 from flashmm_sc._base.options import check_optional_texts
 from flashmm_sc._inference.inference import Inference
-from flashmm_sc._results.finding import found_fit, selected
+from flashmm_sc._results.finding import found_fit
 from flashmm_sc._results.fitted import fitted_models
 from flashmm_sc.pl._figure import DOWN, OTHER, UP, begin, check_figure, finished
+from flashmm_sc.pl._levels import one
 
 if TYPE_CHECKING:
     import os
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from flashmm_sc._inference.moderated import Moderated
 
 PRIOR, SHRUNKEN, SINGLE = DOWN, UP, OTHER
+BARS = 0.3
+"""Share of the width of a bin that is the prior's."""
 
 
 def variance_prior(
@@ -36,9 +38,9 @@ def variance_prior(
 ) -> Axes | None:
     """Draw the prior of a moderated fit, posterior means and single genes' estimates against mean expression.
 
-    Bars show the prior within each bin of mean expression, the wider the more probable a ratio. Grey points are the
-    ratios s_k / s_0 as estimated from each gene alone, orange ones those of the posterior means. Ratios of zero stand at
-    the lower edge.
+    The prior is learned in bins of mean expression, which stand side by side: in each, bars show the prior, the longer the more
+    probable a ratio, and points beside them the genes, in order of mean expression. Grey ones are the ratios s_k / s_0 as estimated
+    from each gene alone, orange ones those of the posterior means.
 
     Parameters
     ----------
@@ -84,49 +86,51 @@ def variance_prior(
         msg = f"The fit {fit.key!r} is of counts by fsc.tl.nbmm_de; this draws moderated fits of fsc.tl.lmm_de."
         raise ValueError(msg)
     key, models = fit.key, {model.group: model for model in fitted_models(fit)}
-    model = models[_chosen("group", group, list(models), key)]
+    model = models[one("group", group, list(models), key)]
     names = list(model.component_names)
-    k = names.index(_chosen("component", component, names, key))
+    k = names.index(one("component", component, names, key))
     if not isinstance(model.inference, Inference) or model.inference.moderated is None:
         msg = f"The fit {key!r} is not moderated here; run fsc.tl.lmm_de with moderate=True."
         raise ValueError(msg)
-    axes = begin(ax)
+    axes = begin(ax, (8.0, 4.5))
     _draw(axes, model.inference, model.inference.moderated, k)
     axes.set_title(f"{model.group}: {names[k]}" if model.group else names[k])
     return finished(axes, ax=ax, show=show, save=save)
 
 
-def _chosen(argument: str, value: str | None, known: list[str], key: str) -> str:
-    if value is None and len(known) == 1:
-        return known[0]
-    if value is None:
-        msg = f"The fit {key!r} has more than one {argument}; choose {argument}= among {listed(known, 20)}."
-        raise ValueError(msg)
-    selected(argument, value, known, key)
-    return value
-
-
 def _draw(ax: Axes, inference: Inference, moderated: Moderated, k: int) -> None:
-    theta, x = inference.estimates.theta, moderated.covariate
-    fitted = inference.estimates.fitted
-    shrunken = moderated.theta(inference.projection)
-    axis = np.unique(moderated.prior.gamma[:, k])
-    floor = axis[1] / 3
+    """Bins of mean expression side by side: of each the prior as bars, and beside them its genes by rank."""
+    theta, fitted = inference.estimates.theta, inference.estimates.fitted
+    x, prior = moderated.covariate[fitted], moderated.prior
+    axis = np.unique(prior.gamma[:, k])
+    floor, step = axis[1] / 3, axis[2] / axis[1] if len(axis) > 2 else 2.0
     ratio = lambda values: np.maximum(values[fitted, k] / values[fitted, -1], floor)
+    edges = np.concatenate([[x.min()], prior.edges, [x.max()]])
+    bins = np.searchsorted(prior.edges, x, side="right")
+    weights = prior.weights @ (prior.gamma[:, [k]] == axis)
+    place = np.empty(len(x))
+    for i, weight in enumerate(weights):
+        (own,) = np.nonzero(bins == i)
+        rank = np.argsort(np.argsort(x[own], kind="stable"))
+        place[own] = i + BARS + 0.04 + (0.92 - BARS) * (rank + 0.5) / max(len(own), 1)
+        shown = weight > 1e-3
+        low = np.maximum(axis[shown], floor) * step**-0.42
+        length, height = BARS * weight[shown] / weights.max(), low * (step**0.84 - 1)
+        ax.barh(low, length, height, left=i, align="edge", color=PRIOR, linewidth=0)
+        ax.axvline(i, color="0.85", linewidth=0.8, zorder=0)
     points: dict[str, Any] = {"s": 6, "linewidths": 0, "rasterized": True}
-    ax.scatter(x[fitted], ratio(theta), color=SINGLE, label="single gene", **points)
-    ax.scatter(x[fitted], ratio(shrunken), color=SHRUNKEN, label="posterior mean", **points)
-    edges = np.concatenate([[x[fitted].min()], moderated.prior.edges, [x[fitted].max()]])
-    weights = moderated.prior.weights @ (moderated.prior.gamma[:, [k]] == axis)
-    for left, right, prior in zip(edges[:-1], edges[1:], weights, strict=True):
-        shown = prior > 1e-3
-        share = 0.9 * prior[shown] / prior.max()
-        end = left * (right / left) ** share if left > 0 else left + (right - left) * share
-        ax.hlines(np.maximum(axis[shown], floor), left, end, color=PRIOR, lw=2, alpha=0.8)
-        ax.axvline(left, color=PRIOR, lw=0.5, alpha=0.4)
-    ax.plot([], [], color=PRIOR, lw=2, label="prior")
+    ax.scatter(place, ratio(theta), color=SINGLE, label="single gene", **points)
+    ax.scatter(place, ratio(moderated.theta(inference.projection)), color=SHRUNKEN, label="posterior mean", **points)
+    ax.barh([], [], color=PRIOR, label="prior")
+    _label(ax, edges, floor)
+
+
+def _label(ax: Axes, edges: np.ndarray, floor: float) -> None:
+    """Mean expression at the edges of bins; zero where it is drawn."""
     ax.set_yscale("log")
-    if edges[0] > 0:
-        ax.set_xscale("log")
-    ax.set(xlabel="mean expression", ylabel="variance ratio $s_k / s_0$ (lower edge: 0)")
-    ax.legend(frameon=False, markerscale=2)
+    low, high = ax.get_ylim()
+    decades = [10.0**i for i in range(-12, 13) if max(low, 2 * floor) <= 10.0**i <= high]
+    ax.set_yticks([floor, *decades], ["0", *(f"$10^{{{np.log10(one):.0f}}}$" for one in decades)])
+    ax.set_xticks(range(len(edges)), [f"{edge:.2g}" for edge in edges])
+    ax.set(xlim=(0, len(edges) - 1), xlabel="mean expression", ylabel="variance ratio $s_k / s_0$")
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, markerscale=2, fontsize="small")

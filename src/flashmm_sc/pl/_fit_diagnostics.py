@@ -1,0 +1,138 @@
+"""How the fit of all genes went, group by group."""
+
+from __future__ import annotations
+
+from textwrap import fill
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from flashmm_sc._base.options import check_optional_texts
+from flashmm_sc._results.finding import found_fit
+from flashmm_sc.pl._figure import DOWN, THIRD, UP, check_figure, finished
+
+if TYPE_CHECKING:
+    import os
+
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+
+    from flashmm_sc._results.result import Result
+
+COLORS = {
+    "ok": THIRD,
+    "boundary": "#56B4E9",
+    "not converged": UP,
+    "indefinite": "#CC79A7",
+    "no df": "#E69F00",
+    "constant": "#777777",
+    "filtered": "#AAAAAA",
+    "masked": "#DDDDDD",
+}
+"""Of each status: those with results cool, those that failed warm, those that were not fitted grey."""
+BINS = 30
+"""Most bins of iterations."""
+
+
+def fit_diagnostics(
+    adata: AnnData,
+    *,
+    key: str | None = None,
+    title: str | None = None,
+    show: bool | None = None,
+    save: str | os.PathLike[str] | None = None,
+) -> list[Axes] | None:
+    """Draw what became of the genes in each group: how many have which status, and how many iterations their fits took.
+
+    Genes with the statuses ``ok`` and ``boundary`` (a variance component at zero) have valid results; grey ones were not
+    fitted. What is stored of the optimiser is the number of its iterations, which is high where the likelihood is flat; a fit
+    whose gradient stayed too large is ``not converged``.
+
+    Parameters
+    ----------
+    adata
+        With results of `flashmm_sc.tl.lmm_de` or `flashmm_sc.tl.nbmm_de`; the latter has no iterations.
+    key
+        Key of the fit, by default ``"lmm_de"`` or that of the only fit.
+    title
+        By default the formula.
+    show
+        Whether to show the figure and return nothing; by default `scanpy.settings.autoshow`.
+    save
+        Path to write the figure to.
+
+    Returns
+    -------
+    None if the figure was shown, else a list of its axes.
+
+    Raises
+    ------
+    KeyError
+        When there is no such fit.
+    TypeError
+        For arguments of a wrong type.
+
+    Examples
+    --------
+    >>> import flashmm_sc as fsc
+    >>> adata = fsc.datasets.simu_rnaseq(n_genes=50, n_cells=2000, n_samples=8, n_clusters=2, seed=1)
+    >>> fsc.tl.lmm_de(adata, "~ trt", "sam", groupby="cls", transform="log1p", size_factors="total")
+    >>> axes = fsc.pl.fit_diagnostics(adata, show=False)
+    """
+    import matplotlib.pyplot as plt
+
+    check_optional_texts(title=title)
+    check_figure(None, show, save)
+    fit = found_fit(adata, key)
+    iterated = "n_iter" in fit.arrays
+    n = len(fit.groups)
+    figure, grid = plt.subplots(
+        1, 1 + iterated, figsize=(5 + 4.2 * iterated, max(2.4, 1.5 + 0.24 * n)), layout="constrained", squeeze=False
+    )
+    axes: list[Axes] = list(grid[0])
+    _draw_status(axes[0], fit)
+    if iterated:
+        _draw_iterations(axes[1], fit)
+    figure.suptitle(fill(fit.formula, 60 + 40 * iterated) if title is None else title, fontsize="medium")
+    return finished(axes, ax=None, show=show, save=save)
+
+
+def _draw_status(ax: Axes, fit: Result) -> None:
+    """Stacked bars, one a group."""
+    names = fit.names("status_names")
+    codes = fit["status"].astype(int)
+    left = np.zeros(codes.shape[1])
+    for name in sorted(names, key=list(COLORS).index):
+        count = (codes == names.index(name)).sum(axis=0)
+        if count.any():
+            ax.barh(np.arange(len(left)), count, left=left, color=COLORS[name], label=f"{name} ({count.sum():,})")
+        left += count
+    _order(ax, fit.groups if fit.n_groups else [])
+    ax.set(xlabel="genes", xlim=(0, left.max()))
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False, fontsize="small")
+
+
+def _draw_iterations(ax: Axes, fit: Result) -> None:
+    """A histogram of the iterations; of several groups each in a row of its own, the darker the more of its genes."""
+    n_iter = fit["n_iter"]
+    fitted = np.isfinite(n_iter) & np.isfinite(fit["loglik"])
+    first, last = (int(end) for end in (n_iter[fitted].min(initial=1), n_iter[fitted].max(initial=1)))
+    step = -(-(last + 1 - first) // BINS)
+    edges = np.arange(first, last + step + 1, step) - 0.5
+    counts = np.array([np.histogram(its[own], edges)[0] for its, own in zip(n_iter.T, fitted.T, strict=True)])
+    ax.set(xlabel="iterations", xlim=(edges[0], edges[-1]))
+    ax.locator_params(axis="x", integer=True)
+    if len(counts) == 1:
+        ax.bar((edges[:-1] + edges[1:]) / 2, counts[0], width=step, color=DOWN, edgecolor="white", linewidth=0.5)
+        ax.set(ylabel="genes")
+        return
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    mesh = ax.pcolormesh(edges, np.arange(len(counts) + 1) - 0.5, share, cmap="Blues", vmin=0, rasterized=True)
+    ax.figure.colorbar(mesh, ax=ax, label="share of the group's genes")
+    _order(ax, [""] * len(counts))
+
+
+def _order(ax: Axes, groups: list[str]) -> None:
+    """Rows of groups, the first on top, and their names."""
+    ax.set_yticks(range(len(groups)), groups)
+    ax.set_ylim(max(len(groups), 1) - 0.5, -0.5)
