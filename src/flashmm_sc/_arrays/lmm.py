@@ -23,7 +23,7 @@ from flashmm_sc._inference.inference import Inference
 from flashmm_sc._inference.moderated import Moderated, check_moderate, moderation
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from flashmm_sc._gaussian.profile import Method
     from flashmm_sc._stats.summary import SummaryStats
@@ -275,11 +275,13 @@ def fit(
     moderate: bool,
     n_jobs: int | None,
     group: str = "",
+    *,
+    done: Callable[[int], object] | None = None,
 ) -> LMMFit:
-    """`lmm` with the projection at hand and the arguments checked."""
+    """`lmm` with the projection at hand and the arguments checked; `done` is told of genes fitted."""
     with blas_threads(sum(projection.d)):
         projection = projection.prepared(stats.n_genes, n_jobs, traces=options.method == "REML")
-        fitted = estimate(stats, projection, options, n_jobs)
+        fitted = estimate(stats, projection, options, n_jobs, done)
         moderated = moderation(stats, projection, fitted.fitted, group) if moderate else None
         ddf = "satterthwaite" if moderate else ddf
         inference = Inference(projection, fitted, options.method, ddf, moderated)

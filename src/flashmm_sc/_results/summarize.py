@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from flashmm_sc._base.log import detail, told
 from flashmm_sc._base.options import check_optional_flags
 from flashmm_sc._base.threads import n_threads
 from flashmm_sc._design.cell_design import CellDesign, needed_columns
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from flashmm_sc._stream.kernel import Transform
 
 
+@told("summing over cells")
 def summarize(
     adata: AnnData | Sequence[Source],
     design: Design,
@@ -97,8 +99,10 @@ def summarize(
         own = study.weights
         cross = CrossProducts.of(rows.gram(None if own is None else own.each), len(design.names))
         advice_on_values(study.scales, values)
-        study = with_sizes(study, values, rows, n_jobs)
+        study = with_sizes(study, values, rows, n_jobs, show_progress)
         sums = study.sums(rows, transform=values.transform, n_jobs=n_jobs, show_progress=show_progress)
     names = cells.labels | {"gene_names": study.genes, "origin": design.origin(values.words)}
     names |= {} if own is None else own.sums
-    return SummaryStats.of(cross, sums.WY, sums.yy[0], rows.n, **names)
+    stats = SummaryStats.of(cross, sums.WY, sums.yy[0], rows.n, **names)
+    detail(repr(stats))
+    return stats

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from anndata.utils import make_index_unique
 
 from flashmm_sc._base.errors import listed, named
 from flashmm_sc._base.files import appearing_whole, temporary_zeros
+from flashmm_sc._base.log import detail, info, told
 from flashmm_sc._base.options import check_optional_flags
 from flashmm_sc._base.threads import n_threads
 from flashmm_sc._design.cell_design import in_memory
@@ -38,9 +38,8 @@ if TYPE_CHECKING:
     from flashmm_sc._stats.strata import Strata
     from flashmm_sc._stream.kernel import Transform
 
-logger = logging.getLogger("flashmm_sc")
 
-
+@told("summing up strata of cells")
 def aggregate(
     adata: AnnData | Sequence[Source],
     by: str | Sequence[str],
@@ -140,10 +139,11 @@ def aggregate(
         table, dropped = constant(shared_columns(several, names), codes, first)
         base = base_of(scales := study.scales, transform, None)
         advice_on_values(scales, values)
-        study = with_sizes(with_weights(study), values, StratumRows(codes, len(first)), n_jobs)
+        study = with_sizes(with_weights(study), values, StratumRows(codes, len(first)), n_jobs, show_progress)
         how = Made.of(study.fitted, base, columns, dropped)
         if dropped:
-            logger.info("aggregate: %s vary within strata and are left out of obs", listed(dropped))
+            info(f"    {listed(dropped)} vary within strata and are left out of obs")
+        detail(f"{len(first):,} strata × {len(study.kept):,} genes")
         table, var = table.set_axis(make_index_unique(pd.Index(labels))), _genes(study)
         options: dict[str, Any] = {"n_jobs": n_jobs, "show_progress": show_progress}
         if path is None:

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
+from flashmm_sc._base.log import told
 from flashmm_sc._base.options import check_flags, check_optional_flags, one_of
 from flashmm_sc._base.threads import n_threads
 from flashmm_sc._design.cell_design import needed_columns
 from flashmm_sc._inference.adjustment import Correction, Scope
 from flashmm_sc._results.advice import on_samples
 from flashmm_sc._results.contrasts import in_groups
-from flashmm_sc._results.count_fits import count_result, counted
+from flashmm_sc._results.count_fits import count_result, counted, fit_counts
 from flashmm_sc._results.count_models import build_count_models, sample_codes, sample_term
 from flashmm_sc._results.count_values import check_counts, check_sums
 from flashmm_sc._results.filters import Filter
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 Normalize: TypeAlias = Literal[None, "ratio"]
 
 
+@told("fitting negative binomial models")
 def nbmm_de(
     adata: AnnData | Sequence[Source],
     fixed: str,
@@ -111,7 +113,7 @@ def nbmm_de(
     n_jobs
         Threads; by default all cores.
     show_progress
-        Show a progress bar; by default when standard error is a terminal.
+        Show a progress bar; by default in a terminal or notebook, of what takes longer than a second.
 
     Returns
     -------
@@ -191,7 +193,7 @@ def nbmm_de(
         strata = strata_of(study, codes, n_samples, values, n_jobs=n_jobs, show_progress=show_progress)
         check_sums(study, strata, [name for model in models for name in model.samples])
     parts = counted(models, strata, least, normalize=normalize is not None)
-    fits = [part.fit(study, n_jobs) for part in parts]
+    fits = fit_counts(parts, study, n_jobs, show_progress)
     params = {
         "fixed": fixed,
         "random": np.array([term.name], dtype=object),
