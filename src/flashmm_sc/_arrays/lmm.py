@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from flashmm_sc._arrays.shown import fit_html, fit_text
 from flashmm_sc._arrays.sslmm import sslmm
-from flashmm_sc._base.errors import listed
 from flashmm_sc._base.linalg import blas_threads
 from flashmm_sc._base.options import check_flags
 from flashmm_sc._base.selection import Selection, positions
@@ -180,11 +180,10 @@ class LMMFit:
         return out
 
     def __repr__(self) -> str:
-        counts = ", ".join(f"{n} {name}" for name, n in self.status.value_counts().items() if n)
-        return (
-            f"LMMFit of {self.coef.shape[0]} genes by {self.method}: {counts}; "
-            f"{self.coef.shape[1]} coefficients, variance components {listed(self.theta.columns)}"
-        )
+        return fit_text(self)
+
+    def _repr_html_(self) -> str:
+        return fit_html(self)
 
 
 def lmm(
