@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 from typing import TYPE_CHECKING, Any, get_args
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Sequence
     from pathlib import Path
 
@@ -24,6 +24,15 @@ def add_value_options(command: argparse.ArgumentParser, sizes: str = "") -> None
     add("--use-raw", action="store_true", help="use raw instead of X")
     add("--mask-var", metavar="COLUMN", help="boolean column of var: genes to use")
     add("--n-jobs", type=int, metavar="N", help="threads [all cores]")
+
+
+def named(text: str) -> tuple[str, str]:
+    """A contrast and its name."""
+    name, _, expression = (part.strip() for part in text.partition("="))
+    if not (name and expression):
+        msg = f"{text!r} is not of the form NAME=EXPR"
+        raise argparse.ArgumentTypeError(msg)
+    return name, expression
 
 
 def given(args: argparse.Namespace) -> dict[str, Any]:
