@@ -117,9 +117,8 @@ def read_results(path: Path) -> AnnData:
             msg = f"{str(path)!r} holds no results: it has no {'var' if 'var' not in file else 'uns'}."
             raise ValueError(msg)
         with reading(path):
-            results = [
-                name for name, value in file["uns"].items() if "column_groups" in getattr(value, "keys", tuple)()
-            ]
+            entries: Any = lambda name: getattr(file["uns"][name], "keys", tuple)()
+            results = [name for name in file["uns"] if "column_groups" in entries(name)]
             uns = {name: read(file["uns"][name]) for name in results}
             varm = {name: read(file["varm"][name]) for name in places(results) if name in file["varm"]}
             return AnnData(var=read(file["var"]), varm=varm, uns=uns)

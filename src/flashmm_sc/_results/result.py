@@ -61,7 +61,17 @@ _WORDS = _TESTS | _FITS
 """The arrays that a result may have, in words."""
 _EARLIER = ("ols", "zry", "yry", "mean")
 """What earlier versions stored for `MODERATED`; removed with the rest."""
-_MAY_BE_NONE = ("layer", "transform", "groupby", "mask_var", "size_factors", "target_sum", "weights", "residual_by")
+_MAY_BE_NONE = (
+    "layer",
+    "transform",
+    "groupby",
+    "mask_obs",
+    "mask_var",
+    "size_factors",
+    "target_sum",
+    "weights",
+    "residual_by",
+)
 """Parameters that files of older anndata lack where they were None."""
 
 

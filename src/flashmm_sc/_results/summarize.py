@@ -34,6 +34,7 @@ def summarize(
     layer: str | None = None,
     use_raw: bool = False,
     mask_var: Any = None,
+    mask_obs: Any = None,
     transform: Transform = None,
     size_factors: SizeFactors = None,
     target_sum: float | None = None,
@@ -51,7 +52,7 @@ def summarize(
         Cells × genes, or a list of AnnData and files, or strata in the place of cells, as in `flashmm_sc.tl.lmm_de`.
     design
         The design.
-    layer, use_raw, mask_var, transform, n_jobs, show_progress
+    layer, use_raw, mask_var, mask_obs, transform, n_jobs, show_progress
         As in `flashmm_sc.tl.lmm_de`.
     weights
         As in `flashmm_sc.tl.lmm_de`. The statistics of parts add up if all have weights of one name, or none has any.
@@ -83,7 +84,7 @@ def summarize(
     if not isinstance(design, Design):
         msg = f"design must be a Design, of Design.of or Design.load, not {type(design).__name__}."
         raise TypeError(msg)
-    values = Values(layer, use_raw, mask_var, transform, size_factors, target_sum, weights=weights)
+    values = Values(layer, use_raw, mask_var, transform, size_factors, target_sum, weights=weights, mask_obs=mask_obs)
     if values.sized and target_sum is None:
         msg = "size_factors need target_sum=, the same for all parts: the means or medians of the parts differ."
         raise ValueError(msg)

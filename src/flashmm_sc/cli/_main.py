@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 from flashmm_sc.cli import _aggregate, _tests
-from flashmm_sc.cli._options import add_value_options, given, named
+from flashmm_sc.cli._options import add_value_options, given, named, take_subset
 from flashmm_sc.cli._targets import add_targets, check_targets, contrasts_of, write_table, written
 
 if TYPE_CHECKING:
@@ -159,6 +159,7 @@ def _de(args: argparse.Namespace) -> None:
         key, single = options["key_added"], len(sources) == 1
         if new and single:
             check_room(sources[0], key)
+        take_subset(options, sources)
         adata = fit(sources, **options)
         n_obs = adata.uns[key]["params"]["n_obs"]
         print(f"{', '.join(map(str, sources))}: {n_obs:,} cells, {adata.n_vars:,} genes", *summary(adata), sep="\n")

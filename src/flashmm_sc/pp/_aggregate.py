@@ -47,6 +47,7 @@ def aggregate(
     layer: str | None = None,
     use_raw: bool = False,
     mask_var: Any = None,
+    mask_obs: Any = None,
     transform: Transform = None,
     size_factors: SizeFactors = None,
     target_sum: float | None = None,
@@ -68,7 +69,7 @@ def aggregate(
         Cells × genes, or a list of AnnData and files, as in `flashmm_sc.tl.lmm_de`.
     by
         Columns of obs that tell strata apart, each combination of their values that occurs being a stratum.
-    layer, use_raw, mask_var
+    layer, use_raw, mask_var, mask_obs
         As in `flashmm_sc.tl.lmm_de`.
     transform
         As in `flashmm_sc.tl.lmm_de`. Sums of logarithms are for linear mixed models, those of raw counts (None) for models
@@ -126,13 +127,13 @@ def aggregate(
     ((16, 50), 2000, 'A1|1')
     >>> fsc.tl.lmm_de(strata, fixed="~ trt", random="sam", groupby="cls")
     """
-    weigh = transform is None
-    values = Values(layer, use_raw, mask_var, transform, size_factors, target_sum, weights=weights, weigh=weigh)
+    own = {"weights": weights, "mask_obs": mask_obs, "weigh": transform is None}
+    values = Values(layer, use_raw, mask_var, transform, size_factors, target_sum, **own)
     columns = _columns(by)
     check_optional_flags(show_progress=show_progress)
     n_threads(n_jobs)
     path = None if out is None else check_new_file(out, adata)
-    with opened(adata, copy=False) as (several, names):
+    with opened(adata, mask_obs, copy=False) as (several, names):
         study = _joined(several, names, columns, values)
         _check_names(several, values)
         codes, first, labels = numbered(study.obs, columns)

@@ -32,6 +32,7 @@ from flashmm_sc._results.values import PerCell, SizeFactors, Values
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import pandas as pd
     from anndata import AnnData
 
     from flashmm_sc._design.questions import Question
@@ -51,6 +52,7 @@ def lmm_de(
     layer: str | None = None,
     use_raw: bool = False,
     mask_var: str | Sequence[bool] | np.ndarray | None = None,
+    mask_obs: str | Sequence[bool] | np.ndarray | pd.Series | None = None,
     transform: Transform = None,
     size_factors: SizeFactors = None,
     target_sum: float | None = None,
@@ -102,6 +104,9 @@ def lmm_de(
         Use the genes of `adata` from `adata.raw.X`.
     mask_var
         Genes to fit: a boolean column of `adata.var`, or one boolean a gene.
+    mask_obs
+        Cells to use, as if the others were not there: a boolean column of `adata.obs`, or one boolean a cell. Nothing is
+        copied, so it also chooses from files and backed data.
     transform
         Applied to the values as they are read: None for values that are logged already, "log1p" for ln(1 + x),
         "log2p1" for log2(1 + x). `adata.X` itself is not changed.
@@ -235,7 +240,7 @@ def lmm_de(
     >>> fsc.get.lmm_de_df(adata, "trt[T.B]").columns[:5].to_list()
     ['variable', 'contrast', 'group', 'coef', 'log_fc']
     """
-    values = Values(layer, use_raw, mask_var, transform, size_factors, target_sum, log_base, weights)
+    values = Values(layer, use_raw, mask_var, transform, size_factors, target_sum, log_base, weights, mask_obs)
     least, options = Filter(min_cells, min_fraction, min_counts), Options(method, nonnegative, max_iter)
     check_ddf(ddf, method)
     one_of("corr_method", corr_method, Correction)

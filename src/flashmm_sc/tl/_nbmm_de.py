@@ -28,6 +28,7 @@ from flashmm_sc._results.values import TOTAL, SizeFactors, Values
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import pandas as pd
     from anndata import AnnData
 
     from flashmm_sc._design.questions import Question
@@ -47,6 +48,7 @@ def nbmm_de(
     layer: str | None = None,
     use_raw: bool = False,
     mask_var: str | Sequence[bool] | np.ndarray | None = None,
+    mask_obs: str | Sequence[bool] | np.ndarray | pd.Series | None = None,
     size_factors: SizeFactors = None,
     normalize: Normalize = "ratio",
     min_cells: int = 10,
@@ -88,6 +90,9 @@ def nbmm_de(
         Use the genes of `adata` from `adata.raw.X`.
     mask_var
         Genes to fit: a boolean column of `adata.var`, or one boolean a gene. Totals are over all genes.
+    mask_obs
+        Cells to use, as if the others were not there: a boolean column of `adata.obs`, or one boolean a cell. Nothing is
+        copied, so it also chooses from files and backed data.
     size_factors
         Depth of each cell: None (or "total") for its total over all genes, a column of `adata.obs`, or one number a cell;
         taken over the mean of the group's cells. Not for strata, which were summed with theirs.
@@ -165,7 +170,7 @@ def nbmm_de(
     >>> fsc.get.lmm_de_df(adata, "trt[T.B]").columns[:5].to_list()
     ['variable', 'contrast', 'group', 'coef', 'log_fc']
     """
-    values = Values(layer, use_raw, mask_var, None, size_factors, weigh=True)
+    values = Values(layer, use_raw, mask_var, None, size_factors, mask_obs=mask_obs, weigh=True)
     least = Filter(min_cells, min_fraction, min_counts)
     one_of("normalize", normalize, Normalize)
     one_of("corr_method", corr_method, Correction)
