@@ -68,7 +68,8 @@ def _levels(obs: Any, column: str) -> tuple[np.ndarray, list[str]]:
 
     check_columns([column], obs.columns, f"--subset {column}=")
     factor = as_factor(obs[column])
-    return factor.codes, [str(level) for level in factor.categories]
+    whole = lambda level: int(level) if isinstance(level, float) and level.is_integer() else level
+    return factor.codes, [str(whole(level)) for level in factor.categories]
 
 
 def _wanted(column: str, values: str, known: list[str]) -> set[str]:
