@@ -213,7 +213,7 @@ def test_matrices_stay_on_disk(source):
         (["missing.h5ad", *MODEL, "--table", "out.csv"], "There is no file 'missing.h5ad'"),
         (["text.h5ad", *MODEL, "--table", "out.csv"], "is not an h5ad file"),
         (["other.h5ad", *MODEL, "--table", "out.csv"], "holds no AnnData"),
-        (["in.h5ad", *MODEL], "--out OUT.h5ad, --table OUT.csv or both"),
+        (["in.h5ad", *MODEL], "--out OUT.h5ad, --table OUT.csv or --plot OUT.png"),
         (["in.h5ad", *MODEL, "--out", "in.h5ad"], "is an input"),
         (["in.h5ad", *MODEL, "--out", "link.h5ad"], "is an input"),
         (["in.h5ad", *MODEL, "--table", "in.h5ad"], "ends in .csv or .csv.gz"),

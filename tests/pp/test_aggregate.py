@@ -137,9 +137,7 @@ def test_several_sources_are_one_study(adata, tmp_path):
 def test_what_varies_is_told(adata, caplog):
     with caplog.at_level(logging.INFO, "flashmm_sc"):
         fsc.pp.aggregate(adata, "sam")
-    assert [record.message for record in caplog.records] == [
-        "aggregate: 'cls', 'batch', 'score' vary within strata and are left out of obs"
-    ]
+    assert caplog.messages[1:-1] == ["    'cls', 'batch', 'score' vary within strata and are left out of obs"]
 
 
 def spoilt(adata, how):

@@ -237,7 +237,7 @@ def test_what_takes_the_place_of_another_says_so(named, caplog):
         when = adata.uns["lmm_test"]["params"].pop("time")
         fsc.tl.lmm_de(adata, "~ type", "donor", transform="log1p", contrasts={"T": "type[T.a:b]"})
         fsc.tl.lmm_test(adata, "Intercept")
-    told = [message for message in caplog.messages if "replaces" in message]
+    told = [message.strip() for message in caplog.messages if "replaces" in message]
     assert re.fullmatch(r"lmm_test: replaces t tests of 'CD4/CD8 - CD14\+', made 20\d\d-.*T.*\+00:00", told[0])
     assert told[0][-25:-6] <= when[:19]
     assert told[1].startswith("lmm_de: replaces fit of ~ 0 + type + type:`drug given`, random: 'donor', 'batch', made ")

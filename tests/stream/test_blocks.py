@@ -14,7 +14,7 @@ import scipy.sparse as sp
 import zarr
 from containers import CONTAINERS, DTYPES, IN_MEMORY, assert_same, stored
 
-from flashmm_sc._stream.blocks import blocks, read_ahead
+from flashmm_sc._stream.blocks import ChosenRows, blocks, first_block, read_ahead, row_major
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -295,3 +295,21 @@ def test_a_second_interrupt_while_the_source_is_still_read(counts, monkeypatch):
     assert not closed.is_set()
     reading.set()
     assert closed.wait(10)
+
+
+@pytest.mark.parametrize("kind", [sp.csr_array, sp.csc_array, np.asarray])
+@pytest.mark.parametrize("size", [1, 200, 10**6])
+def test_blocks_hold_the_chosen_rows(counts, kind, size):
+    mask = np.random.default_rng(3).random(len(counts)) < 0.7
+    mask[:5] = mask[-5:] = False
+    X, rows = kind(counts), np.flatnonzero(mask)
+    chosen = ChosenRows(X, rows)
+    found = np.full(chosen.shape, np.nan)
+    for block in blocks(chosen, size):
+        assert block.values.has_canonical_format
+        height, width = block.values.shape
+        at = np.s_[block.start : block.start + height] if block.by_rows else np.s_[:, block.start : block.start + width]
+        found[at] = block.values.toarray()
+    np.testing.assert_array_equal(found, counts[mask])
+    assert row_major(chosen) == row_major(X)
+    assert first_block(chosen).values.shape == first_block(X).values.shape

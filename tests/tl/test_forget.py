@@ -37,13 +37,13 @@ def test_a_fit_goes_with_all_that_was_made_from_it(results, caplog):
     for name, array in left.items():
         assert_same(results.varm[name], array)
     gone = "'lmm_de_contrasts', 'lmm_test', 'lmm_anova', 'lmm_variance_test', 'shrunken'"
-    assert caplog.messages == [f"lmm_de: removed, and with it what was made from it: {gone}"]
+    assert caplog.messages[1:-1] == [f"    lmm_de: removed, and with it what was made from it: {gone}"]
 
 
 def test_tests_go_alone_or_with_their_shrinkage(results, caplog):
     with caplog.at_level(logging.INFO, "flashmm_sc"):
         fsc.tl.forget(results, "lmm_anova")
-    assert caplog.messages == []
+    assert not [message for message in caplog.messages if "made from it" in message]
     assert "lmm_anova" not in results.uns
     fsc.tl.forget(results, "lmm_test")
     assert {"lmm_de", "lmm_de_contrasts", "lmm_variance_test"} <= set(results.uns)

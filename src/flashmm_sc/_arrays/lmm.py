@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from flashmm_sc._arrays.shown import fit_html, fit_text
 from flashmm_sc._arrays.sslmm import sslmm
-from flashmm_sc._base.errors import listed
 from flashmm_sc._base.linalg import blas_threads
 from flashmm_sc._base.options import check_flags, check_type
 from flashmm_sc._base.selection import Selection, positions
@@ -24,7 +24,7 @@ from flashmm_sc._inference.moderated import Moderated, check_moderate, moderatio
 from flashmm_sc._stats.summary import SummaryStats
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from flashmm_sc._gaussian.profile import Method
 
@@ -180,11 +180,10 @@ class LMMFit:
         return out
 
     def __repr__(self) -> str:
-        counts = ", ".join(f"{n} {name}" for name, n in self.status.value_counts().items() if n)
-        return (
-            f"LMMFit of {self.coef.shape[0]} genes by {self.method}: {counts}; "
-            f"{self.coef.shape[1]} coefficients, variance components {listed(self.theta.columns)}"
-        )
+        return fit_text(self)
+
+    def _repr_html_(self) -> str:
+        return fit_html(self)
 
 
 def lmm(
@@ -276,11 +275,13 @@ def fit(
     moderate: bool,
     n_jobs: int | None,
     group: str = "",
+    *,
+    done: Callable[[int], object] | None = None,
 ) -> LMMFit:
-    """`lmm` with the projection at hand and the arguments checked."""
+    """`lmm` with the projection at hand and the arguments checked; `done` is told of genes fitted."""
     with blas_threads(sum(projection.d)):
         projection = projection.prepared(stats.n_genes, n_jobs, traces=options.method == "REML")
-        fitted = estimate(stats, projection, options, n_jobs)
+        fitted = estimate(stats, projection, options, n_jobs, done)
         moderated = moderation(stats, projection, fitted.fitted, group) if moderate else None
         ddf = "satterthwaite" if moderate else ddf
         inference = Inference(projection, fitted, options.method, ddf, moderated)

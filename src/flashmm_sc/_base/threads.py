@@ -54,15 +54,26 @@ def _blas() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-def for_gene_blocks(work: Callable[[slice], None], n_genes: int, gene_bytes: int, n_jobs: int | None) -> None:
-    """Call `work` for slices of genes that need about 16 MB each, BLAS on one thread so that threads don't compete."""
+def for_gene_blocks(
+    work: Callable[[slice], None],
+    n_genes: int,
+    gene_bytes: int,
+    n_jobs: int | None,
+    done: Callable[[int], object] | None = None,
+) -> None:
+    """Call `work` for slices of genes that need about 16 MB each, BLAS on one thread so that threads don't compete.
+
+    `done` is told of how many genes it is.
+    """
     threads = n_threads(n_jobs)
     size = max(1, min(BLOCK_BYTES // gene_bytes, -(-n_genes // threads)))
     slices = [slice(start, min(start + size, n_genes)) for start in range(0, n_genes, size)]
     with one_blas_thread(), ThreadPoolExecutor(threads) as pool:
         try:
-            for done in [pool.submit(work, part) for part in slices]:
-                done.result()
+            for part, result in [(part, pool.submit(work, part)) for part in slices]:
+                result.result()
+                if done is not None:
+                    done(part.stop - part.start)
         except BaseException:  # Ctrl-C: what has not begun is left
             pool.shutdown(wait=False, cancel_futures=True)
             raise

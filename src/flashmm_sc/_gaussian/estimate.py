@@ -19,7 +19,7 @@ from flashmm_sc._gaussian.solver import optimise
 from flashmm_sc._stats.residual import ResidualStats
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from flashmm_sc._gaussian.point import Point
     from flashmm_sc._gaussian.projection import Projection
@@ -86,8 +86,14 @@ class Fit(Estimates):
         )
 
 
-def estimate(stats: SummaryStats, projection: Projection, options: Options, n_jobs: int | None) -> Fit:
-    """Fit every gene."""
+def estimate(
+    stats: SummaryStats,
+    projection: Projection,
+    options: Options,
+    n_jobs: int | None,
+    done: Callable[[int], object] | None = None,
+) -> Fit:
+    """Fit every gene; `done` is told of how many at a time."""
     objective = likelihood(projection, options.method, stats.n_genes, n_jobs)
     size = projection.structure.size
     start = None if options.theta0 is None else _starting_ratios(options.theta0, projection, options.nonnegative)
@@ -119,7 +125,7 @@ def estimate(stats: SummaryStats, projection: Projection, options: Options, n_jo
         for name, values in results.items():
             getattr(out, name)[index[good]] = values[good]
 
-    for_gene_blocks(work, stats.n_genes, projection.S.gene_bytes(projection.p), n_jobs)
+    for_gene_blocks(work, stats.n_genes, projection.S.gene_bytes(projection.p), n_jobs, done)
     return out
 
 

@@ -124,6 +124,7 @@ class Made:
         sizes = None if self.transform is None else self.size_factors
         return Values(
             mask_var=values.mask_var,
+            mask_obs=values.mask_obs,
             transform=self.transform,
             size_factors=sizes,
             target_sum=None if sizes is None else self.target_sum,

@@ -15,9 +15,14 @@ import pandas as pd
 from anndata import AnnData
 from anndata.io import read_elem, sparse_dataset
 
+from flashmm_sc._design.cell_design import in_memory
+from flashmm_sc._stream.blocks import ChosenRows
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
+
+    import numpy as np
 
 read: Any = read_elem  # what it returns is up to the file
 
@@ -152,7 +157,93 @@ class StoredCells(StoredGenes):
         return self.n_obs, self.n_vars
 
 
-Cells: TypeAlias = AnnData | StoredCells
+@dataclass(frozen=True, eq=False)
+class ChosenTable:
+    """Some rows of a table, columns of which are read when they are asked for."""
+
+    table: Any
+    rows: np.ndarray
+
+    @property
+    def columns(self) -> pd.Index:
+        """Names of the columns."""
+        return self.table.columns
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.table.columns
+
+    def __getitem__(self, names: Any) -> Any:
+        """A column, or a table of several."""
+        if isinstance(names, str):
+            return self[[names]][names]
+        return in_memory(self.table, names).iloc[self.rows]
+
+
+@dataclass(frozen=True, eq=False)
+class ChosenCells:
+    """Some cells of an AnnData or file, of which what is asked for is taken.
+
+    Attributes
+    ----------
+    whole
+        The AnnData or file.
+    rows
+        Positions of the cells in it, ascending.
+    first, n_given
+        Number of its first cell among those that the call was given, and how many these are.
+    """
+
+    whole: AnnData | StoredCells
+    rows: np.ndarray
+    first: int
+    n_given: int
+
+    @property
+    def X(self) -> Any:
+        """Their matrix."""
+        return ChosenRows.of(self.whole.X, self.rows)
+
+    @cached_property
+    def layers(self) -> dict[str, Any]:
+        """Their layers."""
+        return {name: ChosenRows.of(layer, self.rows) for name, layer in self.whole.layers.items()}
+
+    @cached_property
+    def raw(self) -> StoredGenes | None:
+        """Their raw values."""
+        raw: Any = self.whole.raw
+        return None if raw is None else StoredGenes(ChosenRows.of(raw.X, self.rows), raw.var)
+
+    @cached_property
+    def obs(self) -> ChosenTable:
+        """What is known of them."""
+        return ChosenTable(self.whole.obs, self.rows)
+
+    @property
+    def obs_names(self) -> pd.Index:
+        """Their names."""
+        return self.whole.obs_names[self.rows]
+
+    @property
+    def n_obs(self) -> int:
+        """How many they are."""
+        return len(self.rows)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Cells × genes."""
+        return self.n_obs, self.n_vars
+
+    var = property(lambda self: self.whole.var)
+    var_names = property(lambda self: self.whole.var_names)
+    n_vars = property(lambda self: self.whole.n_vars)
+    uns = property(lambda self: self.whole.uns)
+
+
+Cells: TypeAlias = AnnData | StoredCells | ChosenCells
 """Cells × genes, or strata × genes."""
 
 

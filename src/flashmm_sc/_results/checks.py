@@ -12,7 +12,7 @@ from flashmm_sc._base.errors import did_you_mean, listed
 from flashmm_sc._base.options import check_real
 from flashmm_sc._design.columns import repeated
 from flashmm_sc._results.result import uns_of
-from flashmm_sc._stream.blocks import blocks
+from flashmm_sc._stream.blocks import first_block
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -49,7 +49,7 @@ class Expression:
 
 def first_values(X: Any) -> np.ndarray:
     """Finite stored values of the first rows or columns of a matrix."""
-    first = next(iter(blocks(X, 2**20)), None)
+    first = first_block(X)
     stored = first.values.data if first is not None else np.empty(0)
     return stored[np.isfinite(stored)]
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flashmm_sc._base.errors import listed, warn
+from flashmm_sc._base.progress import progress
 from flashmm_sc._counts.regression import Regression, grid
 from flashmm_sc._counts.samples import Samples
 from flashmm_sc._gaussian.estimate import FILTERED, MASKED, OK
@@ -98,6 +99,18 @@ def counted(models: Sequence[CountModel], strata: Strata, least: Filter, *, norm
     if words:
         warn("Left out: " + " ".join(words))
     return found
+
+
+def fit_counts(
+    parts: Sequence[CountedModel], study: Study, n_jobs: int | None, show_progress: bool | None
+) -> list[CountInference]:
+    """Fit each model to its genes."""
+    fits = []
+    with progress("fitting", sum(len(part.genes) for part in parts), "genes", show_progress) as bar:
+        for part in parts:
+            fits.append(part.fit(study, n_jobs))
+            bar.update(len(part.genes))
+    return fits
 
 
 def count_result(

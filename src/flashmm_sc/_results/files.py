@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -96,6 +97,31 @@ def _store(path: Path, mode: Literal["r", "r+"] = "r") -> Iterator[Any]:
         raise OSError(msg) from error
     with file:
         yield file
+
+
+def copied(path: Path, new: Path) -> None:
+    """Copy a file or store as it is."""
+    (shutil.copytree if path.is_dir() else shutil.copyfile)(path, new)
+
+
+def read_results(path: Path) -> AnnData:
+    """The genes and results of a file or store; nothing that grows with the cells is read.
+
+    Raises
+    ------
+    OSError, ValueError
+        When it can't be opened or read, or holds no results.
+    """
+    with _store(path) as file:
+        if "var" not in file or "uns" not in file:
+            msg = f"{str(path)!r} holds no results: it has no {'var' if 'var' not in file else 'uns'}."
+            raise ValueError(msg)
+        with reading(path):
+            entries: Any = lambda name: getattr(file["uns"][name], "keys", tuple)()
+            results = [name for name in file["uns"] if "column_groups" in entries(name)]
+            uns = {name: read(file["uns"][name]) for name in results}
+            varm = {name: read(file["varm"][name]) for name in places(results) if name in file["varm"]}
+            return AnnData(var=read(file["var"]), varm=varm, uns=uns)
 
 
 def check_room(path: Path, key: str) -> None:

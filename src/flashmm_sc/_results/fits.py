@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse as sp
 
+from flashmm_sc._arrays import lmm
+from flashmm_sc._base.progress import progress
 from flashmm_sc._gaussian.estimate import FILTERED, MASKED, Estimates
 from flashmm_sc._gaussian.genes import Genes
 from flashmm_sc._gaussian.projection import Projection
@@ -29,9 +31,26 @@ if TYPE_CHECKING:
 
     from flashmm_sc._arrays.lmm import LMMFit
     from flashmm_sc._design.fixed import FixedDesign
+    from flashmm_sc._gaussian.estimate import Options
+    from flashmm_sc._inference.df import Ddf
     from flashmm_sc._results.models import Model
     from flashmm_sc._results.study import Study
     from flashmm_sc._results.summed import SummedModel
+
+
+def fit_each(
+    parts: Sequence[SummedModel],
+    options: Options,
+    ddf: Ddf,
+    *,
+    moderate: bool,
+    n_jobs: int | None,
+    show_progress: bool | None,
+) -> list[LMMFit]:
+    """Fit each model to its genes."""
+    with progress("fitting", sum(len(part.genes) for part in parts), "genes", show_progress) as bar:
+        how = lambda model: (model.projection, options, ddf, moderate, n_jobs, model.group)
+        return [lmm.fit(part.stats, *how(part.model), done=bar.update) for part in parts]
 
 
 def fit_result(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from flashmm_sc._design.columns import complete_column, positive_numbers
+from flashmm_sc._results.chosen import of_chosen
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,10 +25,12 @@ def per_cell(study: Study, argument: str, given: Any, kinds: str = KINDS) -> np.
     ValueError
         When they aren't one positive number a cell, in the order of the cells; `kinds` says what may be given.
     """
-    words, values = argument, given
+    words = argument
     if isinstance(given, str):
         words = f"{argument}={given!r}"
         values = complete_column(study.obs, given, words)
+    else:
+        values = given = of_chosen([one for one, _ in study.sources], given, argument)
     labels = getattr(given, "index", None)
     if isinstance(labels, pd.Index) and labels.dtype == study.obs.index.dtype and not labels.equals(study.obs.index):
         msg = (

@@ -6,7 +6,6 @@ Groups of cells lie side by side: column `B cells|trt[T.stim]` is coefficient `t
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -17,41 +16,64 @@ import numpy as np
 from anndata import AnnData
 
 from flashmm_sc._base.errors import AdviceWarning, did_you_mean, listed, warn
+from flashmm_sc._base.log import detail, info
 from flashmm_sc._results.packed import unpacked
 from flashmm_sc._stats.correlated import from_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, MutableMapping, Sequence
 
-logger = logging.getLogger("flashmm_sc")
 
 MODERATED = ("theta_shrunk", "projected")
-_TESTS = (
-    "coef",
-    "se",
-    "t",
-    "df",
-    "ci_low",
-    "ci_high",
-    "pval",
-    "pval_adj",
-    "F",
-    "df_num",
-    "stat",
-    "sd",
-    "lfsr",
-    "svalue",
-    "log2_ratio",
-    "status",
-)
+_TESTS = {
+    "coef": "coefficients",
+    "se": "standard errors",
+    "t": "t statistics",
+    "df": "degrees of freedom",
+    "ci_low": "lower bounds of confidence intervals",
+    "ci_high": "upper bounds of confidence intervals",
+    "pval": "p-values",
+    "pval_adj": "adjusted p-values",
+    "F": "F statistics",
+    "df_num": "numerator degrees of freedom",
+    "stat": "test statistics",
+    "sd": "posterior standard deviations",
+    "lfsr": "local false sign rates",
+    "svalue": "s-values",
+    "log2_ratio": "log2 ratios of fitted means",
+    "status": "statuses",
+}
 _KINDS = {"lfsr": "shrinkage", "stat": "variance tests", "F": "F tests", "theta": "fit"}
 """What a result is that has an array of this name; otherwise t tests."""
-_FITS = ("theta", "theta_se", "theta_cov", "loglik", "n_iter", "ranef", "mean_coef", "sums", *MODERATED)
+_FITS = {
+    "theta": "variance components",
+    "theta_se": "standard errors of variance components",
+    "theta_cov": "covariances of variance components",
+    "loglik": "log-likelihoods",
+    "n_iter": "iterations",
+    "ranef": "random effects",
+    "mean_coef": "coefficients of means of counts",
+    "sums": "sums of counts",
+    "theta_shrunk": "posterior means of variance components",
+    "projected": "projected data",
+}
+_WORDS = _TESTS | _FITS
+"""The arrays that a result may have, in words."""
 _ENTRY = ("params", "coef_names", "column_names", "column_groups", "groups", "status_names")
 """What every entry has, that of earlier versions too."""
 _EARLIER = ("ols", "zry", "yry", "mean")
 """What earlier versions stored for `MODERATED`; removed with the rest."""
-_MAY_BE_NONE = ("layer", "transform", "groupby", "mask_var", "size_factors", "target_sum", "weights", "residual_by")
+_MAY_BE_NONE = (
+    "layer",
+    "transform",
+    "groupby",
+    "mask_obs",
+    "mask_var",
+    "size_factors",
+    "target_sum",
+    "weights",
+    "residual_by",
+)
 """Parameters that files of older anndata lack where they were None."""
 
 
@@ -95,7 +117,7 @@ class Result:
             raise KeyError(msg)
         if not set(_ENTRY) <= found.keys():
             raise KeyError(earlier(key))
-        places, varm = {name: f"{key}_{name}" for name in (*_TESTS, *_FITS)}, adata.varm  # anndata checks all of it
+        places, varm = {name: f"{key}_{name}" for name in _WORDS}, adata.varm  # anndata checks all of it
         arrays = {name: np.asarray(varm[place]) for name, place in places.items() if place in varm}
         _check_columns(key, arrays, len(found["column_names"]))
         return cls(key, arrays, {**found, "params": dict.fromkeys(_MAY_BE_NONE) | dict(found["params"])})
@@ -236,12 +258,22 @@ def write(adata: AnnData, results: Sequence[Result], keys: Iterable[str]) -> Non
         raise
     for result in results:
         if result.key in old_results:
-            logger.info("%s: replaces %s", result.key, _in_words(old_results[result.key]))
+            info(f"    {result.key}: replaces {_in_words(old_results[result.key])}")
+    detail(_told(results) or f"removed {listed(keys)}")
 
 
 def places(keys: Iterable[str]) -> list[str]:
     """Names in varm of all that may lie there under some keys."""
-    return [f"{key}_{name}" for key in keys for name in (*_TESTS, *_FITS, *_EARLIER)]
+    return [f"{key}_{name}" for key in keys for name in (*_WORDS, *_EARLIER)]
+
+
+def _told(results: Sequence[Result]) -> str:
+    """What is added where, in scanpy's words; empty without results."""
+    lines = []
+    for result in results:
+        lines += [f"'{result.key}_{name}', {_WORDS[name]} (adata.varm)" for name in result.arrays]
+        lines += [f"{result.key!r}, names and parameters (adata.uns)"]
+    return "\n    ".join(["added", *lines]) if lines else ""
 
 
 def _in_words(result: Result) -> str:

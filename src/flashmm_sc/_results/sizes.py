@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from flashmm_sc._stream.sums import CellMatrix
 
 
-def with_sizes(study: Study, values: Values, rows: Rows | StratumRows, n_jobs: int | None) -> Study:
+def with_sizes(
+    study: Study, values: Values, rows: Rows | StratumRows, n_jobs: int | None, show_progress: bool | None = False
+) -> Study:
     """The study with values divided by their cells' size factors, if there are to be any; its values know the target.
 
     Totals of cells that have no design rows may be anything. They take a pass of their own, but where each matrix gives whole cells, as CSR does, and there is a target.
@@ -44,7 +46,7 @@ def with_sizes(study: Study, values: Values, rows: Rows | StratumRows, n_jobs: i
     each = []
     for part in study.matrices:
         with named(part.name):
-            each.append(totals(part.X, n_jobs))
+            each.append(totals(part.X, n_jobs, show_progress=show_progress))
     found = np.concatenate(each)
     cells = rows.cells
     if (bad := cells[~((found[cells] >= 0) & np.isfinite(found[cells]))]).size:

@@ -50,7 +50,7 @@ def strata_of(
         As `Study.sums` and `with_sizes`.
     """
     rows = StratumRows(np.asarray(codes, dtype=np.int32), n_strata)
-    study = with_sizes(study, values, rows, n_jobs)
+    study = with_sizes(study, values, rows, n_jobs, show_progress)
     apart = values.transform is not None or study.weights is not None
     tally = Tally(True, apart, strata=True, weigh=values.weigh)
     how: dict[str, Any] = {"n_jobs": n_jobs, "show_progress": show_progress, "new": new}

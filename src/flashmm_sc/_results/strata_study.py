@@ -131,7 +131,7 @@ def cells_or_strata(
     KeyError, ValueError
         As `opened` and `join`; for strata that don't go together, lack something, or are to be changed as only cells can be.
     """
-    with opened(adata, copy=copy) as (several, names):
+    with opened(adata, values.mask_obs, copy=copy) as (several, names):
         found = []
         for name, one in zip(names, several, strict=True):
             with named(name):

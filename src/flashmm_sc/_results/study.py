@@ -15,7 +15,9 @@ from anndata import AnnData
 
 from flashmm_sc._base.errors import listed, named
 from flashmm_sc._design.cell_design import in_memory
+from flashmm_sc._results.cells_file import ChosenCells
 from flashmm_sc._results.checks import Expression, check_anndata, check_shape, find_expression, gene_mask
+from flashmm_sc._results.chosen import chosen_cells
 from flashmm_sc._results.files import streamed
 from flashmm_sc._results.joint_obs import joint_obs
 from flashmm_sc._results.result import hint_instead_of
@@ -26,7 +28,7 @@ from flashmm_sc._stream.sums import CellMatrix, Sums, Tally, Zeros
 
 if TYPE_CHECKING:
     from flashmm_sc._design.rows import Rows, StratumRows
-    from flashmm_sc._results.cells_file import Cells
+    from flashmm_sc._results.cells_file import Cells, StoredCells
     from flashmm_sc._results.values import Values
     from flashmm_sc._stats.weights import Weights
     from flashmm_sc._stream.kernel import Transform
@@ -130,21 +132,24 @@ class Study:
 
 
 @contextmanager
-def opened(adata: AnnData | Sequence[Source], *, copy: bool) -> Iterator[tuple[Sequence[Cells], list[str]]]:
+def opened(
+    adata: AnnData | Sequence[Source], mask_obs: Any = None, *, copy: bool
+) -> Iterator[tuple[Sequence[Cells], list[str]]]:
     """Open and check what there is of an AnnData, or of several, and name it in words; one AnnData has no name.
 
-    Files are open as long as the context lasts.
+    With `mask_obs`, what it leaves of them. Files are open as long as the context lasts.
     """
+    chosen = lambda several, names: (several, names) if mask_obs is None else chosen_cells(several, names, mask_obs)
     if isinstance(adata, AnnData):
         check_anndata(adata, copy=copy)
         check_shape(adata)
-        yield [adata], [""]
+        yield chosen([adata], [""])
         return
     if copy:
         msg = "copy=True is for one AnnData; for several, a new AnnData is returned in any case."
         raise ValueError(msg)
     with _opened(adata) as (several, names):
-        yield several, names
+        yield chosen(several, names)
 
 
 def join(several: Sequence[Cells], names: Sequence[str], needed: Needed, values: Values) -> Study:
@@ -157,7 +162,8 @@ def join(several: Sequence[Cells], names: Sequence[str], needed: Needed, values:
     if not isinstance(obs, pd.DataFrame):
         obs = in_memory(obs, needed(obs, ""))
     where = [("", _columns(adata, values.use_raw))]
-    return Study(adata, obs, [CellMatrix(found.X, found.gene)], found.kept, [(adata, found)], where, values)
+    target: Any = adata.whole if isinstance(adata, ChosenCells) else adata
+    return Study(target, obs, [CellMatrix(found.X, found.gene)], found.kept, [(adata, found)], where, values)
 
 
 def _joint(several: Sequence[Cells], names: Sequence[str], needed: Needed, values: Values) -> Study:
@@ -184,7 +190,7 @@ def _joint(several: Sequence[Cells], names: Sequence[str], needed: Needed, value
 
 
 @contextmanager
-def _opened(sources: Sequence[Source]) -> Iterator[tuple[list[Cells], list[str]]]:
+def _opened(sources: Sequence[Source]) -> Iterator[tuple[list[AnnData | StoredCells], list[str]]]:
     """Open those of several sources that are files, their matrices left on disk; and name them all."""
     if isinstance(sources, str | PathLike) or not isinstance(sources, Sequence):
         hint = hint_instead_of(sources)
@@ -209,7 +215,7 @@ def _opened(sources: Sequence[Source]) -> Iterator[tuple[list[Cells], list[str]]
             msg = f"adata[{i}] is in the list before, as adata[{keys.index(key)}]: its cells would count twice."
             raise ValueError(msg)
     with ExitStack() as files:
-        several: list[Cells] = []
+        several: list[AnnData | StoredCells] = []
         names = []
         for i, source in enumerate(sources):
             names.append(f"adata[{i}]" if isinstance(source, AnnData) else repr(str(source)))

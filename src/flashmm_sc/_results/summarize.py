@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from flashmm_sc._base.log import detail, told
 from flashmm_sc._base.options import check_optional_flags
 from flashmm_sc._base.threads import n_threads
 from flashmm_sc._design.cell_design import CellDesign, needed_columns
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from flashmm_sc._stream.kernel import Transform
 
 
+@told("summing over cells")
 def summarize(
     adata: AnnData | Sequence[Source],
     design: Design,
@@ -32,6 +34,7 @@ def summarize(
     layer: str | None = None,
     use_raw: bool = False,
     mask_var: Any = None,
+    mask_obs: Any = None,
     transform: Transform = None,
     size_factors: SizeFactors = None,
     target_sum: float | None = None,
@@ -49,7 +52,7 @@ def summarize(
         Cells × genes, or a list of AnnData and files, or strata in the place of cells, as in `flashmm_sc.tl.lmm_de`.
     design
         The design.
-    layer, use_raw, mask_var, transform, n_jobs, show_progress
+    layer, use_raw, mask_var, mask_obs, transform, n_jobs, show_progress
         As in `flashmm_sc.tl.lmm_de`.
     weights
         As in `flashmm_sc.tl.lmm_de`. The statistics of parts add up if all have weights of one name, or none has any.
@@ -81,7 +84,7 @@ def summarize(
     if not isinstance(design, Design):
         msg = f"design must be a Design, of Design.of or Design.load, not {type(design).__name__}."
         raise TypeError(msg)
-    values = Values(layer, use_raw, mask_var, transform, size_factors, target_sum, weights=weights)
+    values = Values(layer, use_raw, mask_var, transform, size_factors, target_sum, weights=weights, mask_obs=mask_obs)
     if values.sized and target_sum is None:
         msg = "size_factors need target_sum=, the same for all parts: the means or medians of the parts differ."
         raise ValueError(msg)
@@ -97,8 +100,10 @@ def summarize(
         own = study.weights
         cross = CrossProducts.of(rows.gram(None if own is None else own.each), len(design.names))
         advice_on_values(study.scales, values)
-        study = with_sizes(study, values, rows, n_jobs)
+        study = with_sizes(study, values, rows, n_jobs, show_progress)
         sums = study.sums(rows, transform=values.transform, n_jobs=n_jobs, show_progress=show_progress)
     names = cells.labels | {"gene_names": study.genes, "origin": design.origin(values.words)}
     names |= {} if own is None else own.sums
-    return SummaryStats.of(cross, sums.WY, sums.yy[0], rows.n, **names)
+    stats = SummaryStats.of(cross, sums.WY, sums.yy[0], rows.n, **names)
+    detail(repr(stats))
+    return stats

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import logging
+from textwrap import indent
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+
+from flashmm_sc._base.log import info, informs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from flashmm_sc._results.result import Result
 
-logger = logging.getLogger("flashmm_sc")
 
 ALPHA = 0.05
 
@@ -44,5 +45,6 @@ def summarised(result: Result, alpha: float = ALPHA) -> pd.DataFrame:
 def log_summary(results: Sequence[Result]) -> None:
     """Tell at info level what results hold."""
     for result in results:
-        if logger.isEnabledFor(logging.INFO) and result.findings.any():
-            logger.info("%s, at a false discovery rate of %g:\n%s", result.key, ALPHA, summarised(result).to_string())
+        if informs() and result.findings.any():
+            found = f"{result.key}, at a false discovery rate of {ALPHA:g}:\n{summarised(result).to_string()}"
+            info(indent(found, "    "))

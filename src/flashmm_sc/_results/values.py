@@ -33,6 +33,7 @@ class Values:
     target_sum: float | None = None
     log_base: float | None = None
     weights: PerCell = None
+    mask_obs: str | Sequence[bool] | np.ndarray | pd.Series | None = None
     weigh: bool = False
     """Whether size factors weigh counts as they are, instead of dividing them."""
 
@@ -78,6 +79,7 @@ class Values:
         return {
             "layer": self.layer,
             "use_raw": self.use_raw,
+            "mask_obs": _word(self.mask_obs),
             "mask_var": mask if mask is None or isinstance(mask, str) else np.asarray(mask),
             "transform": self.transform,
             "size_factors": _word(self.size_factors),
@@ -114,6 +116,6 @@ class Values:
             raise ValueError(msg)
 
 
-def _word(given: PerCell) -> str | None:
+def _word(given: Any) -> str | None:
     """What is given for the cells, in a word."""
     return given if given is None or isinstance(given, str) else "given"

@@ -11,6 +11,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from flashmm_sc._base.errors import listed
+from flashmm_sc._base.render import table
 from flashmm_sc._base.selection import Selection, component_slices, positions
 from flashmm_sc._stats.correlated import correlated_groups, covariance_names, kept_groups
 from flashmm_sc._stats.cross import CrossProducts
@@ -272,6 +273,17 @@ class SummaryStats:
         return (
             f"SummaryStats of {self.n} cells × {self.n_genes} genes: {p} fixed columns, {q} random columns in {self.d}"
         )
+
+    def _repr_html_(self) -> str:
+        sizes = zip(self.component_names, self.d, strict=True)
+        rows = {
+            "fixed columns": self.coef_names,
+            "random components": [f"{name} ({size:,})" for name, size in sizes],
+            "values": self.origin,
+            "sum of weights": f"{self.weight_sum:.6g}" if self.weight_sum != self.n else "",
+        }
+        title = f"SummaryStats of {self.n:,} cells × {self.n_genes:,} genes"
+        return table(title, {label: value for label, value in rows.items() if value})
 
 
 def _taken(array: Any, rows: np.ndarray, columns: np.ndarray) -> Any:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tqdm import tqdm
 
 from flashmm_sc._base.errors import named
+from flashmm_sc._base.progress import progress
 from flashmm_sc._base.threads import n_threads
 from flashmm_sc._stream.blocks import BLOCK_BYTES, Block, blocks, is_lazy, read_ahead
 from flashmm_sc._stream.sums import CellMatrix, Sums, Tally, UnusableValueError, Zeros, add_block, cell_totals, of_cells
@@ -62,8 +61,8 @@ def accumulate(
     sized = any(part.size is not None for part in parts)
     sums = Sums.zeros(rows.shape[1], rows.n_models, n_genes, tally, sized=sized, new=new)
     threads = n_threads(n_jobs)
-    show = sys.stderr.isatty() if show_progress is None else show_progress
-    with tqdm(total=rows.shape[0], disable=not show, **_BAR) as bar, ThreadPoolExecutor(threads) as pool:
+    bar_of = progress("summing over cells", rows.shape[0], "cells", show_progress)
+    with bar_of as bar, ThreadPoolExecutor(threads) as pool:
         for part in parts:
             try:
                 with named(part.name):
@@ -80,9 +79,6 @@ def accumulate(
     return sums
 
 
-_BAR: dict[str, Any] = {"desc": "summing over cells", "unit": " cells", "unit_scale": True}
-
-
 def _add(
     block: Block,
     part: CellMatrix,
@@ -93,15 +89,20 @@ def _add(
     threads: int,
 ) -> float:
     """Add a block with the rows of its cells; return how many cells that is, or is as good as."""
-    n, m = part.X.shape
-    height, width = block.values.shape
+    height = block.values.shape[0]
     first = part.start + (block.start if block.by_rows else 0)
     design = rows.cut(first, first + height)
     own = slice(first - part.start, first - part.start + height)
     size, precision = (of_cells(each, own) for each in (part.size, part.precision))
     transform, tally = what
     add_block(block, design, part.gene, transform, sums, pool, threads, size=size, precision=precision, tally=tally)
-    return height if block.by_rows else n * width / m
+    return _cells_in(block, part.X)
+
+
+def _cells_in(block: Block, X: Any) -> float:
+    """How many cells of a matrix a block holds, or is as good as."""
+    height, width = block.values.shape
+    return height if block.by_rows else height * width / X.shape[1]
 
 
 def _complaint(
@@ -121,7 +122,7 @@ def _complaint(
     )
 
 
-def totals(X: Any, n_jobs: int | None = None) -> np.ndarray:
+def totals(X: Any, n_jobs: int | None = None, *, show_progress: bool | None = False) -> np.ndarray:
     """Sum of the values of each cell, in one pass over a matrix.
 
     Raises
@@ -134,7 +135,9 @@ def totals(X: Any, n_jobs: int | None = None) -> np.ndarray:
 
         return lazy_totals(X)
     out = np.zeros(X.shape[0])
-    for block in read_ahead(blocks(X, BLOCK_BYTES, n_threads(n_jobs))):
-        start = block.start if block.by_rows else 0
-        out[start : start + block.values.shape[0]] += cell_totals(block)
+    with progress("totals of cells", X.shape[0], "cells", show_progress) as bar:
+        for block in read_ahead(blocks(X, BLOCK_BYTES, n_threads(n_jobs))):
+            start = block.start if block.by_rows else 0
+            out[start : start + block.values.shape[0]] += cell_totals(block)
+            bar.update(_cells_in(block, X))
     return out

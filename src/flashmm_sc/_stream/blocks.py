@@ -77,8 +77,31 @@ def row_major(X: Any) -> bool:
     """Whether the blocks of a matrix are of whole cells."""
     if is_lazy(X):
         return lazy_chunks(X)[0]
-    first = next(iter(blocks(X, 2**20)), None)
+    first = first_block(X)
     return first is None or first.by_rows
+
+
+def first_block(X: Any) -> Block | None:
+    """A small block of what comes first in a matrix, whichever of its rows are chosen."""
+    return next(iter(blocks(X.X if isinstance(X, ChosenRows) else X, 2**20)), None)
+
+
+@dataclass(frozen=True, eq=False)
+class ChosenRows:
+    """Some rows of a matrix (ascending), which are taken out of its blocks as these are read."""
+
+    X: Any
+    rows: np.ndarray
+
+    @classmethod
+    def of(cls, X: Any, rows: np.ndarray) -> Any:
+        """These rows of a matrix in any container; None of none."""
+        return None if X is None else X[rows] if is_lazy(X) else cls(X, rows)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows × columns."""
+        return len(self.rows), self.X.shape[1]
 
 
 def read_ahead(source: Iterator[Block]) -> Iterator[Block]:
@@ -97,6 +120,17 @@ def read_ahead(source: Iterator[Block]) -> Iterator[Block]:
         closed = reader.submit(cast("Generator[Block]", source).close)
         reader.shutdown()
         closed.result()
+
+
+@blocks.register(ChosenRows)
+def _(X: Any, block_bytes: int = BLOCK_BYTES, threads: int = 1) -> Iterator[Block]:
+    with closing(cast("Generator[Block]", blocks(X.X, block_bytes, threads))) as source:
+        for block in source:
+            height = block.values.shape[0]
+            a, b = np.searchsorted(X.rows, (block.start, block.start + height)) if block.by_rows else (0, len(X.rows))
+            if a < b:
+                own = X.rows[a:b] - (block.start if block.by_rows else 0)
+                yield Block(block.values[own], int(a) if block.by_rows else block.start)
 
 
 @blocks.register(np.ndarray)

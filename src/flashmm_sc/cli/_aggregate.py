@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flashmm_sc.cli._options import add_value_options, check_sources, given
+from flashmm_sc.cli._options import add_value_options, check_sources, given, take_subset
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,6 +52,7 @@ def _run(args: argparse.Namespace) -> None:
     options = given(args)
     sources = options.pop("sources")
     check_sources(sources)
+    take_subset(options, sources)
     strata = aggregate(sources, **options)
     cells = int(strata.obs["n_cells"].sum())
     print(f"{', '.join(map(str, sources))}: {cells:,} cells of {strata.n_obs:,} strata, {strata.n_vars:,} genes")

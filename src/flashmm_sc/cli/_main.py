@@ -1,4 +1,4 @@
-"""The command line: `flashmm-sc demo`, `flashmm-sc de` and `flashmm-sc aggregate`.
+"""The command line: `flashmm-sc demo`, `flashmm-sc de`, `flashmm-sc test` and `flashmm-sc aggregate`.
 
 Packages that are slow to import are imported where they are used, so that --help and --version don't wait for them.
 """
@@ -6,7 +6,6 @@ Packages that are slow to import are imported where they are used, so that --hel
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
 import warnings
 from contextlib import ExitStack
@@ -14,13 +13,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
-from flashmm_sc.cli import _aggregate
-from flashmm_sc.cli._options import add_value_options, check_sources, given
+from flashmm_sc.cli import _aggregate, _tests
+from flashmm_sc.cli._options import add_value_options, given, named, take_subset
+from flashmm_sc.cli._targets import add_targets, check_targets, contrasts_of, write_table, written
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-TABLE = (".csv", ".csv.gz")
 DEMO_STUDY: dict[str, Any] = {"n_cells": 4000, "n_genes": 300, "n_samples": 12, "n_clusters": 3, "seed": 27}
 DEMO_EFFECTS: dict[str, Any] = {"n_de_genes_per_cluster": [10, 10, 10], "min_beta": 0.5, "max_beta": 1.5}
 DEMO_MODEL: dict[str, Any] = {"fixed": "~ trt", "random": "sam", "groupby": "cls", "moderate": True}
@@ -74,6 +73,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     de = commands.add_parser("de", help=words, description=description, epilog=EXAMPLE, formatter_class=layout)
     if "de" in argv:
         _add_de_options(de)
+    _tests.add(commands, argv)
     _aggregate.add(commands, argv)
     return parser
 
@@ -97,14 +97,7 @@ def _add_de_options(de: argparse.ArgumentParser) -> None:
         help="of columns of obs, as '~ trt'; a formula is code",
     )
     add_model_options(de)
-    add(
-        "--out",
-        type=Path,
-        default=None,
-        metavar="OUT.h5ad",
-        help="write a copy of IN (of a zarr store, OUT.zarr), of several inputs their genes, with the results",
-    )
-    add("--table", type=Path, default=None, metavar="OUT.csv", help="write the results as csv, or csv.gz")
+    add_targets(de, "write a copy of IN (of a zarr store, OUT.zarr), of several inputs their genes, with the results")
     add_value_options(de)
     add("--log-base", type=float, metavar="BASE", help="of values that are logarithms already, if nothing notes it")
     add("--min-cells", type=int, metavar="N", help="leave groups of fewer cells out [10]")
@@ -120,21 +113,13 @@ def _add_de_options(de: argparse.ArgumentParser) -> None:
         "--contrast",
         dest="contrasts",
         action="append",
-        type=_named,
+        type=named,
         metavar="NAME=EXPR",
         help="also test this; repeatable",
     )
     add("--corr-method", choices=get_args(Correction), help="correction of p-values for the number of genes")
     add("--corr-scope", choices=get_args(Scope), help="over the genes of each column of tests, or of all together")
     add("--key-added", metavar="KEY", help="key of the results [lmm_de; nb: nbmm_de]")
-
-
-def _named(text: str) -> tuple[str, str]:
-    name, _, expression = (part.strip() for part in text.partition("="))
-    if not (name and expression):
-        msg = f"{text!r} is not of the form NAME=EXPR"
-        raise argparse.ArgumentTypeError(msg)
-    return name, expression
 
 
 def _plain_warnings() -> None:
@@ -153,61 +138,42 @@ def _de(args: argparse.Namespace) -> None:
     import pandas as pd
 
     from flashmm_sc._base.files import appearing_whole
-    from flashmm_sc._results.files import check_room, write_results
+    from flashmm_sc._results.files import check_room, copied, write_results
+    from flashmm_sc._results.result import Result
     from flashmm_sc.cli._models import of_model
+    from flashmm_sc.cli._plot import check_choice, draw, effect
     from flashmm_sc.cli._report import summary
     from flashmm_sc.get import lmm_de_df
 
     options = given(args)
-    sources, out, table = (options.pop(name) for name in ("sources", "out", "table"))
-    _check_files(sources, out, table)
+    sources, out, table, plot = (options.pop(name) for name in ("sources", "out", "table", "plot"))
+    coef = options.pop("plot_coef", None)
+    check_targets(sources, out, table, plot)
     fit, options = of_model(options)
-    if named := options.get("contrasts"):
-        options["contrasts"] = dict(named)
-        if len(dict(named)) < len(named):
-            msg = "--contrast: two contrasts have the same name."
-            raise ValueError(msg)
+    if "contrasts" in options:
+        options["contrasts"] = contrasts_of(options["contrasts"])
+    if plot:
+        check_choice(options.get("contrasts"), coef)
     with ExitStack() as targets:
         new, new_table = (path and targets.enter_context(appearing_whole(path)) for path in (out, table))
         key, single = options["key_added"], len(sources) == 1
         if new and single:
             check_room(sources[0], key)
+        take_subset(options, sources)
         adata = fit(sources, **options)
         n_obs = adata.uns[key]["params"]["n_obs"]
         print(f"{', '.join(map(str, sources))}: {n_obs:,} cells, {adata.n_vars:,} genes", *summary(adata), sep="\n")
         if new and single:
-            (shutil.copytree if sources[0].is_dir() else shutil.copyfile)(sources[0], new)
+            copied(sources[0], new)
             write_results(new, adata, key)
         elif new:
             adata.write_h5ad(new)
         if new_table:
-            pd.concat([lmm_de_df(adata, key=key) for key in adata.uns]).to_csv(new_table, index=False)
-    print("", *(f"Written: {path}" for path in (out, table) if path), sep="\n")
-
-
-def _check_files(sources: Sequence[Path], out: Path | None, table: Path | None = None) -> None:
-    """Refuse files that can't be read or written, before anything is computed."""
-    check_sources(sources)
-    if not (out or table):
-        msg = "The results would go nowhere; give --out OUT.h5ad, --table OUT.csv or both."
-        raise ValueError(msg)
-    store = len(sources) == 1 and sources[0].is_dir()
-    for option, path, endings in (("--out", out, (".zarr" if store else ".h5ad",)), ("--table", table, TABLE)):
-        if not path:
-            continue
-        if not path.name.endswith(endings) or (path.is_dir() and not store):
-            why = " (it is a copy of the input, in its format)" if option == "--out" and len(sources) == 1 else ""
-            msg = f"{option} {str(path)!r} must be the name of a file that ends in {' or '.join(endings)}{why}."
-            raise ValueError(msg)
-        if not path.absolute().parent.is_dir():
-            msg = f"{option} {str(path)!r}: there is no such folder. Create it first."
-            raise FileNotFoundError(msg)
-        if path.exists() and any(path.samefile(source) for source in sources):
-            msg = f"{option} {str(path)!r} is an input, which is only read; give another name."
-            raise ValueError(msg)
-        if path.is_dir():
-            msg = f"{option} {str(path)!r} is there already; remove it first, or give another name."
-            raise FileExistsError(msg)
+            write_table(pd.concat([lmm_de_df(adata, key=key) for key in adata.uns]), new_table)
+    print(written(out, table))
+    if plot:  # after the results are safe
+        draw(adata, *effect(Result.all(adata)[::-1], coef), plot)
+        print(f"Written: {plot}")
 
 
 def _demo(args: argparse.Namespace) -> None:
@@ -217,7 +183,7 @@ def _demo(args: argparse.Namespace) -> None:
     from flashmm_sc.datasets import simu_rnaseq
     from flashmm_sc.tl import lmm_de
 
-    _check_files([], args.out)
+    check_targets([], args.out)
     with appearing_whole(args.out) as part:
         adata = simu_rnaseq(filename=part, **DEMO_STUDY, **DEMO_EFFECTS)
         lmm_de(adata, **DEMO_MODEL, **DEMO_VALUES, show_progress=False)

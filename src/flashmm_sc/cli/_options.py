@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 from typing import TYPE_CHECKING, Any, get_args
 
+from flashmm_sc.cli._subset import add_subset, subset_mask
+
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Sequence
     from pathlib import Path
 
@@ -23,7 +25,23 @@ def add_value_options(command: argparse.ArgumentParser, sizes: str = "") -> None
     add("--layer", help="use this layer instead of X")
     add("--use-raw", action="store_true", help="use raw instead of X")
     add("--mask-var", metavar="COLUMN", help="boolean column of var: genes to use")
+    add_subset(command)
     add("--n-jobs", type=int, metavar="N", help="threads [all cores]")
+
+
+def named(text: str) -> tuple[str, str]:
+    """A contrast and its name."""
+    name, _, expression = (part.strip() for part in text.partition("="))
+    if not (name and expression):
+        msg = f"{text!r} is not of the form NAME=EXPR"
+        raise argparse.ArgumentTypeError(msg)
+    return name, expression
+
+
+def take_subset(options: dict[str, Any], sources: Sequence[Path]) -> None:
+    """Put the cells that are chosen in the place of the option that chooses them."""
+    if "subset" in options:
+        options["mask_obs"] = subset_mask(sources, options.pop("subset"))
 
 
 def given(args: argparse.Namespace) -> dict[str, Any]:

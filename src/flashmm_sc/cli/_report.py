@@ -48,6 +48,11 @@ def summary(adata: AnnData) -> Iterator[str]:
         rows.append([group or "all", *(f"{count:,}" for count in counts)])
     words = "filtered: too few counts or cells" if fit.of_counts else _BOUNDARY
     yield from ("", f"Genes by status ({words})", *_aligned(rows))
+    yield from findings(results)
+
+
+def findings(results: Sequence[Result]) -> Iterator[str]:
+    """Lines that say how much was found."""
     tables = [summarised(result, FDR) for result in results]
     rows = [[name, f"{count:,}"] for table in tables for name, count in zip(_names(table), table["found"], strict=True)]
     if rows:

@@ -13,9 +13,9 @@ import numba
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
-from tqdm import tqdm
 
 from flashmm_sc._base.files import appearing_whole
+from flashmm_sc._base.progress import progress
 from flashmm_sc._base.threads import n_threads
 
 if TYPE_CHECKING:
@@ -150,13 +150,13 @@ def _blocks(model: CountModel, rng: np.random.Generator, *, show_progress: bool)
     threads = n_threads(None)
     pending: deque[Future[sp.csr_matrix]] = deque()
     with (
-        tqdm(total=n_cells, unit="cell", desc="simu_rnaseq", disable=not show_progress) as progress,
+        progress("simu_rnaseq", n_cells, "cells", show_progress) as bar,
         ThreadPoolExecutor(threads) as pool,
     ):
 
         def first_pending() -> sp.csr_matrix:
             block = pending.popleft().result()
-            progress.update(block.shape[0])
+            bar.update(block.shape[0])
             return block
 
         for start, child in zip(starts, rng.spawn(len(starts)), strict=True):

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 
+from flashmm_sc._base.log import info
 from flashmm_sc._stream.blocks import blocks
 from flashmm_sc.datasets._simu_design import check_same_cells, numbered
-
-logger = logging.getLogger("flashmm_sc")
 
 
 @dataclass(frozen=True)
@@ -30,12 +28,9 @@ class Reference:
         kept = (self.mean > 0) & (self.var > self.mean)
         n_zero, n_dropped = int((self.mean <= 0).sum()), int((~kept).sum())
         if n_dropped:
-            logger.info(
-                "Dropped %d of %d reference genes: %d without counts, %d with variance <= mean.",
-                n_dropped,
-                len(kept),
-                n_zero,
-                n_dropped - n_zero,
+            info(
+                f"Dropped {n_dropped} of {len(kept)} reference genes: {n_zero} without counts, {n_dropped - n_zero} with "
+                "variance <= mean."
             )
         if not kept.any():
             msg = (

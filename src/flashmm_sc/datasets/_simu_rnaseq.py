@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any
 
 import anndata as ad
 import numpy as np
 
 from flashmm_sc._base.errors import did_you_mean, listed
+from flashmm_sc._base.log import info
 from flashmm_sc.datasets._simu_checks import Direction, check_effects, check_sizes, h5ad_path
 from flashmm_sc.datasets._simu_counts import count_model, counts_in_memory, counts_on_disk
 from flashmm_sc.datasets._simu_design import de_genes_per_cluster, given_cells, random_cells, resampled, with_effects
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from flashmm_sc.datasets._simu_design import PerCluster
-
-logger = logging.getLogger("flashmm_sc")
 
 
 def simu_rnaseq(
@@ -190,9 +188,7 @@ def _treated(trt: pd.Series, treatment: str | None) -> str:
         msg = f"treatment={treatment!r} is the treatment of no cell. {did_you_mean(str(treatment), labels)}"
         raise ValueError(msg)
     if len(labels) == 1:
-        logger.info("All cells have treatment %s, so its effects have no control to be compared with.", labels[0])
+        info(f"All cells have treatment {labels[0]}, so its effects have no control to be compared with.")
     else:
-        logger.info(
-            "Treatment %s has effects; controls are %s.", treatment, listed(t for t in labels if t != treatment)
-        )
+        info(f"Treatment {treatment} has effects; controls are {listed(t for t in labels if t != treatment)}.")
     return str(treatment)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from anndata.utils import make_index_unique
 
 from flashmm_sc._base.errors import listed, named
 from flashmm_sc._base.files import appearing_whole, temporary_zeros
+from flashmm_sc._base.log import detail, info, told
 from flashmm_sc._base.options import check_optional_flags
 from flashmm_sc._base.threads import n_threads
 from flashmm_sc._design.cell_design import in_memory
@@ -38,9 +38,8 @@ if TYPE_CHECKING:
     from flashmm_sc._stats.strata import Strata
     from flashmm_sc._stream.kernel import Transform
 
-logger = logging.getLogger("flashmm_sc")
 
-
+@told("summing up strata of cells")
 def aggregate(
     adata: AnnData | Sequence[Source],
     by: str | Sequence[str],
@@ -48,6 +47,7 @@ def aggregate(
     layer: str | None = None,
     use_raw: bool = False,
     mask_var: Any = None,
+    mask_obs: Any = None,
     transform: Transform = None,
     size_factors: SizeFactors = None,
     target_sum: float | None = None,
@@ -69,7 +69,7 @@ def aggregate(
         Cells × genes, or a list of AnnData and files, as in `flashmm_sc.tl.lmm_de`.
     by
         Columns of obs that tell strata apart, each combination of their values that occurs being a stratum.
-    layer, use_raw, mask_var
+    layer, use_raw, mask_var, mask_obs
         As in `flashmm_sc.tl.lmm_de`.
     transform
         As in `flashmm_sc.tl.lmm_de`. Sums of logarithms are for linear mixed models, those of raw counts (None) for models
@@ -127,23 +127,24 @@ def aggregate(
     ((16, 50), 2000, 'A1|1')
     >>> fsc.tl.lmm_de(strata, fixed="~ trt", random="sam", groupby="cls")
     """
-    weigh = transform is None
-    values = Values(layer, use_raw, mask_var, transform, size_factors, target_sum, weights=weights, weigh=weigh)
+    own = {"weights": weights, "mask_obs": mask_obs, "weigh": transform is None}
+    values = Values(layer, use_raw, mask_var, transform, size_factors, target_sum, **own)
     columns = _columns(by)
     check_optional_flags(show_progress=show_progress)
     n_threads(n_jobs)
     path = None if out is None else check_new_file(out, adata)
-    with opened(adata, copy=False) as (several, names):
+    with opened(adata, mask_obs, copy=False) as (several, names):
         study = _joined(several, names, columns, values)
         _check_names(several, values)
         codes, first, labels = numbered(study.obs, columns)
         table, dropped = constant(shared_columns(several, names), codes, first)
         base = base_of(scales := study.scales, transform, None)
         advice_on_values(scales, values)
-        study = with_sizes(with_weights(study), values, StratumRows(codes, len(first)), n_jobs)
+        study = with_sizes(with_weights(study), values, StratumRows(codes, len(first)), n_jobs, show_progress)
         how = Made.of(study.fitted, base, columns, dropped)
         if dropped:
-            logger.info("aggregate: %s vary within strata and are left out of obs", listed(dropped))
+            info(f"    {listed(dropped)} vary within strata and are left out of obs")
+        detail(f"{len(first):,} strata × {len(study.kept):,} genes")
         table, var = table.set_axis(make_index_unique(pd.Index(labels))), _genes(study)
         options: dict[str, Any] = {"n_jobs": n_jobs, "show_progress": show_progress}
         if path is None:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 from flashmm_sc._base.errors import listed
+from flashmm_sc._base.log import info, told
 from flashmm_sc._results.result import Result, write
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-logger = logging.getLogger("flashmm_sc")
 
-
+@told("removing results")
 def forget(adata: AnnData, key: str) -> None:
     """Remove a result, and all that was made from it.
 
@@ -51,4 +50,4 @@ def forget(adata: AnnData, key: str) -> None:
         gone += [other for other, sources in made_from.items() if one in sources and other not in gone]
     write(adata, [], gone)
     if len(gone) > 1:
-        logger.info("%s: removed, and with it what was made from it: %s", key, listed(gone[1:]))
+        info(f"    {key}: removed, and with it what was made from it: {listed(gone[1:])}")

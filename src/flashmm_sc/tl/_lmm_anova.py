@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from flashmm_sc._base.log import told
 from flashmm_sc._base.options import one_of
 from flashmm_sc._inference.adjustment import Correction, Scope
 from flashmm_sc._inference.df import Ddf, with_df
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
+@told("testing fixed terms")
 def lmm_anova(
     adata: AnnData,
     *,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flashmm_sc._arrays.lmm import fit
+from flashmm_sc._base.log import told
 from flashmm_sc._base.options import check_flags, check_optional_flags, one_of
 from flashmm_sc._base.threads import n_threads
 from flashmm_sc._design.cell_design import needed_columns
@@ -18,7 +18,7 @@ from flashmm_sc._inference.moderated import check_moderate
 from flashmm_sc._results.advice import Call, after_fit, after_pass, before_fit
 from flashmm_sc._results.contrasts import in_groups
 from flashmm_sc._results.filters import Filter
-from flashmm_sc._results.fits import fit_result
+from flashmm_sc._results.fits import fit_each, fit_result
 from flashmm_sc._results.models import build_models
 from flashmm_sc._results.residual import check_residual_by
 from flashmm_sc._results.result import check_key
@@ -32,6 +32,7 @@ from flashmm_sc._results.values import PerCell, SizeFactors, Values
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import pandas as pd
     from anndata import AnnData
 
     from flashmm_sc._design.questions import Question
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from flashmm_sc._stream.kernel import Transform
 
 
+@told("fitting linear mixed models")
 def lmm_de(
     adata: AnnData | Sequence[Source],
     fixed: str,
@@ -50,6 +52,7 @@ def lmm_de(
     layer: str | None = None,
     use_raw: bool = False,
     mask_var: str | Sequence[bool] | np.ndarray | None = None,
+    mask_obs: str | Sequence[bool] | np.ndarray | pd.Series | None = None,
     transform: Transform = None,
     size_factors: SizeFactors = None,
     target_sum: float | None = None,
@@ -101,6 +104,9 @@ def lmm_de(
         Use the genes of `adata` from `adata.raw.X`.
     mask_var
         Genes to fit: a boolean column of `adata.var`, or one boolean a gene.
+    mask_obs
+        Cells to use, as if the others were not there: a boolean column of `adata.obs`, or one boolean a cell. Nothing is
+        copied, so it also chooses from files and backed data.
     transform
         Applied to the values as they are read: None for values that are logged already, "log1p" for ln(1 + x),
         "log2p1" for log2(1 + x). `adata.X` itself is not changed.
@@ -173,7 +179,7 @@ def lmm_de(
     n_jobs
         Threads; by default all cores.
     show_progress
-        Show a progress bar; by default when standard error is a terminal.
+        Show a progress bar; by default in a terminal or notebook, of what takes longer than a second.
 
     Returns
     -------
@@ -234,7 +240,7 @@ def lmm_de(
     >>> fsc.get.lmm_de_df(adata, "trt[T.B]").columns[:5].to_list()
     ['variable', 'contrast', 'group', 'coef', 'log_fc']
     """
-    values = Values(layer, use_raw, mask_var, transform, size_factors, target_sum, log_base, weights)
+    values = Values(layer, use_raw, mask_var, transform, size_factors, target_sum, log_base, weights, mask_obs)
     least, options = Filter(min_cells, min_fraction, min_counts), Options(method, nonnegative, max_iter)
     check_ddf(ddf, method)
     one_of("corr_method", corr_method, Correction)
@@ -278,7 +284,7 @@ def lmm_de(
             "n_obs": len(study.obs),
             "log_base": base_of(study.scales, values.transform, log_base),
         }
-        study = with_sizes(study, values, rows, n_jobs)
+        study = with_sizes(study, values, rows, n_jobs, show_progress)
         cells = study.obs[needed(study.obs, "")].iloc[rows.cells]
         call = Call.of(cells, models[0].design, len(study.kept), groupby, residual_by, moderate=moderate, ddf=ddf)
         notes = before_fit(call, study.scales, values)
@@ -286,7 +292,7 @@ def lmm_de(
         sums = study.sums(rows, transform=values.transform, tally=tally, n_jobs=n_jobs, show_progress=show_progress)
     parts = summed(models, rows, sums, least, study.genes)
     notes += after_pass({part.model.group: part.expressed for part in parts if moderate})
-    fits = [fit(one.stats, one.model.projection, options, ddf, moderate, n_jobs, one.model.group) for one in parts]
+    fits = fit_each(parts, options, ddf, moderate=moderate, n_jobs=n_jobs, show_progress=show_progress)
     notes += after_fit({one.model.group: (one.model.n, its.status) for one, its in zip(parts, fits, strict=True)})
     result = fit_result(key_added, parts, fits, study, params=params, ranef=ranef)
     result.entry["notes"] = np.array(notes, dtype=object)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from flashmm_sc._base.log import told
 from flashmm_sc._base.options import check_flags, one_of
 from flashmm_sc._inference.adjustment import Correction, Scope
 from flashmm_sc._inference.t_tests import Alternative
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from flashmm_sc._inference.df import Ddf
 
 
+@told("testing contrasts")
 def lmm_test(
     adata: AnnData,
     contrasts: Contrasts | Question,

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.stats import norm
 
 from flashmm_sc._base.errors import listed
+from flashmm_sc._base.log import told
 from flashmm_sc._base.options import one_of
 from flashmm_sc._gaussian.estimate import FILTERED, MASKED
 from flashmm_sc._inference.adjustment import Correction
@@ -51,6 +52,7 @@ class LRTests:
     p: np.ndarray
 
 
+@told("testing variance components")
 def lmm_variance_test(
     adata: AnnData,
     *,

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
+from flashmm_sc._base.log import told
 from flashmm_sc._base.options import check_flags, check_optional_flags, one_of
 from flashmm_sc._base.threads import n_threads
 from flashmm_sc._design.cell_design import needed_columns
 from flashmm_sc._inference.adjustment import Correction, Scope
 from flashmm_sc._results.advice import on_samples
 from flashmm_sc._results.contrasts import in_groups
-from flashmm_sc._results.count_fits import count_result, counted
+from flashmm_sc._results.count_fits import count_result, counted, fit_counts
 from flashmm_sc._results.count_models import build_count_models, sample_codes, sample_term
 from flashmm_sc._results.count_values import check_counts, check_sums
 from flashmm_sc._results.filters import Filter
@@ -27,6 +28,7 @@ from flashmm_sc._results.values import TOTAL, SizeFactors, Values
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import pandas as pd
     from anndata import AnnData
 
     from flashmm_sc._design.questions import Question
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 Normalize: TypeAlias = Literal[None, "ratio"]
 
 
+@told("fitting negative binomial models")
 def nbmm_de(
     adata: AnnData | Sequence[Source],
     fixed: str,
@@ -45,6 +48,7 @@ def nbmm_de(
     layer: str | None = None,
     use_raw: bool = False,
     mask_var: str | Sequence[bool] | np.ndarray | None = None,
+    mask_obs: str | Sequence[bool] | np.ndarray | pd.Series | None = None,
     size_factors: SizeFactors = None,
     normalize: Normalize = "ratio",
     min_cells: int = 10,
@@ -86,6 +90,9 @@ def nbmm_de(
         Use the genes of `adata` from `adata.raw.X`.
     mask_var
         Genes to fit: a boolean column of `adata.var`, or one boolean a gene. Totals are over all genes.
+    mask_obs
+        Cells to use, as if the others were not there: a boolean column of `adata.obs`, or one boolean a cell. Nothing is
+        copied, so it also chooses from files and backed data.
     size_factors
         Depth of each cell: None (or "total") for its total over all genes, a column of `adata.obs`, or one number a cell;
         taken over the mean of the group's cells. Not for strata, which were summed with theirs.
@@ -111,7 +118,7 @@ def nbmm_de(
     n_jobs
         Threads; by default all cores.
     show_progress
-        Show a progress bar; by default when standard error is a terminal.
+        Show a progress bar; by default in a terminal or notebook, of what takes longer than a second.
 
     Returns
     -------
@@ -163,7 +170,7 @@ def nbmm_de(
     >>> fsc.get.lmm_de_df(adata, "trt[T.B]").columns[:5].to_list()
     ['variable', 'contrast', 'group', 'coef', 'log_fc']
     """
-    values = Values(layer, use_raw, mask_var, None, size_factors, weigh=True)
+    values = Values(layer, use_raw, mask_var, None, size_factors, mask_obs=mask_obs, weigh=True)
     least = Filter(min_cells, min_fraction, min_counts)
     one_of("normalize", normalize, Normalize)
     one_of("corr_method", corr_method, Correction)
@@ -191,7 +198,7 @@ def nbmm_de(
         strata = strata_of(study, codes, n_samples, values, n_jobs=n_jobs, show_progress=show_progress)
         check_sums(study, strata, [name for model in models for name in model.samples])
     parts = counted(models, strata, least, normalize=normalize is not None)
-    fits = [part.fit(study, n_jobs) for part in parts]
+    fits = fit_counts(parts, study, n_jobs, show_progress)
     params = {
         "fixed": fixed,
         "random": np.array([term.name], dtype=object),

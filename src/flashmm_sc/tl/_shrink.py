@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flashmm_sc._base.errors import listed
+from flashmm_sc._base.log import told
 from flashmm_sc._inference.shrinkage import NormalMixture, Shrunken, learn, normal_errors
 from flashmm_sc._inference.shrinkage import shrink as shrunken
 from flashmm_sc._results.finding import columns_of, found
@@ -23,6 +24,7 @@ MIN_GENES = 10
 _NAMES = ("coef_names", "column_names", "column_groups")
 
 
+@told("shrinking effects")
 def shrink(
     adata: AnnData,
     coefs: str | Sequence[str] | None = None,

@@ -1,0 +1,110 @@
+"""`--plot`: a volcano of one effect, a panel for each group."""
+
+from __future__ import annotations
+
+import inspect
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import pytest
+
+import flashmm_sc as fsc
+from flashmm_sc._results.result import Result
+from flashmm_sc.cli._main import main
+from flashmm_sc.cli._plot import effect
+
+MODEL = ["--fixed", "~ trt", "--random", "sam", "--transform", "log1p", "--size-factors", "total"]
+
+
+@pytest.fixture
+def source(adata, tmp_path):
+    path = tmp_path / "in.h5ad"
+    adata.write_h5ad(path)
+    return path
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """What the volcanoes are asked for, which are then drawn."""
+    asked, volcano = [], fsc.pl.volcano
+    monkeypatch.setattr(
+        fsc.pl, "volcano", lambda adata, coef, **how: asked.append((coef, how)) or volcano(adata, coef, **how)
+    )
+    return asked
+
+
+def run(*arguments):
+    return main([*map(str, arguments)])
+
+
+@pytest.mark.parametrize("ending", [".png", ".pdf", ".svg"])
+def test_the_only_effect_is_drawn(source, tmp_path, capsys, drawn, ending):
+    path = tmp_path / f"volcano{ending}"
+    assert run("de", source, *MODEL, "--plot", path) == 0
+    assert drawn == [("trt[T.B]", {"key": "lmm_de", "show": False})]
+    begins = {".png": b"\x89PNG", ".pdf": b"%PDF", ".svg": b"<?xml"}
+    assert path.read_bytes().startswith(begins[ending])
+    assert capsys.readouterr().out.endswith(f"Written: {path}\n")
+    assert mpl.get_backend().lower() == "agg"
+    assert not plt.get_fignums()
+
+
+def test_contrasts_come_before_the_fit(source, tmp_path, drawn):
+    command = ["de", source, *MODEL, "--contrast", "down=-1 * trt[T.B]"]
+    assert run(*command, "--plot", tmp_path / "a.png") == 0
+    assert run(*command, "--plot", tmp_path / "b.png", "--plot-coef", "trt[T.B]") == 0
+    assert [(coef, how["key"]) for coef, how in drawn] == [("down", "lmm_de_contrasts"), ("trt[T.B]", "lmm_de")]
+
+
+@pytest.mark.skipif("groups" not in inspect.signature(fsc.pl.volcano).parameters, reason="one group a figure")
+def test_a_panel_for_each_group(source, tmp_path, drawn):
+    assert run("de", source, *MODEL, "--groupby", "cls", "--plot", tmp_path / "a.png") == 0
+    assert drawn[0][1]["groups"] == ["B", "NK"]
+    assert (tmp_path / "a.png").stat().st_size > 0
+
+
+def test_from_a_file_of_results(adata, tmp_path, drawn):
+    fsc.tl.lmm_de(adata, "~ trt", "sam", transform="log1p")
+    adata.write_h5ad(tmp_path / "fit.h5ad")
+    assert run("test", tmp_path / "fit.h5ad", "--plot", tmp_path / "a.png") == 0
+    contrast = ["--contrast", "down=-1 * trt[T.B]"]
+    assert run("test", tmp_path / "fit.h5ad", *contrast, "--plot", tmp_path / "b.png") == 0
+    assert [(coef, how["key"]) for coef, how in drawn] == [("trt[T.B]", "lmm_de"), ("down", "lmm_test")]
+
+
+def test_of_several_contrasts_one_is_chosen_before_anything_is_read(source, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(fsc.tl, "lmm_de", lambda *_, **__: pytest.fail("it is read"))
+    contrasts = ["--contrast", "up=trt[T.B]", "--contrast", "down=-1 * trt[T.B]"]
+    assert run("de", source, *MODEL, *contrasts, "--plot", tmp_path / "a.png") == 2
+    assert "--plot draws one effect; choose --plot-coef among 'up', 'down'." in capsys.readouterr().err
+
+
+def test_results_are_safe_where_nothing_can_be_drawn(source, tmp_path, capsys):
+    command = ["de", source, "--fixed", "~ trt + cls", *MODEL[2:], "--table", tmp_path / "out.csv"]
+    assert run(*command, "--plot", tmp_path / "a.png") == 2
+    out, err = capsys.readouterr()
+    assert "choose --plot-coef among 'trt[T.B]', 'cls[T.NK]'" in err
+    assert f"Written: {tmp_path / 'out.csv'}" in out
+    assert (tmp_path / "out.csv").exists()
+    assert not (tmp_path / "a.png").exists()
+
+
+def test_only_means_and_f_tests(adata):
+    fsc.tl.lmm_de(adata, "~ 1", "sam", transform="log1p")
+    with pytest.raises(ValueError, match="there is no effect to draw"):
+        effect(Result.all(adata), None)
+    assert effect(Result.all(adata), "Intercept")[1] == "Intercept"
+    fsc.tl.lmm_de(adata, "~ trt", "sam", transform="log1p")
+    fsc.tl.lmm_anova(adata)
+    with pytest.raises(ValueError, match="there is no effect to draw"):
+        effect([Result.read(adata, "lmm_anova")], None)
+
+
+def test_no_half_figure_remains(source, tmp_path, monkeypatch, capsys):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(mpl.figure.Figure, "savefig", full)
+    assert run("de", source, *MODEL, "--plot", tmp_path / "a.png") == 2
+    assert "No space left" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["in.h5ad"]
