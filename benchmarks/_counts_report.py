@@ -53,6 +53,7 @@ def write_table(table: pd.DataFrame, gains: pd.DataFrame, path: Path) -> None:
         for donors, part in rows_of(gains, data=data, effect=effect).groupby("donors"):
             more.append([f"{data}, {donors}", *(_gains(part, method) for method in methods if method != NBMM)])
     text = [
+        "# Table: tests of counts",
         "Share of p < .05, < .01, < .001 where nothing is to be found (all cell types; donors in both groups together):",
         markdown(["data, donors", *names], levels),
         " ".join((_errors(table), *_few(table))),

@@ -173,6 +173,8 @@ def write_joint(table: pd.DataFrame, md: Path) -> None:
 
 def _levels(null: pd.DataFrame) -> list[str]:
     text = [
+        "# Table: moderated F tests and differences of cell types",
+        "",
         "Share of null p < .05, < .01, < .001 (Monte-Carlo errors over splits):",
         "",
         "| test, data, donors | moderated | Satterthwaite's df | limma-trend of sample means |",

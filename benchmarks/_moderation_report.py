@@ -73,6 +73,7 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
     errors = rows_of(table, cls="all", method=MODERATED)
     errors = errors[errors["effect"].isin(["null", "simulation"])]
     text = [
+        "# Table: moderated tests",
         "Share of p < .05, < .01, < .001 among genes without effect (all cell types; donors in both groups together):",
         markdown(["data, donors", *map(_label, methods)], levels),
         "Monte-Carlo errors of the moderated shares (spread over splits, at most): "

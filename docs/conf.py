@@ -59,6 +59,7 @@ nb_merge_streams = True
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
+default_role = "py:obj"
 autosummary_generate = True
 autosummary_imported_members = True
 autosummary_ignore_module_all = False  # what is public is in __all__
@@ -67,6 +68,7 @@ autodoc_mock_imports = ["pertpy"]
 napoleon_google_docstring = False
 napoleon_use_rtype = False
 typehints_defaults = "comma"
+typehints_document_rtype = False  # the docstrings say what is returned
 always_use_bars_union = True
 
 nitpicky = True
