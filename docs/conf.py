@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pkgutil
 import shutil
+import warnings
 from pathlib import Path
 
 import flashmm_sc
@@ -30,6 +31,8 @@ take arrays, as the R package FLASHMM does. The examples run as they stand.
 
 {lines}
 """
+
+warnings.filterwarnings("ignore", r"'sphinx_autodoc_typehints", DeprecationWarning)  # for its authors to hear
 
 project = "flashmm-sc"
 author = "The flashmm-sc developers"
@@ -102,12 +105,15 @@ def write_api() -> None:
 
 def write_commands() -> None:
     """Write down what `--help` says, of the program and of each command."""
-    commands = _main._parser([])._subparsers._group_actions[0].choices
-    os.environ["COLUMNS"] = "100"
-    parts = [("flashmm-sc", _main._parser([]))]
-    for name in commands:
-        parts.append((f"flashmm-sc {name}", _main._parser([name])._subparsers._group_actions[0].choices[name]))
-    text = "\n".join(f"## `{name}`\n\n```text\n{parser.format_help()}```\n" for name, parser in parts)
+    os.environ.update(COLUMNS="100", NO_COLOR="1")
+    program = _main._parser([])
+    helps = {"flashmm-sc": program.format_help()}
+    for name in program._subparsers._group_actions[0].choices:
+        command = (
+            _main._parser([name])._subparsers._group_actions[0].choices[name]
+        )  # options are added when it is called
+        helps[f"flashmm-sc {name}"] = command.format_help()
+    text = "\n".join(f"## `{name}`\n\n```text\n{words}```\n" for name, words in helps.items())
     (MADE / "commands.txt").write_text(text, encoding="utf-8")
 
 

@@ -21,14 +21,16 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 MADE = {"_build", "api", "jupyter_execute", "tutorials"}
 """Folders that building the site makes."""
+WRITTEN = [page for page in DOCS.rglob("*.md") if not MADE & set(page.relative_to(DOCS).parts)]
 PAGES = {
     str(page.relative_to(ROOT)): page.read_text(encoding="utf-8")
-    for page in [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
-    if page.relative_to(ROOT).parts[1:2] == () or page.relative_to(DOCS).parts[0] not in MADE
+    for page in [*sorted(ROOT.glob("*.md")), ROOT / "benchmarks" / "README.md", *sorted(WRITTEN)]
 }
 PROMPTED = re.compile(r"^```python\n(>>> .*?)^```$", re.MULTILINE | re.DOTALL)
 PLAIN = re.compile(r"^<!-- (study|not run): (.*?) -->$|^```python\n((?!>>> ).*?)^```$", re.MULTILINE | re.DOTALL)
-CODE = re.compile(r"^ *```.*?^ *```$|`[^`\n]*`", re.MULTILINE | re.DOTALL)
+FENCED = re.compile(r"^ *```.*?^ *```$", re.MULTILINE | re.DOTALL)
+CODE = re.compile(f"{FENCED.pattern}|`[^`\n]*`", re.MULTILINE | re.DOTALL)
+INCLUDED = re.compile(r"^```{include} (\S+)$", re.MULTILINE)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
@@ -70,9 +72,12 @@ def test_calls_run_on_a_study(page, tmp_path, monkeypatch):
         plt.close("all")
 
 
-def anchors(text: str) -> set[str]:
-    """Those of the headings of a page, as GitHub and MyST make them."""
-    titles = re.findall(r"^#+ (.*)$", CODE.sub(lambda m: m[0] if "\n" not in m[0] else "", text), re.MULTILINE)
+def anchors(page: Path) -> set[str]:
+    """Those of the headings of a page, or of the one that it includes, as GitHub and MyST make them."""
+    text = page.read_text(encoding="utf-8")
+    if included := INCLUDED.match(text):
+        return anchors(page.parent / included[1])
+    titles = re.findall(r"^#+ (.*)$", FENCED.sub("", text), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
 
 
@@ -86,10 +91,11 @@ def test_links_lead_somewhere(page):
         name = str(target.relative_to(ROOT))
         assert target.exists() or name in ("docs/api/index.rst", "docs/bridges.md"), link
         if anchor:
-            assert anchor in anchors(target.read_text(encoding="utf-8")), link
+            assert anchor in anchors(target), link
 
 
 def test_pages_with_blocks():
     assert PROMPTED.search(PAGES["docs/contrasts.md"])
     assert runs(PAGES["README.md"])
-    assert {design for design, _ in runs(PAGES["docs/which_model.md"])} == {"nested", "paired", "replicates", "time", "batches"}
+    designs = {design for design, _ in runs(PAGES["docs/which_model.md"])}
+    assert designs == {"nested", "paired", "replicates", "time", "batches"}
