@@ -94,6 +94,12 @@ def test_links_lead_somewhere(page):
             assert anchor in anchors(target), link
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_what_is_named_is_there(page):
+    for home, name in re.findall(r"\bfsc\.(contrasts|datasets|get|pl|pp|tl)\.(\w+)", PAGES[page]):
+        assert name in getattr(fsc, home).__all__, f"fsc.{home}.{name}"
+
+
 def test_pages_with_blocks():
     assert PROMPTED.search(PAGES["docs/contrasts.md"])
     assert runs(PAGES["README.md"])
