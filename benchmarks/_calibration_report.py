@@ -1,45 +1,40 @@
-"""The figure of `calibration.py`, and its tables between the markers of the guide."""
+"""The tables of `calibration.py` between the markers of its page; `figures.py` draws its figures."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from _calibration_methods import BY_CLS, MODERATED, UNBOUND
 
-mpl.use("Agg")
-import matplotlib.pyplot as plt
-
 VARIED, PLAIN = "donor and donor × type variance", "donor variance"
 NESTED, CROSSED, SAMPLES = "nested", "crossed", "crossed, samples vary"
-PANELS = [  # title, data, design
-    ("simulated: variance between donors,\nalike in all types; treatment nested", PLAIN, NESTED),
-    ("simulated: also donor × type,\nby gene and type; nested", VARIED, NESTED),
-    ("simulated: the same,\ntreatment crossed with donors", VARIED, CROSSED),
-    ("simulated: crossed, and samples\n(donor × treatment) vary", VARIED, SAMPLES),
-    ("OneK1K, 4 cell types,\ndonors split at random", "OneK1K", NESTED),
-    ("Kang control, 8 cell types,\ndonors split at random", "Kang control", NESTED),
+DATA = [  # and its design
+    (PLAIN, NESTED),
+    (VARIED, NESTED),
+    (VARIED, CROSSED),
+    (VARIED, SAMPLES),
+    ("OneK1K", NESTED),
+    ("Kang control", NESTED),
 ]
-LINES = {  # model, ddf → label and style: Okabe and Ito's colours
-    ("groupby, sam", "residual"): ("groupby, sam; n − p", "#E69F00", "s", "-"),
-    ("groupby, sam", UNBOUND): ("groupby, sam; Satterthwaite without bound", "#56B4E9", "v", "--"),
-    ("groupby, sam", "satterthwaite"): ("groupby, sam; Satterthwaite", "#0072B2", "o", "-"),
-    ("groupby, sam", "kenward-roger"): ("groupby, sam; Kenward–Roger", "#0072B2", "x", ":"),
-    ("groupby, sam", MODERATED): ("groupby, sam; moderated", "#009E73", "h", "-"),
-    ("groupby, sam + sam:trt", "satterthwaite"): ("groupby, sam + sam:trt; Satterthwaite", "#CC79A7", "P", "-"),
-    ("groupby, sam + sam:trt", MODERATED): ("groupby, sam + sam:trt; moderated", "#CC79A7", "X", "--"),
-    ("joint, sam", "satterthwaite"): ("joint, sam; Satterthwaite", "#D55E00", "^", "-"),
-    ("joint, sam + sam:cls", "satterthwaite"): ("joint, sam + sam:cls; Satterthwaite", "#D55E00", "D", "--"),
-    (BY_CLS, "satterthwaite"): (f"{BY_CLS}; Satterthwaite", "#882255", "d", "-"),
-    (f"{BY_CLS}, also samples", "satterthwaite"): (f"{BY_CLS}, also samples; Satterthwaite", "#882255", "p", "--"),
-    ("pseudobulk, t test", ""): ("pseudobulk: t test of log CPM", "black", "o", "--"),
-    ("pseudobulk, PyDESeq2", ""): ("pseudobulk: PyDESeq2", "black", "*", ":"),
-    ("cells, Wilcoxon", ""): ("cells: Wilcoxon (scanpy)", "#999999", "s", ":"),
+NAMES = {  # model, ddf → label
+    ("groupby, sam", "residual"): "groupby, sam; n − p",
+    ("groupby, sam", UNBOUND): "groupby, sam; Satterthwaite without bound",
+    ("groupby, sam", "satterthwaite"): "groupby, sam; Satterthwaite",
+    ("groupby, sam", "kenward-roger"): "groupby, sam; Kenward–Roger",
+    ("groupby, sam", MODERATED): "groupby, sam; moderated",
+    ("groupby, sam + sam:trt", "satterthwaite"): "groupby, sam + sam:trt; Satterthwaite",
+    ("groupby, sam + sam:trt", MODERATED): "groupby, sam + sam:trt; moderated",
+    ("joint, sam", "satterthwaite"): "joint, sam; Satterthwaite",
+    ("joint, sam + sam:cls", "satterthwaite"): "joint, sam + sam:cls; Satterthwaite",
+    (BY_CLS, "satterthwaite"): f"{BY_CLS}; Satterthwaite",
+    (f"{BY_CLS}, also samples", "satterthwaite"): f"{BY_CLS}, also samples; Satterthwaite",
+    ("pseudobulk, t test", ""): "pseudobulk: t test of log CPM",
+    ("pseudobulk, PyDESeq2", ""): "pseudobulk: PyDESeq2",
+    ("cells, Wilcoxon", ""): "cells: Wilcoxon (scanpy)",
 }
-FLOOR = 0.08  # of shares relative to their level; smaller ones are drawn here
 
 
 def _selected(table: pd.DataFrame, **where: str | int) -> pd.DataFrame:
@@ -48,72 +43,6 @@ def _selected(table: pd.DataFrame, **where: str | int) -> pd.DataFrame:
     for column, value in ({"type": "all", "variance": "all"} | where).items():
         table = table[table[column] == value]
     return table.sort_values("donors")
-
-
-def write_figure(table: pd.DataFrame, path: Path) -> None:
-    """Shares of small p-values relative to their level, power and false discovery rate, by number of donors."""
-    plt.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
-    rows = [("p<0.05", 0.05), ("p<0.01", 0.01), ("p<0.001", 0.001), ("power", None), ("fdr", None)]
-    figure, axes = plt.subplots(len(rows), len(PANELS), figsize=(16, 13), sharex="col", sharey="row", squeeze=False)
-    for j, (title, data, design) in enumerate(PANELS):
-        axes[0, j].set_title(title, fontsize=9.5)
-        for i, (column, level) in enumerate(rows):
-            if level is None and j >= 4:
-                axes[i, j].axis("off")
-                continue
-            effect = "effects" if level is None else "null"
-            _panel(axes[i, j], _selected(table, data=data, design=design, effect=effect), column, level)
-    for i, (column, level) in enumerate(rows):
-        name = {"power": "power at FDR 0.05", "fdr": "false discovery rate"}.get(column)
-        axes[i, 0].set_ylabel(name or f"share of null p < {level},\nrelative to {level}")
-    for j in range(len(PANELS)):
-        last = axes[-1 if j < 4 else 2, j]
-        last.set_xlabel("donors")
-        last.tick_params(labelbottom=True)
-    handles = [
-        plt.Line2D([], [], color=color, marker=marker, ls=line, label=label)
-        for label, color, marker, line in LINES.values()
-    ]
-    handles.append(plt.Line2D([], [], color="0.6", lw=1, label="nominal level"))
-    handles.append(plt.Line2D([], [], color="crimson", lw=1, ls=(0, (1, 1)), label="target for Satterthwaite"))
-    figure.tight_layout(h_pad=1.2, w_pad=0.6)
-    box = axes[3, 4].get_position()
-    figure.legend(handles=handles, loc="upper left", bbox_to_anchor=(box.x0, box.y1 - 0.02), frameon=False, fontsize=10)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
-
-
-def _panel(axis: plt.Axes, rows: pd.DataFrame, column: str, level: float | None) -> None:
-    axis.set_xscale("log")
-    donors = sorted(rows["donors"].unique())
-    axis.set_xticks(donors, [str(n) for n in donors])
-    axis.minorticks_off()
-    for (model, ddf), (_, color, marker, style) in LINES.items():
-        part = rows[(rows["model"] == model) & (rows["ddf"] == ddf)].dropna(subset=column)
-        scale = level or 1
-        value = part[column].to_numpy() / scale
-        error = np.nan_to_num(part[column.replace("p<", "se<") if level else f"se_{column}"].to_numpy()) / scale
-        low, high = value - 2 * error, value + 2 * error
-        if level:
-            value, low, high = (np.maximum(v, FLOOR) for v in (value, low, high))
-        front = 3 if ddf == "satterthwaite" else 2
-        axis.plot(part["donors"], value, color=color, marker=marker, ls=style, ms=5, lw=1.4, zorder=front)
-        axis.vlines(part["donors"], low, high, color=color, lw=0.8, alpha=0.6)
-    if level is None:
-        axis.set_ylim(-0.03, 1.03)
-        if column == "fdr":
-            axis.axhline(0.05, color="0.6", lw=1, zorder=1)
-        return
-    axis.set_yscale("log")
-    axis.set_ylim(FLOOR * 0.85, 1.3 / level)
-    axis.minorticks_off()
-    ticks = [tick for tick in (0.1, 0.3, 1, 3, 10, 30, 100, 300) if tick < 1 / level]
-    axis.set_yticks(ticks, [f"{tick:g}×" for tick in ticks])
-    axis.axhline(1, color="0.6", lw=1, zorder=1)
-    real = "donor" not in str(rows["data"].iloc[0]) if len(rows) else False
-    target = {0.05: 1.1, 0.001: 1.0}.get(level) if real else {0.001: 3.0}.get(level)
-    if target and donors:
-        axis.hlines(target, donors[0] if real else 6, donors[-1], color="crimson", lw=1.2, ls=(0, (1, 1)), zorder=4)
 
 
 def write_tables(table: pd.DataFrame, guide: Path | None) -> None:
@@ -170,7 +99,7 @@ def _terms(table: pd.DataFrame, donors: int = 8) -> str:
     header = ["8 donors", "nested, donors alike in all types", "nested, donor × type", "crossed, donor × type"]
     header += ["crossed, samples vary", "OneK1K, 4 v 4", "Kang control, 4 v 4"]
     rows = []
-    for (model, ddf), (label, *_) in LINES.items():
+    for (model, ddf), label in NAMES.items():
         if ddf not in ("satterthwaite", ""):
             continue
         cells = [
@@ -202,7 +131,7 @@ def _power(table: pd.DataFrame) -> str:
     methods = [(model, ddf) for model in models for ddf in ("satterthwaite", MODERATED)]
     methods += [("joint, sam + sam:cls", "satterthwaite"), (BY_CLS, "satterthwaite")]
     methods += [(f"{BY_CLS}, also samples", "satterthwaite"), ("pseudobulk, t test", ""), ("pseudobulk, PyDESeq2", "")]
-    header = ["treatment, donors", *(LINES[m][0].replace("; Satterthwaite", "") for m in methods)]
+    header = ["treatment, donors", *(NAMES[m].replace("; Satterthwaite", "") for m in methods)]
     rows = []
     for design in (NESTED, CROSSED, SAMPLES):
         part = _selected(table, data=VARIED, design=design, effect="effects")
@@ -227,7 +156,7 @@ def _pooling(table: pd.DataFrame) -> str:
 def _differences(table: pd.DataFrame) -> str:
     """The joint model with variances by type: null shares of effects in types, and of their differences."""
     rows = []
-    for _, data, design in PANELS[1:]:
+    for data, design in DATA[1:]:
         model = f"{BY_CLS}, also samples" if design == SAMPLES else BY_CLS
         part = _selected(table, data=data, design=design, effect="null", ddf="satterthwaite")
         name = f"simulated, {design}" if data in (VARIED, PLAIN) else data
@@ -244,7 +173,7 @@ def _targets(table: pd.DataFrame) -> str:
     models += [f"{BY_CLS}, also samples"]
     null = _selected(table, effect="null", ddf="satterthwaite")
     rows = []
-    for _, data, design in [*PANELS[:1], ("", PLAIN, CROSSED), *PANELS[1:]]:
+    for data, design in [*DATA[:1], (PLAIN, CROSSED), *DATA[1:]]:
         part = _selected(null, data=data, design=design)
         real = data not in (VARIED, PLAIN)
         for level, target in ((0.001, 0.001), (0.05, 0.055)) if real else ((0.001, 0.003),):

@@ -1,102 +1,49 @@
-"""The figure, the table and the check of `counts.py`."""
+"""The table and the check of `counts.py`; `figures.py` draws its figure."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from _counts_data import PAIRED, SIMULATED, UNEQUAL
 from _counts_methods import ALL_SAMPLES, DESEQ, DREAM, NBMM, NEBULA, PSEUDOBULK
 from _moderation_methods import MODERATED
-from _plots import LEVELS, STYLE, draw, draw_level, markdown, rows_of, shares
+from _plots import LEVELS, markdown, rows_of, shares
 
-LINES = {  # method → colour (Okabe and Ito's), marker, line
-    DREAM: ("#999999", "x", "--"),
-    NEBULA: ("#E69F00", "s", "-"),
-    DESEQ: ("black", "*", ":"),
-    MODERATED: ("#56B4E9", "v", "-"),
-    "limma-trend, log CPM": ("#009E73", "D", "-"),
-    "limma-voom": ("#CC79A7", "^", "-"),
-    ALL_SAMPLES: ("#D55E00", "P", ":"),
-    "edgeR QL": ("#D55E00", "P", "-"),
-    NBMM: ("#0072B2", "o", "-"),
-}
+METHODS = [
+    NBMM,
+    "edgeR QL",
+    ALL_SAMPLES,
+    "limma-voom",
+    "limma-trend, log CPM",
+    MODERATED,
+    DESEQ,
+    NEBULA,
+    DREAM,
+]
 NAMES = {MODERATED: "moderated linear mixed model", NBMM: "nbmm_de"}
 NULL, THINNED, DRAWN = "null", "thinning", "simulation"
-PANELS = [  # title, data, effects
-    ("OneK1K,\n4 cell types", "OneK1K", THINNED),
-    ("Kang control,\n8 cell types", "Kang control", THINNED),
-    ("OneK1K,\nunequal cell numbers", "OneK1K" + UNEQUAL, THINNED),
-    ("Kang control,\nunequal cell numbers", "Kang control" + UNEQUAL, THINNED),
-    ("simulated donors\nof 5 to 500 cells", SIMULATED, DRAWN),
-    ("simulated donors\nwith both treatments", PAIRED, DRAWN),
+DATA = [  # and its effects
+    ("OneK1K", THINNED),
+    ("Kang control", THINNED),
+    ("OneK1K" + UNEQUAL, THINNED),
+    ("Kang control" + UNEQUAL, THINNED),
+    (SIMULATED, DRAWN),
+    (PAIRED, DRAWN),
 ]
-FOUND = {
-    "power": "power at BH 0.05",
-    "fdp": "false discovery\nproportion",
-    "ranking": "power at 1 % realised\nfalse positives",
-}
-SHOWN = {"p<0.05": (0.3, 3), "p<0.001": (0.1, 10)}  # levels, and their limits relative to nominal
+FOUND = ["power", "fdp", "ranking"]
 REAL = ["OneK1K", "Kang control"]
 FDP = 0.07
 
 
-def write_figure(table: pd.DataFrame, path: Path) -> None:
-    """Levels of null data, and power, false discoveries and ranking where there are effects."""
-    plt.rcParams.update(STYLE)
-    panels = [panel for panel in PANELS if panel[1] in set(table["data"])]
-    figure = plt.figure(figsize=(2.7 * len(panels) + 0.8, 15))
-    place = {"top": 0.955, "bottom": 0.09, "left": 0.06, "right": 0.99, "hspace": 0.12, "wspace": 0.2}
-    grid = figure.add_gridspec(len(SHOWN) + len(FOUND), len(panels), **place)
-    for j, (title, data, effect) in enumerate(panels):
-        null, part = (rows_of(table, data=data, effect=kind) for kind in (NULL, effect))
-        axes = [figure.add_subplot(grid[i, j]) for i in range(grid.nrows)]
-        for axis, (column, limits) in zip(axes, SHOWN.items(), strict=False):
-            draw_level(axis, null, column, LINES, NBMM)
-            axis.set_ylim(*limits)
-            axis.set_ylabel(f"share of null p < {LEVELS[column]},\nrelative to {LEVELS[column]}")
-        for axis, (column, name) in zip(axes[len(SHOWN) :], FOUND.items(), strict=True):
-            draw(axis, part, column, LINES, NBMM)
-            axis.set_ylabel(name)
-            if column == "fdp":
-                axis.axhline(0.05, color="0.6", lw=1, zorder=1)
-                axis.set_ylim(-0.01, 0.31)
-            else:
-                axis.set_ylim(bottom=-0.01)
-        axes[0].set_title(title, fontsize=10)
-        for axis in axes:
-            _donors(axis, part["donors"].unique(), axis is axes[-1], j == 0)
-    handles = [
-        plt.Line2D([], [], color=color, marker=marker, ls=line, label=NAMES.get(name, name))
-        for name, (color, marker, line) in reversed(LINES.items())
-        if name in set(table["method"])
-    ]
-    figure.legend(handles=handles, loc="lower center", ncols=4, frameon=False, fontsize=11)
-    figure.savefig(path, dpi=100)
-    plt.close(figure)
-
-
-def _donors(axis: plt.Axes, donors: np.ndarray, bottom: bool, left: bool) -> None:
-    """The numbers of donors there are, in logs."""
-    axis.set_xscale("log")
-    axis.set_xlim(donors.min() / 1.15, donors.max() * 1.15)
-    axis.set_xticks(donors, [str(n) for n in donors] if bottom else [""] * len(donors))
-    axis.xaxis.minorticks_off()
-    if bottom:
-        axis.set_xlabel("donors")
-    if not left:
-        axis.set_ylabel("")
-
-
 def write_table(table: pd.DataFrame, gains: pd.DataFrame, path: Path) -> None:
     """Levels, what is found, and the differences in the same splits, in Markdown."""
-    methods = [method for method in reversed(LINES) if method in set(table["method"])]
+    methods = [method for method in METHODS if method in set(table["method"])]
     names = [NAMES.get(method, method) for method in methods]
     levels, found, more = [], [], []
-    for _, data, effect in PANELS:
+    for data, effect in DATA:
         for donors, part in rows_of(table, data=data, effect=NULL).groupby("donors"):
             part = part.set_index("method")
             levels.append([f"{data}, {donors}", *(shares(part, method) for method in methods)])
@@ -106,6 +53,7 @@ def write_table(table: pd.DataFrame, gains: pd.DataFrame, path: Path) -> None:
         for donors, part in rows_of(gains, data=data, effect=effect).groupby("donors"):
             more.append([f"{data}, {donors}", *(_gains(part, method) for method in methods if method != NBMM)])
     text = [
+        "# Table: tests of counts",
         "Share of p < .05, < .01, < .001 where nothing is to be found (all cell types; donors in both groups together):",
         markdown(["data, donors", *names], levels),
         " ".join((_errors(table), *_few(table))),
@@ -138,7 +86,7 @@ def _few(table: pd.DataFrame) -> list[str]:
 def _found(part: pd.DataFrame, method: str) -> str:
     if method not in part.index:
         return ""
-    power, fdp, ranking = part.loc[method, list(FOUND)]
+    power, fdp, ranking = part.loc[method, FOUND]
     return f"{power:.2f} ({fdp:.2f}) {ranking:.2f}"
 
 

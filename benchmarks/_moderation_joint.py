@@ -15,7 +15,6 @@ from functools import partial
 from itertools import combinations
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from _calibration_data import MIN_CELLS, Study, Task, make
@@ -166,41 +165,16 @@ def summed_up(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(out)
 
 
-def write_joint(table: pd.DataFrame, png: Path, md: Path) -> None:
-    """Figure of the levels, and tables."""
-    null = table[table["effect"] == NULL]
-    tests = [FACTOR, SPLINE, ACROSS]
-    fig, axes = plt.subplots(len(LEVELS), len(tests), figsize=(10, 7), sharex=True, layout="constrained")
-    colours = {MODERATED: "C3", SATTERTHWAITE: "C0", LIMMA: "C2"}
-    for row, level in zip(axes, LEVELS, strict=True):
-        for ax, test in zip(row, tests, strict=True):
-            for (data, method), part in null[null["test"] == test].groupby(["data", "method"]):
-                style = "-" if data == "OneK1K" else ":"
-                label = f"{method} ({data})"
-                ax.errorbar(
-                    part["donors"],
-                    part[f"p<{level}"],
-                    part[f"se p<{level}"],
-                    fmt=f"o{style}",
-                    ms=3,
-                    color=colours[method],
-                    label=label,
-                )
-            ax.axhline(level, color="k", lw=0.8)
-            ax.set(ylim=(0, (2.5 if level > 0.001 else 6) * level))
-            if level == LEVELS[0]:
-                ax.set_title(test)
-            if level == LEVELS[-1]:
-                ax.set_xlabel("donors")
-        row[0].set_ylabel(f"share of null p < {level}")
-    handles = {label: handle for ax in axes.flat for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-    fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3, fontsize="small", frameon=False)
-    fig.savefig(png, dpi=110)
-    md.write_text("\n".join([*_levels(null), "", *_found(table[table["effect"] == SHIFTED])]) + "\n", encoding="utf-8")
+def write_joint(table: pd.DataFrame, md: Path) -> None:
+    """Tables of levels and of what was found."""
+    null, shifted = (table[table["effect"] == effect] for effect in (NULL, SHIFTED))
+    md.write_text("\n".join([*_levels(null), "", *_found(shifted)]) + "\n", encoding="utf-8")
 
 
 def _levels(null: pd.DataFrame) -> list[str]:
     text = [
+        "# Table: moderated F tests and differences of cell types",
+        "",
         "Share of null p < .05, < .01, < .001 (Monte-Carlo errors over splits):",
         "",
         "| test, data, donors | moderated | Satterthwaite's df | limma-trend of sample means |",

@@ -1,26 +1,25 @@
-"""The figure and the tables of `moderation.py`."""
+"""The tables of `moderation.py`; `figures.py` draws its figures."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import pandas as pd
-from _plots import FLOOR, LEVELS, STYLE, draw, draw_level, dress, markdown, rows_of, shares
+from _plots import LEVELS, markdown, rows_of, shares
 from _scores import paired_differences
 
 MODERATED = "moderated"
-LINES = {  # method → colour (Okabe and Ito's), marker, line
-    "residual": ("#E69F00", "s", "-"),
-    "satterthwaite": ("#56B4E9", "v", "-"),
-    "t test": ("#999999", "x", "--"),
-    "limma-trend, means": ("#009E73", "D", "-"),
-    "limma-trend, log CPM": ("#009E73", "D", ":"),
-    "limma-voom": ("#CC79A7", "^", "-"),
-    "edgeR QL": ("#D55E00", "P", "-"),
-    "PyDESeq2": ("black", "*", ":"),
-    MODERATED: ("#0072B2", "o", "-"),
-}
+METHODS = [
+    MODERATED,
+    "PyDESeq2",
+    "edgeR QL",
+    "limma-voom",
+    "limma-trend, log CPM",
+    "limma-trend, means",
+    "t test",
+    "satterthwaite",
+    "residual",
+]
 NAMES = {
     MODERATED: "moderated mixed model",
     "satterthwaite": "mixed model, Satterthwaite",
@@ -29,11 +28,7 @@ NAMES = {
     "limma-trend, means": "limma-trend of sample means",
 }
 PEERS = ("limma-trend, means", "limma-trend, log CPM", "limma-voom", "edgeR QL")
-LEVEL_PANELS = [  # title, data, effect
-    ("OneK1K, 4 cell types, donors split at random", "OneK1K", "null"),
-    ("Kang control, 8 cell types, donors split at random", "Kang control", "null"),
-    ("simulated, 4 cell types, genes without effect", "simulated", "simulation"),
-]
+NULL_DATA = [("OneK1K", "null"), ("Kang control", "null"), ("simulated", "simulation")]  # data, effect
 POWER_PANELS = [  # title, data, effect, cell type
     ("OneK1K, CD4 T cells\n(balanced), shift", "OneK1K", "shift", "cd4nc"),
     ("OneK1K, classical\nmonocytes (unbalanced), shift", "OneK1K", "shift", "monoc"),
@@ -44,44 +39,6 @@ POWER_PANELS = [  # title, data, effect, cell type
 ]
 
 
-def write_figure(table: pd.DataFrame, path: Path) -> None:
-    """Shares of small p-values of null genes relative to their level; power and false discovery proportion."""
-    plt.rcParams.update(STYLE)
-    figure = plt.figure(figsize=(15, 14))
-    top = figure.add_gridspec(3, 3, top=0.96, bottom=0.49, left=0.06, right=0.99, hspace=0.12, wspace=0.1)
-    low = figure.add_gridspec(2, 6, top=0.4, bottom=0.1, left=0.06, right=0.99, hspace=0.12, wspace=0.12)
-    for j, (title, data, effect) in enumerate(LEVEL_PANELS):
-        part = rows_of(table, data=data, effect=effect, cls="all")
-        for i, (column, level) in enumerate(LEVELS.items()):
-            axis = figure.add_subplot(top[i, j])
-            draw_level(axis, part, column, LINES, MODERATED)
-            if level > 0.001:
-                margin = {0.05: 0.3, 0.01: 0.5}[level]
-                axis.axhspan(1 - margin, 1 + margin, color="0.93", zorder=0)
-            else:
-                axis.axhspan(FLOOR * 0.85, 2, color="0.93", zorder=0)
-            dress(axis, title if i == 0 else "", f"share of p < {level},\nrelative to {level}", i == 2, j == 0)
-    for j, (title, data, effect, cls) in enumerate(POWER_PANELS):
-        part = rows_of(table, data=data, effect=effect, cls=cls)
-        for i, (column, name) in enumerate({"power": "power at BH 0.05", "fdp": "false discovery proportion"}.items()):
-            axis = figure.add_subplot(low[i, j])
-            draw(axis, part, column, LINES, MODERATED)
-            axis.set_ylim(-0.02, 1.02 if i == 0 else 0.42)
-            if i == 1:
-                axis.axhline(0.05, color="0.6", lw=1, zorder=1)
-                axis.axhspan(-0.02, 0.06, color="0.93", zorder=0)
-            dress(axis, title if i == 0 else "", name, i == 1, j == 0)
-    handles = [
-        plt.Line2D([], [], color=color, marker=marker, ls=line, label=NAMES.get(name, f"{name} of pseudobulk counts"))
-        for name, (color, marker, line) in reversed(LINES.items())
-        if name in set(table["method"])
-    ]
-    handles.append(plt.Rectangle((0, 0), 1, 1, color="0.93", label="target of the moderated tests"))
-    figure.legend(handles=handles, loc="lower center", ncols=4, frameon=False, fontsize=10)
-    figure.savefig(path, dpi=100)
-    plt.close(figure)
-
-
 def differences(rows: pd.DataFrame) -> pd.DataFrame:
     """Power of the moderated tests minus that of each peer in the same splits, by cell type and in all."""
     setting = ["data", "effect", "donors", "cls"]
@@ -89,7 +46,7 @@ def differences(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _methods(table: pd.DataFrame) -> list[str]:
-    return [method for method in reversed(LINES) if method in set(table["method"])]
+    return [method for method in METHODS if method in set(table["method"])]
 
 
 def _label(method: str) -> str:
@@ -100,7 +57,7 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
     """Levels, and power with false discovery proportions, in Markdown."""
     methods = _methods(table)
     levels, found = [], []
-    for _, data, effect in LEVEL_PANELS:
+    for data, effect in NULL_DATA:
         for donors in sorted(rows_of(table, data=data, effect=effect)["donors"].unique()):
             part = rows_of(table, data=data, effect=effect, cls="all", donors=donors).set_index("method")
             levels.append([f"{data}, {donors}", *(shares(part, method) for method in methods)])
@@ -116,6 +73,7 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
     errors = rows_of(table, cls="all", method=MODERATED)
     errors = errors[errors["effect"].isin(["null", "simulation"])]
     text = [
+        "# Table: moderated tests",
         "Share of p < .05, < .01, < .001 among genes without effect (all cell types; donors in both groups together):",
         markdown(["data, donors", *map(_label, methods)], levels),
         "Monte-Carlo errors of the moderated shares (spread over splits, at most): "

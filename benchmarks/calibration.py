@@ -1,7 +1,7 @@
 """Are the p-values right? Type I error and power of the models and degrees of freedom, beside pseudobulk and Wilcoxon.
 
 Simulated studies with and without effects, and real data in which nobody was treated: donors split at random. Writes
-results/calibration.csv and .png here, and the tables between the markers of docs/which_model.md.
+results/calibration.csv here, and the tables between the markers of docs/calibration_models.md.
 
     python benchmarks/calibration.py [--quick] [--repeats 5] [--splits 20] [--jobs 2] [--data ../shared/data]
 
@@ -26,13 +26,13 @@ import numpy as np
 import pandas as pd
 from _calibration_data import Study, Task, make, real_splits, simulated
 from _calibration_methods import HAS_DESEQ, MODELS, PEERS, mixed_models
-from _calibration_report import write_figure, write_tables
+from _calibration_report import write_tables
 from scipy.stats import false_discovery_control
 from threadpoolctl import threadpool_limits
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
-GUIDE = HERE.parent / "docs" / "which_model.md"
+GUIDE = HERE.parent / "docs" / "calibration_models.md"
 LEVELS = (0.05, 0.01, 0.001)
 FDR = 0.05
 DONORS, SIDES = [4, 6, 8, 12, 24], [2, 3, 4, 6, 10, 20]
@@ -53,8 +53,8 @@ def main() -> None:
     parser.add_argument(
         "--data", type=Path, default=HERE.parents[1] / "shared" / "data", help="folder of the real data"
     )
-    parser.add_argument("--out", type=Path, help="folder of the table and figure; the guide is then left alone")
-    parser.add_argument("--report", action="store_true", help="figure and tables from the csv there is")
+    parser.add_argument("--out", type=Path, help="folder of the table; the page is then left alone")
+    parser.add_argument("--report", action="store_true", help="tables from the csv there is")
     parser.add_argument(
         "--only", nargs="+", choices=MODELS, help="mixed models to run; the rest stays as it is in the csv"
     )
@@ -72,7 +72,6 @@ def main() -> None:
         table.to_csv(out / "calibration.csv", index=False, float_format="%.5g")
         print(f"{time.perf_counter() - start:.0f} s")
     table = pd.read_csv(out / "calibration.csv", keep_default_na=False, na_values=[""])
-    write_figure(table, out / "calibration.png")
     write_tables(table, None if options.out else GUIDE)
 
 

@@ -2,11 +2,11 @@
 
 Real data in which nobody was treated (donors split at random) and the same with a tenth of the genes' counts thinned in
 one group; the same with very unequal numbers of cells a donor; simulations of such donors, and of donors that have both
-treatments. Writes results/counts.csv, counts_gains.csv and counts.png here and docs/_counts_table.md.
+treatments. Writes results/counts.csv and counts_gains.csv here, and docs/_counts_table.md.
 
     python benchmarks/counts.py [--quick] [--splits 16] [--data ../shared/data] [--work FOLDER]
     python benchmarks/counts.py --own         `nbmm_de` anew in the work folder; peers as they are there
-    python benchmarks/counts.py --report      table and figure from the csv there is
+    python benchmarks/counts.py --report      table from the csv there is
 
 Power and false discovery proportions are Benjamini and Hochberg's at 0.05 in each cell type, means over the types of a
 split. "ranking" is power at 1 % realised false positives: of all cell types of a split together, the share of genes with
@@ -30,7 +30,7 @@ import numpy as np
 import pandas as pd
 from _counts_data import data_sets_of, write
 from _counts_methods import HAS_NBMM, NBMM, PEERS, deseq_sums, nbmm, p_values, run_mixed_r, written
-from _counts_report import targets, write_figure, write_table
+from _counts_report import targets, write_table
 from _moderation_methods import HAS_DESEQ, run_r
 from _moderation_probe import read
 from _scores import LEVELS, counted, means_over_splits, paired_differences, ranking
@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "flashmm_counts")
     parser.add_argument("--out", type=Path, help="folder of the results; the docs are then left alone")
     parser.add_argument("--own", action="store_true", help="only nbmm_de, anew on the data sets of the work folder")
-    parser.add_argument("--report", action="store_true", help="table and figure from the csv there is")
+    parser.add_argument("--report", action="store_true", help="table from the csv there is")
     options = parser.parse_args()
     out = options.out or RESULTS
     out.mkdir(parents=True, exist_ok=True)
@@ -66,7 +66,6 @@ def main() -> None:
         gains(rows).to_csv(out / "counts_gains.csv", index=False, float_format="%.5g")
         print(f"{time.perf_counter() - start:.0f} s")
     table, differences = (read(out / name) for name in ("counts.csv", "counts_gains.csv"))
-    write_figure(table, out / "counts.png")
     write_table(table, differences, (out if options.out else DOCS) / "_counts_table.md")
     print(targets(table, differences))
 

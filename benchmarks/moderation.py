@@ -1,10 +1,10 @@
 """Moderated tests beside pseudobulk peers: level, power and false discoveries by number of donors.
 
 Real data in which nobody was treated (donors split at random), the same with effects put in (values shifted; counts
-thinned), and simulations. Writes results/moderation.csv and .png here and docs/_moderation_table.md.
+thinned), and simulations. Writes results/moderation.csv here and docs/_moderation_table.md.
 
     python benchmarks/moderation.py [--splits 8] [--repeats 2] [--data ../shared/data] [--work FOLDER]
-    python benchmarks/moderation.py --report      table and figure from the csv there is
+    python benchmarks/moderation.py --report      table from the csv there is
     python benchmarks/moderation.py --probe       what the choices within moderation change
     python benchmarks/moderation.py --joint       F tests, and contrasts across cell types (results/moderation_joint.*)
 
@@ -29,7 +29,7 @@ from _moderation_data import NULL, SHIFTED, THINNED, DataSet, data_sets, real, s
 from _moderation_joint import run_joint, write_joint
 from _moderation_methods import HAS_DESEQ, deseq, mixed_models, run_r, t_test, write_for_r
 from _moderation_probe import probe, read
-from _moderation_report import differences, targets, write_figure, write_table
+from _moderation_report import differences, targets, write_table
 from _scores import counted, means_over_splits
 from threadpoolctl import threadpool_limits
 
@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=HERE.parents[1] / "shared" / "data", help="folder of real data")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "flashmm_moderation")
     parser.add_argument("--out", type=Path, help="folder of the results; the docs are then left alone")
-    parser.add_argument("--report", action="store_true", help="table and figure from the csv there is")
+    parser.add_argument("--report", action="store_true", help="table from the csv there is")
     parser.add_argument("--probe", nargs="*", metavar="NAME", help="probe the choices made within moderation")
     parser.add_argument("--joint", action="store_true", help="F tests, and contrasts across cell types")
     options = parser.parse_args()
@@ -74,20 +74,19 @@ def main() -> None:
         differences(rows).to_csv(out / "moderation_power.csv", index=False, float_format="%.5g")
         print(f"{time.perf_counter() - start:.0f} s")
     table, gains = (read(out / name) for name in ("moderation.csv", "moderation_power.csv"))
-    write_figure(table, out / "moderation.png")
     write_table(table, (out if options.out else DOCS) / "_moderation_table.md")
     print(targets(table, gains))
 
 
 def joint(options: argparse.Namespace) -> None:
-    """F tests and contrasts across cell types: csv, figure and table."""
+    """F tests and contrasts across cell types: csv and table."""
     out = options.out or RESULTS
     out.mkdir(parents=True, exist_ok=True)
     if not options.report:
         found = run_joint(options.data, options.work / "joint", options.splits, options.jobs)
         found.to_csv(out / "moderation_joint.csv", index=False, float_format="%.5g")
     table = read(out / "moderation_joint.csv")
-    write_joint(table, out / "moderation_joint.png", (out if options.out else DOCS) / "_moderation_joint_table.md")
+    write_joint(table, (out if options.out else DOCS) / "_moderation_joint_table.md")
 
 
 def run(options: argparse.Namespace) -> None:

@@ -24,10 +24,11 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import anndata as ad
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import study
-from _plots import STYLE, markdown, plt
+from _plots import STYLE, markdown
 from stream import POOL, counts
 
 import flashmm_sc as fsc

@@ -17,7 +17,8 @@ import flashmm_sc as fsc
 from flashmm_sc._gaussian.estimate import STATUS
 from flashmm_sc._results.fitted import fitted_models
 from flashmm_sc._results.packed import unpacked
-from flashmm_sc._results.result import Result, check_key, write
+from flashmm_sc._results.result import Result, check_key
+from flashmm_sc._results.write import write
 
 TYPES = ["CD4/CD8", "T cell (naive)", "a:b", "CD14+ Monocytes"]
 """Level names with characters that files or formulas have their own ideas of."""

@@ -47,7 +47,7 @@ def variance_explained(fit: LMMFit, terms: Mapping[str, Selection] | None = None
     -----
     As in the paper of FLASH-MM (Xu et al., Nature Communications 2026, doi 10.1038/s41467-026-69063-2), with X and Z
     centred over the n cells: the sample variance of X β is the part of all fixed terms, which share it in proportion to
-    the sample variances of X_t β_t, as if they were uncorrelated; component k has s_k |Z_k|² / (n - 1), negative s_k
+    the sample variances of X_t β_t, as if they were uncorrelated; component k has s_k ‖Z_k‖² / (n - 1), negative s_k
     counted as zero; components of a correlated term share a column, with 2 s_kl tr Z_k'Z_l / (n - 1) of their covariances;
     the residual has s_0. With weights all of these are weighted sums over the cells, divided by n - 1, so
     that they are on the scale of s_0, the residual variance of a cell of weight 1.

@@ -13,7 +13,8 @@ from anndata.io import write_elem
 
 from flashmm_sc._results.aggregated import KEY
 from flashmm_sc._results.cells_file import StoredCells, read, reading
-from flashmm_sc._results.result import check_key, places
+from flashmm_sc._results.result import check_key
+from flashmm_sc._results.write import places
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

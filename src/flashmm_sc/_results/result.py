@@ -7,22 +7,18 @@ Groups of cells lie side by side: column `B cells|trt[T.stim]` is coefficient `t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cached_property
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from anndata import AnnData
 
-from flashmm_sc._base.errors import AdviceWarning, did_you_mean, listed, warn
-from flashmm_sc._base.log import detail, info
+from flashmm_sc._base.errors import did_you_mean, listed
 from flashmm_sc._results.packed import unpacked
 from flashmm_sc._stats.correlated import from_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, MutableMapping, Sequence
-
 
 MODERATED = ("theta_shrunk", "projected")
 _TESTS = {
@@ -57,11 +53,11 @@ _FITS = {
     "theta_shrunk": "posterior means of variance components",
     "projected": "projected data",
 }
-_WORDS = _TESTS | _FITS
+WORDS = _TESTS | _FITS
 """The arrays that a result may have, in words."""
 _ENTRY = ("params", "coef_names", "column_names", "column_groups", "groups", "status_names")
 """What every entry has, that of earlier versions too."""
-_EARLIER = ("ols", "zry", "yry", "mean")
+EARLIER = ("ols", "zry", "yry", "mean")
 """What earlier versions stored for `MODERATED`; removed with the rest."""
 _MAY_BE_NONE = (
     "layer",
@@ -117,7 +113,7 @@ class Result:
             raise KeyError(msg)
         if not set(_ENTRY) <= found.keys():
             raise KeyError(earlier(key))
-        places, varm = {name: f"{key}_{name}" for name in _WORDS}, adata.varm  # anndata checks all of it
+        places, varm = {name: f"{key}_{name}" for name in WORDS}, adata.varm  # anndata checks all of it
         arrays = {name: np.asarray(varm[place]) for name, place in places.items() if place in varm}
         _check_columns(key, arrays, len(found["column_names"]))
         return cls(key, arrays, {**found, "params": dict.fromkeys(_MAY_BE_NONE) | dict(found["params"])})
@@ -222,73 +218,6 @@ def _check_columns(key: str, arrays: dict[str, np.ndarray], n: int) -> None:
                 f"[{key!r}] names {n} columns; run its call again."
             )
             raise ValueError(msg)
-
-
-def write(adata: AnnData, results: Sequence[Result], keys: Iterable[str]) -> None:
-    """Put results in the place of all that lies under these keys; if that fails, Ctrl-C included, adata is as it was.
-
-    Parameters of the results note time and version; what is replaced is told at info level, and what was made from it
-    in a warning.
-    """
-    keys, old_results = list(keys), {result.key: result for result in Result.all(adata)}
-    for one in old_results.values():
-        replaced = [key for key in one.of if key in keys and key in old_results]
-        if replaced and one.key not in keys:
-            msg = (
-                f"{one.key!r} was made from the result that lay under {replaced[0]!r} and is replaced now: it stays as it is. "
-                "Make it anew, or remove it with fsc.tl.forget."
-            )
-            warn(msg, AdviceWarning)
-    stamp = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "version": version("flashmm-sc")}
-    new: dict[str, dict[str, Any]] = {
-        "varm": {f"{result.key}_{name}": array for result in results for name, array in result.arrays.items()},
-        "uns": {result.key: {**result.entry, "params": result.entry["params"] | stamp} for result in results},
-    }
-    old = {"varm": places(keys), "uns": keys}
-    before = {
-        place: {name: getattr(adata, place)[name] for name in {*old[place], *new[place]} & {*getattr(adata, place)}}
-        for place in new
-    }
-    try:
-        for place, values in new.items():
-            _replace(adata, place, values, before[place])
-    except BaseException:
-        for place, values in before.items():
-            _replace(adata, place, values, new[place])
-        raise
-    for result in results:
-        if result.key in old_results:
-            info(f"    {result.key}: replaces {_in_words(old_results[result.key])}")
-    detail(_told(results) or f"removed {listed(keys)}")
-
-
-def places(keys: Iterable[str]) -> list[str]:
-    """Names in varm of all that may lie there under some keys."""
-    return [f"{key}_{name}" for key in keys for name in (*_WORDS, *_EARLIER)]
-
-
-def _told(results: Sequence[Result]) -> str:
-    """What is added where, in scanpy's words; empty without results."""
-    lines = []
-    for result in results:
-        lines += [f"'{result.key}_{name}', {_WORDS[name]} (adata.varm)" for name in result.arrays]
-        lines += [f"{result.key!r}, names and parameters (adata.uns)"]
-    return "\n    ".join(["added", *lines]) if lines else ""
-
-
-def _in_words(result: Result) -> str:
-    """What was there, and from when."""
-    when = f", made {result.params['time']}" if "time" in result.params else ""
-    return f"{result.what} of {result.formula}{when}"
-
-
-def _replace(adata: AnnData, place: str, new: dict[str, Any], old: Iterable[str]) -> None:
-    """Put in new values, take out old ones that have none."""
-    for name, value in new.items():
-        getattr(adata, place)[name] = value
-    for name in old:
-        if name not in new:
-            getattr(adata, place).pop(name, None)
 
 
 def uns_of(adata: AnnData) -> MutableMapping[str, Any]:

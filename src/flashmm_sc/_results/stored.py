@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flashmm_sc._results.contrasts import contrasts_of_fit
-from flashmm_sc._results.result import write
 from flashmm_sc._results.summary import log_summary
+from flashmm_sc._results.write import write
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -7,6 +7,7 @@ direction reads the whole matrix for every block. To support another container, 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from functools import singledispatch
 from typing import TYPE_CHECKING, Any, cast

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from flashmm_sc._base.errors import listed
 from flashmm_sc._base.log import info, told
-from flashmm_sc._results.result import Result, write
+from flashmm_sc._results.result import Result
+from flashmm_sc._results.write import write
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -13,8 +13,9 @@ from flashmm_sc._inference.df import Ddf, with_df
 from flashmm_sc._results.finding import found_fit
 from flashmm_sc._results.fitted import fitted_models
 from flashmm_sc._results.group_tests import GroupTests, tests_result
-from flashmm_sc._results.result import check_key, write
+from flashmm_sc._results.result import check_key
 from flashmm_sc._results.summary import log_summary
+from flashmm_sc._results.write import write
 
 if TYPE_CHECKING:
     from anndata import AnnData

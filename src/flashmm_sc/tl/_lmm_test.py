@@ -10,8 +10,9 @@ from flashmm_sc._inference.adjustment import Correction, Scope
 from flashmm_sc._inference.t_tests import Alternative
 from flashmm_sc._results.contrasts import contrasts_result
 from flashmm_sc._results.finding import found_fit
-from flashmm_sc._results.result import check_key, write
+from flashmm_sc._results.result import check_key
 from flashmm_sc._results.summary import log_summary
+from flashmm_sc._results.write import write
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -15,7 +15,8 @@ from flashmm_sc._gaussian.estimate import FILTERED, MASKED
 from flashmm_sc._inference.adjustment import Correction
 from flashmm_sc._inference.likelihood_ratio import likelihood_ratio
 from flashmm_sc._results.group_tests import GroupTests, tests_result
-from flashmm_sc._results.result import Result, check_key, correlated_in, residuals_in, strings, write
+from flashmm_sc._results.result import Result, check_key, correlated_in, residuals_in, strings
+from flashmm_sc._results.write import write
 from flashmm_sc._stats.correlated import covariance_names, lacking_covariances
 
 if TYPE_CHECKING:

@@ -12,8 +12,9 @@ from flashmm_sc._base.log import told
 from flashmm_sc._inference.shrinkage import NormalMixture, Shrunken, learn, normal_errors
 from flashmm_sc._inference.shrinkage import shrink as shrunken
 from flashmm_sc._results.finding import columns_of, found
-from flashmm_sc._results.result import Result, check_key, texts, write
+from flashmm_sc._results.result import Result, check_key, texts
 from flashmm_sc._results.summary import log_summary
+from flashmm_sc._results.write import write
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
