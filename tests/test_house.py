@@ -173,6 +173,9 @@ UNTESTED = {
     "datasets._simu_design": "test_simu_rnaseq.py",
     "datasets._simu_reference": "test_simu_rnaseq.py",
     "pl._figure": "tests/base/test_options.py",
+    "pl._grid": "panels, titles and legends: test_volcano.py, test_qq.py",
+    "pl._tables": "results, coefficients, groups and genes: test_volcano.py, test_effects.py, test_hits.py",
+    "pl._rows": "labels and blocks: test_effects.py, test_hits.py",
 }
 """Modules without a namesake among the tests: where they are tested instead."""
 
