@@ -180,6 +180,9 @@ UNTESTED = {
     "pl._levels": "levels, colours and what is no factor: test_samples.py, test_curve.py",
     "pl._means": "samples' means: test_samples.py, test_curve.py",
     "pl._figure": "tests/base/test_options.py",
+    "pl._grid": "panels, titles and legends: test_volcano.py, test_qq.py",
+    "pl._tables": "results, coefficients, groups and genes: test_volcano.py, test_effects.py, test_hits.py",
+    "pl._rows": "labels and blocks: test_effects.py, test_hits.py",
 }
 """Modules without a namesake among the tests: where they are tested instead."""
 

@@ -80,8 +80,8 @@ def volcano(
 
     Returns
     -------
-    None if the figure was shown, else the axes, or with `groups` a list of them. x is the log2 fold change, or the coefficient where the logarithm of
-    the fitted values isn't known.
+    None if the figure was shown, else the axes, or with `groups` a list of them. x is the log2 fold change, or the
+    coefficient where the logarithm of the fitted values isn't known.
 
     Raises
     ------
@@ -169,7 +169,7 @@ def _threshold(drawn: pd.DataFrame, alpha: float) -> float | None:
 
 def _draw_labels(axes: Sequence[Axes], drawn: Sequence[pd.DataFrame], labelled: Sequence[pd.DataFrame]) -> None:
     """Label genes, in axes which from here on stay where they are; in a grid adjustText draws no other panel."""
-    figure = axes[0].figure
+    figure = axes[0].figure.canvas.figure  # all of it, where axes are in a part
     figure.draw_without_rendering()
     layout = figure.get_layout_engine()
     figure.set_layout_engine("none")
@@ -211,6 +211,7 @@ def _label(ax: Axes, drawn: pd.DataFrame, labelled: pd.DataFrame, fontsize: str)
         target_x=labelled["x"].to_numpy(),
         target_y=labelled["y"].to_numpy(),
         avoid_self=False,
+        force_static=(0.6, 1.0),
         force_pull=(0, 0),
         min_arrow_len=2,
         arrowprops={"arrowstyle": "-", "color": "0.4", "linewidth": 0.5},
