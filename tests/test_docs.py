@@ -1,13 +1,15 @@
 """What the documentation shows in Python runs, prints what it says, and links to what is there.
 
 Blocks with prompts are doctests, one after the other. Blocks without are run on a simulated study, of the design that a comment
-above says, `<!-- study: paired -->`; those that need what isn't at hand say why not, `<!-- not run: a scheduler -->`.
+above says, `<!-- study: paired -->`; those that need what isn't at hand say why not, `<!-- not run: a scheduler -->`. A page
+that needs optional packages says so, `<!-- needs decoupler -->`.
 """
 
 from __future__ import annotations
 
 import doctest
 import re
+import warnings
 from pathlib import Path
 
 import matplotlib as mpl
@@ -16,6 +18,7 @@ import pytest
 from docs_studies import study
 
 import flashmm_sc as fsc
+from flashmm_sc._gaussian.estimate import STATUS
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -28,12 +31,12 @@ PAGES = {
 }
 PROMPTED = re.compile(r"^```python\n(>>> .*?)^```$", re.MULTILINE | re.DOTALL)
 PLAIN = re.compile(r"^<!-- (study|not run): (.*?) -->$|^```python\n((?!>>> ).*?)^```$", re.MULTILINE | re.DOTALL)
+NEEDS = re.compile(r"^<!-- needs (.*) -->$", re.MULTILINE)
+"""Optional packages without which a page can't run."""
 FENCED = re.compile(r"^ *```.*?^ *```$", re.MULTILINE | re.DOTALL)
 CODE = re.compile(f"{FENCED.pattern}|`[^`\n]*`", re.MULTILINE | re.DOTALL)
 INCLUDED = re.compile(r"^```{include} (\S+)$", re.MULTILINE)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-NEEDS = re.compile(r"^<!-- needs (.*) -->$", re.MULTILINE)
-"""Optional packages without which a page can't run."""
 
 
 @pytest.mark.parametrize("page", [page for page, text in PAGES.items() if PROMPTED.search(text)])
@@ -41,10 +44,14 @@ def test_blocks_run_one_after_the_other(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for package in " ".join(NEEDS.findall(PAGES[page])).split():
         pytest.importorskip(package, reason=f"{package} is not installed")
+        for category in (DeprecationWarning, FutureWarning, PendingDeprecationWarning):
+            warnings.simplefilter("ignore", category)  # theirs
     text = "\n".join(PROMPTED.findall(PAGES[page]))
     test = doctest.DocTestParser().get_doctest(text, {}, page, page, 0)
     report = []
-    doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(test, out=report.append)
+    with mpl.rc_context({"backend": "agg"}):
+        doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(test, out=report.append)
+        plt.close("all")
     assert test.examples
     assert not report, "".join(report)
     assert not list(tmp_path.iterdir())
@@ -62,17 +69,24 @@ def runs(text: str) -> list[tuple[str, list[str]]]:
     return [(design, blocks) for design, blocks in found if blocks]
 
 
+RUNS = {
+    f"{page} {k}, {design}": (design, blocks)
+    for page, text in PAGES.items()
+    for k, (design, blocks) in enumerate(runs(text))
+}
+
+
 @pytest.mark.filterwarnings("error::flashmm_sc.AdviceWarning")  # what is shown follows the advice
-@pytest.mark.parametrize("page", [page for page, text in PAGES.items() if runs(text)])
-def test_calls_run_on_a_study(page, tmp_path, monkeypatch):
+@pytest.mark.parametrize("part", RUNS)
+def test_calls_run_on_a_study(part, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    design, blocks = RUNS[part]
+    adata = study(design)
+    adata.write_h5ad("study.h5ad")
+    names = {"fsc": fsc, "adata": adata, "obs": adata.obs}
     with mpl.rc_context({"backend": "agg"}):
-        for design, blocks in runs(PAGES[page]):
-            adata = study(design)
-            adata.write_h5ad("study.h5ad")
-            names = {"fsc": fsc, "adata": adata, "obs": adata.obs}
-            for code in blocks:
-                exec(compile(code, page, "exec"), names)
+        for code in blocks:
+            exec(compile(code, part, "exec"), names)
         plt.close("all")
 
 
@@ -102,6 +116,10 @@ def test_links_lead_somewhere(page):
 def test_what_is_named_is_there(page):
     for home, name in re.findall(r"\bfsc\.(contrasts|datasets|get|pl|pp|tl)\.(\w+)", PAGES[page]):
         assert name in getattr(fsc, home).__all__, f"fsc.{home}.{name}"
+
+
+def test_each_status_is_explained():
+    assert set(STATUS) == set(re.findall(r"^\| `([a-z ]*)` \|", PAGES["docs/messages.md"], re.MULTILINE))
 
 
 def test_pages_with_blocks():
