@@ -71,7 +71,7 @@ def test_backed_data(adata, tmp_path):
     check_anndata(backed, copy=False)
     with pytest.raises(ValueError, match="copy=True would copy a backed AnnData; use copy=False"):
         check_anndata(backed, copy=True)
-    with pytest.raises(ValueError, match=r"view of backed data.*call \.to_memory\(\) on it"):
+    with pytest.raises(ValueError, match=r"view of backed data.*mask_obs=, or call \.to_memory\(\) on the view"):
         check_anndata(backed[:50], copy=False)
     check_anndata(adata[:50], copy=False)
     backed.file.close()

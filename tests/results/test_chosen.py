@@ -6,6 +6,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
 from containers import assert_unchanged, warned_of_a_view
 
 import flashmm_sc as fsc
@@ -45,9 +46,17 @@ def test_every_container(container, counts, cells, genes, adata, mask):
     assert held.uns["lmm_de"]["params"]["mask_obs"] == "keep"
 
 
-@pytest.mark.parametrize("kind", [np.asarray, list, pd.Series], ids=["array", "list", "labelled"])
+GIVEN = {
+    "array": lambda mask, adata: mask,
+    "list": lambda mask, adata: mask.tolist(),
+    "labelled": lambda mask, adata: pd.Series(mask, adata.obs_names),
+    "numbered": lambda mask, adata: pd.Series(mask),
+}
+
+
+@pytest.mark.parametrize("kind", GIVEN)
 def test_one_boolean_a_cell(adata, mask, kind):
-    given = pd.Series(mask, adata.obs_names) if kind is pd.Series else kind(mask)
+    given = GIVEN[kind](mask, adata)
     assert_same_fits(fitted(adata.copy(), mask_obs=given), fitted(alone(adata, mask)))
 
 
@@ -148,3 +157,14 @@ def test_nothing_of_a_backed_file_is_copied(adata, mask, tmp_path, monkeypatch):
     fitted(backed, mask_obs=mask)
     assert "lmm_de_coef" in backed.varm
     backed.file.close()
+
+
+@pytest.mark.parametrize("kind", [np.asarray, sp.csr_matrix, sp.csc_matrix])
+def test_dask(adata, mask, kind):
+    """Chunks without a chosen cell among them."""
+    array = pytest.importorskip("dask.array", reason="dask is optional")
+    mask[40:80] = False
+    held = adata.copy()
+    chunks = (12, 5) if kind is np.asarray else (12, -1)
+    held.X = array.from_array(kind(adata.X.toarray()), chunks=chunks, asarray=False)
+    assert_same_fits(fitted(held, mask_obs=mask), fitted(alone(adata, mask)))

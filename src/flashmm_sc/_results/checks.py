@@ -61,7 +61,10 @@ def check_anndata(adata: AnnData, *, copy: bool) -> None:
         msg = "copy=True would copy a backed AnnData; use copy=False, or read the file into memory first."
         raise ValueError(msg)
     if adata.isbacked and adata.is_view:
-        msg = "adata is a view of backed data, which would be read anew for every block; call .to_memory() on it first."
+        msg = (
+            "adata is a view of backed data, which would be read anew for every block; choose cells of the whole with "
+            "mask_obs=, or call .to_memory() on the view first."
+        )
         raise ValueError(msg)
 
 

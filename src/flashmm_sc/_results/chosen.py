@@ -41,8 +41,7 @@ def chosen_cells(
                 masks.append(_booleans(column, one.n_obs, f"obs[{mask_obs!r}], which mask_obs names,"))
         mask = np.concatenate(masks)
     else:
-        labels = getattr(mask_obs, "index", None)
-        if len(several) == 1 and isinstance(labels, pd.Index) and not labels.equals(several[0].obs_names):
+        if isinstance(mask_obs, pd.Series) and len(several) == 1 and _others(mask_obs.index, several[0].obs_names):
             msg = "mask_obs is labelled by other cells than adata, or in another order; reindex it by adata.obs_names."
             raise ValueError(msg)
         mask = _booleans(mask_obs, total, "mask_obs")
@@ -66,6 +65,11 @@ def of_chosen(cells: Sequence[Cells], given: Any, argument: str) -> Any:
         raise ValueError(msg)
     rows = np.concatenate([one.first + one.rows for one in chosen])
     return values.iloc[rows] if isinstance(values, pd.Series) and len(cells) == 1 else np.asarray(values)[rows]
+
+
+def _others(labels: pd.Index, cells: pd.Index) -> bool:
+    """Whether labels, unless they are mere numbers, are those of other cells, or in another order."""
+    return labels.dtype == cells.dtype and not labels.equals(cells)
 
 
 def _booleans(given: Any, n: int, words: str) -> np.ndarray:
