@@ -22,7 +22,7 @@ def pytest_xdist_make_scheduler(config, log):
     """Neighbours run in one process, and share what their module sets up."""
     from xdist.scheduler import WorkStealingScheduling
 
-    return WorkStealingScheduling(config, log)
+    return WorkStealingScheduling(config, log) if config.getoption("dist") == "load" else None
 
 
 settings.register_profile("no deadline", deadline=None)  # the first example may compile, and machines are busy

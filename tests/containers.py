@@ -58,6 +58,9 @@ CONTAINERS = [
     *(f"zarr {name}" for name in ("csr_matrix", "csc_matrix")),
 ]
 
+READ = ["C order", "csr_matrix", "csc non-canonical", "view of csc_matrix", *CONTAINERS[-6:]]
+"""One of each way of reading. That sums are the same from all containers is tested in `stream`; this does for what uses them."""
+
 
 def stored(name: str, values: np.ndarray, folder: Path, obs: Any = None, var: Any = None) -> ad.AnnData:
     """An AnnData whose X is in the container of this name."""

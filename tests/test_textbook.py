@@ -58,12 +58,11 @@ def fitted_adata(name, method, ddf):
 def bounded(df, name, method, contrasts):
     """R's degrees of freedom (genes × tests), bounded where components are zero; columns of `contrasts` are tested."""
     model, X, parts = designs(name)
-    zero = MODELS[name].variances(method)[list(model.design.random.names)] == 0
-    caps = np.array(
-        [[min(containment_df(X.to_numpy(), Z.toarray(), c) for c in L.T) for L in contrasts] for Z in parts]
-    )
-    caps = np.where(zero.to_numpy()[:, :, None], caps, np.inf).min(axis=1)
-    return np.minimum(df, caps)
+    zero = (MODELS[name].variances(method)[list(model.design.random.names)] == 0).to_numpy()
+    caps = np.full((len(parts), len(contrasts)), np.inf)
+    for k in np.flatnonzero(zero.any(axis=0)):
+        caps[k] = [min(containment_df(X.to_numpy(), parts[k].toarray(), c) for c in L.T) for L in contrasts]
+    return np.minimum(df, np.where(zero[:, :, None], caps, np.inf).min(axis=1))
 
 
 def bounded_f(theirs, name, method, hypotheses):
@@ -80,8 +79,8 @@ def close(ours, theirs, rtol=1e-6):
 
 def wide(table, name, columns, values):
     """The values of a tidy table of tests, each genes × columns."""
-    genes = MODELS[name].genes
-    return {value: table.pivot_table(value, "variable", "contrast").loc[genes, columns].to_numpy() for value in values}
+    by_gene = table.pivot_table(values, "variable", "contrast").loc[MODELS[name].genes]
+    return {value: by_gene[value][columns].to_numpy() for value in values}
 
 
 def check_t_tests(ours, name, method, ddf, tested, L):

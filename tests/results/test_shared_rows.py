@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
-from same_results import results, run
+from containers import READ
+from same_results import assert_equal_results, run
 
 import flashmm_sc as fsc
 from flashmm_sc._design.rows import Encoder, Rows, StratumRows
@@ -32,69 +33,64 @@ MODELS = {
 }
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def obs(cells):
     sample = cells["sam"].str[1:].astype(int)
     cells = cells.assign(age=40.0 + sample**2, depth=np.linspace(0.5, 2, len(cells)))
     return cells.assign(dose=np.round(np.cos(sample + 5 * (cells["cls"] == "B")), 3))
 
 
-@pytest.fixture
-def ways(monkeypatch):
-    """A function that lets a call go through strata or not, and sees that it does; `sums` has those of its pass."""
+def way(strata, call):
+    """Let a call go through strata or not, and see that it does; also give the sums of its pass."""
     seen, accumulate = [], study.accumulate
 
     def spy(parts, rows, **options):
-        seen.append(isinstance(rows, StratumRows))
-        way.sums = accumulate(parts, rows, **options)
-        return way.sums
+        seen.append((isinstance(rows, StratumRows), accumulate(parts, rows, **options)))
+        return seen[-1][1]
 
-    monkeypatch.setattr(study, "accumulate", spy)
-
-    def way(strata, call):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(study, "accumulate", spy)
         for name, value in {"_NONZEROS": 0, "_CELLS": 1, "_BYTES": 2**28 if strata else 0}.items():
-            monkeypatch.setattr(rule, name, value)
-        seen.clear()
+            patch.setattr(rule, name, value)
         done = call()
-        assert seen == [strata]
-        return done
-
-    return way
-
-
-def assert_alike(ours, theirs):
-    ours, theirs = results(ours), results(theirs)
-    assert ours.keys() == theirs.keys()
-    for name, expected in theirs.items():
-        if not name[0].endswith("_n_iter"):
-            np.testing.assert_allclose(ours[name], expected, rtol=1e-10, atol=1e-10, err_msg=str(name))
+    [(through_strata, sums)] = seen
+    assert through_strata == strata
+    return done, sums
 
 
 @pytest.mark.filterwarnings("ignore::flashmm_sc.FlashmmWarning")
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
-def test_both_ways_give_the_same(counts, obs, genes, ways, model):
+def test_both_ways_give_the_same(counts, obs, genes, model):
     fitted = lambda: run(ad.AnnData(sp.csr_matrix(counts), obs.copy(), genes.copy()), **model)
-    assert_alike(ways(True, fitted), ways(False, fitted))
+    assert_equal_results(way(True, fitted)[0], way(False, fitted)[0])
+
+
+@pytest.fixture(scope="module", params=["groups", "median"])
+def expected(request, counts, obs, genes):
+    """A model, its fit from dense values, and the sums of strata of these."""
+    model = MODELS[request.param]
+    plain = lambda: run(ad.AnnData(counts.copy(), obs.copy(), genes.copy()), **model, n_jobs=1)
+    (fit, _), (through_strata, sums) = way(False, plain), way(True, plain)
+    assert_equal_results(through_strata, fit)
+    return model, fit, sums
 
 
 @pytest.mark.filterwarnings("ignore::flashmm_sc.AdviceWarning", "ignore::anndata.ImplicitModificationWarning")
-@pytest.mark.parametrize("model", ["groups", "median"])
-def test_from_every_container_and_by_any_number_of_threads(container, counts, obs, genes, ways, model):
-    fitted = lambda adata, **options: run(adata, **MODELS[model], **options)
-    plain = lambda: ad.AnnData(counts.copy(), obs.copy(), genes.copy())
-    ours = ways(True, lambda: fitted(container(counts.astype(np.int32), obs.copy(), genes.copy()), n_jobs=3))
-    sums = ways.sums
-    assert_alike(ours, ways(False, lambda: fitted(plain())))
-    assert_alike(ours, ways(True, lambda: fitted(plain(), n_jobs=1)))
+@pytest.mark.parametrize("container", READ, indirect=True)
+def test_from_every_container_and_by_any_number_of_threads(container, counts, obs, genes, expected):
+    model, fit, sums = expected
+    adata = container(counts.astype(np.int32), obs.copy(), genes.copy())
+    ours, own_sums = way(True, lambda: run(adata, **model, n_jobs=3))
+    assert_equal_results(ours, fit)
     for name, values in vars(sums).items():
-        np.testing.assert_array_equal(values, getattr(ways.sums, name), err_msg=name)  # to the last bit
+        np.testing.assert_array_equal(getattr(own_sums, name), values, err_msg=name)  # to the last bit
 
 
 @pytest.mark.parametrize("how", ["dask", "dask csc", "files", "lazy"])
 @pytest.mark.parametrize("model", ["groups", "totals in the pass"])
-def test_from_dask_and_several_files(counts, obs, genes, tmp_path, ways, how, model):
-    adata = ad.AnnData(sp.csr_matrix(counts), obs, genes)
-    expected = ways(False, lambda: run(adata.copy(), **MODELS[model]))
+def test_from_dask_and_several_files(counts, obs, genes, tmp_path, how, model):
+    adata = ad.AnnData(sp.csr_matrix(counts), obs.copy(), genes)
+    expected, _ = way(False, lambda: run(adata.copy(), **MODELS[model]))
     if how == "dask":
         adata.X = da.from_array(counts, chunks=(33, -1)).map_blocks(sp.csr_array)
     elif how == "dask csc":
@@ -104,19 +100,19 @@ def test_from_dask_and_several_files(counts, obs, genes, tmp_path, ways, how, mo
         for path, (a, b) in zip(parts, pairwise((0, 50, 51, 160)), strict=True):
             adata[a:b].copy().write_h5ad(path)
         adata = parts if how == "files" else [ad.experimental.read_lazy(path) for path in parts]
-    assert_alike(ways(True, lambda: run(adata, **MODELS[model])), expected)
+    assert_equal_results(way(True, lambda: run(adata, **MODELS[model]))[0], expected)
 
 
 @pytest.mark.parametrize("kind", [sp.csr_matrix, sp.csc_matrix, np.asarray])
 @pytest.mark.parametrize("n_jobs", [1, 3])
-def test_messages_name_the_same_cell(counts, obs, genes, ways, kind, n_jobs):
+def test_messages_name_the_same_cell(counts, obs, genes, kind, n_jobs):
     counts = counts.copy()
     for i, j in ((7, 11), (8, 3), (16, 0), (24, 1)):  # cells 8, 16 and 24 are of the first sample, 7 of the last
         counts[i, j] = -1
     said = []
     for strata in (True, False):
         with pytest.raises(ValueError, match="holds the negative value -1 at cell") as caught:
-            ways(strata, lambda: run(ad.AnnData(kind(counts), obs, genes), "~ trt", "sam", n_jobs=n_jobs))
+            way(strata, lambda: run(ad.AnnData(kind(counts), obs.copy(), genes), "~ trt", "sam", n_jobs=n_jobs))
         said.append(str(caught.value))
     assert said[0] == said[1]
     if kind is not sp.csc_matrix:

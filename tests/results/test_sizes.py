@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import scanpy as sc
 import scipy.sparse as sp
-from containers import IN_MEMORY, assert_unchanged
+from containers import IN_MEMORY, READ, assert_unchanged
 
 import flashmm_sc as fsc
 from flashmm_sc._results import sizes
@@ -32,6 +32,7 @@ def assert_alike(one, other):
         np.testing.assert_allclose(one.varm[f"lmm_de_{name}"], other.varm[f"lmm_de_{name}"], rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.parametrize("container", READ, indirect=True)
 @pytest.mark.parametrize("target_sum", [None, 1e4])
 def test_totals_are_scanpys(adata, container, target_sum):
     expected = fitted(normalised(adata, target_sum=target_sum))

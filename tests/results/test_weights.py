@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import reference_data as rd
 import scipy.sparse as sp
-from containers import assert_unchanged
+from containers import READ, assert_unchanged
 from same_results import assert_equal_results, results
 
 import flashmm_sc as fsc
@@ -202,16 +202,21 @@ def run(adata, **options):
 
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-def test_any_container(study, container, options):
+def test_weights_at_hand(study, options):
     expected = run(study.copy(), **options)
-    other = container(study.X.toarray().astype(int), study.obs, study.var)
-    other = other.copy() if other.is_view else other
-    other.obs["w"] = study.obs["w"].to_numpy()
-    run(other, **options)
-    assert_equal_results(other, expected)
     same = run(study.copy(), **options | {"weights": study.obs["w"].to_numpy()})
+    assert same.varm.keys() == expected.varm.keys()
     for name, found in same.varm.items():
         np.testing.assert_array_equal(found, expected.varm[name])
+
+
+@pytest.mark.parametrize("container", READ, indirect=True)
+def test_any_container(study, container):
+    adata = container(study.X.toarray().astype(int), study.obs, study.var)
+    adata = adata.copy() if adata.is_view else adata
+    adata.obs["w"] = study.obs["w"].to_numpy()
+    for options in OPTIONS.values():
+        assert_equal_results(run(adata, **options), run(study, **options))
 
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)

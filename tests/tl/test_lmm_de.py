@@ -9,7 +9,7 @@ import pytest
 import reference_data
 import scanpy as sc
 import scipy.sparse as sp
-from containers import IN_MEMORY, assert_same, assert_unchanged, warned_of_a_view
+from containers import IN_MEMORY, READ, assert_same, assert_unchanged, warned_of_a_view
 
 import flashmm_sc as fsc
 from flashmm_sc import FlashmmWarning
@@ -74,6 +74,7 @@ def test_results_are_those_of_flashmm(tmp_path):
         np.testing.assert_allclose(adata.varm[f"lmm_de_{ours}"][good], reference[name][good], rtol=1e-6)
 
 
+@pytest.mark.parametrize("container", READ, indirect=True)
 @pytest.mark.parametrize("dtype", ["uint8", "int64", "float32"])
 def test_the_same_from_every_container_and_dtype(container, counts, cells, genes, expected, dtype):
     adata = container(counts.astype(dtype), cells, genes)

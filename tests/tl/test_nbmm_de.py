@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
-from containers import assert_unchanged, warned_of_a_view
+from containers import READ, assert_unchanged, warned_of_a_view
 from counts_reference import DensePosterior, cells_dispersion
 from scipy.stats import false_discovery_control, norm
 
@@ -127,6 +127,7 @@ def test_what_was_planted_is_found(study, fitted):
     assert (np.sign(table["coef"][found & planted]) == np.sign(truth)).all()
 
 
+@pytest.mark.parametrize("container", READ, indirect=True)
 def test_the_same_from_every_container(container, study, expected):
     adata = container(study.X.toarray(), study.obs, study.var)
     with warned_of_a_view(adata):

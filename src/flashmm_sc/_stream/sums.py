@@ -204,7 +204,7 @@ def add_block(
     place[tally.linear] = np.arange(len(tally.linear))
     if size is not None and not isinstance(size, np.ndarray):
         size = _sizes(block.start, cell_totals(block, pool, threads), size, number, tally.weigh)
-    sizes, precisions = (np.array([] if one is None else one, float) for one in (size, precision))  # one kind of array
+    sizes, precisions = (np.require([] if one is None else one, float, ["C", "W"]) for one in (size, precision))
     weight = np.empty(0)
     order = np.flatnonzero(number >= 0)
     if tally.strata:
