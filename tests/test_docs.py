@@ -58,17 +58,24 @@ def runs(text: str) -> list[tuple[str, list[str]]]:
     return [(design, blocks) for design, blocks in found if blocks]
 
 
+RUNS = {
+    f"{page} {k}, {design}": (design, blocks)
+    for page, text in PAGES.items()
+    for k, (design, blocks) in enumerate(runs(text))
+}
+
+
 @pytest.mark.filterwarnings("error::flashmm_sc.AdviceWarning")  # what is shown follows the advice
-@pytest.mark.parametrize("page", [page for page, text in PAGES.items() if runs(text)])
-def test_calls_run_on_a_study(page, tmp_path, monkeypatch):
+@pytest.mark.parametrize("part", RUNS)
+def test_calls_run_on_a_study(part, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    design, blocks = RUNS[part]
+    adata = study(design)
+    adata.write_h5ad("study.h5ad")
+    names = {"fsc": fsc, "adata": adata, "obs": adata.obs}
     with mpl.rc_context({"backend": "agg"}):
-        for design, blocks in runs(PAGES[page]):
-            adata = study(design)
-            adata.write_h5ad("study.h5ad")
-            names = {"fsc": fsc, "adata": adata, "obs": adata.obs}
-            for code in blocks:
-                exec(compile(code, page, "exec"), names)
+        for code in blocks:
+            exec(compile(code, part, "exec"), names)
         plt.close("all")
 
 
