@@ -16,6 +16,7 @@ import pytest
 from docs_studies import study
 
 import flashmm_sc as fsc
+from flashmm_sc._gaussian.estimate import STATUS
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -105,6 +106,10 @@ def test_links_lead_somewhere(page):
 def test_what_is_named_is_there(page):
     for home, name in re.findall(r"\bfsc\.(contrasts|datasets|get|pl|pp|tl)\.(\w+)", PAGES[page]):
         assert name in getattr(fsc, home).__all__, f"fsc.{home}.{name}"
+
+
+def test_each_status_is_explained():
+    assert set(STATUS) == set(re.findall(r"^\| `([a-z ]*)` \|", PAGES["docs/messages.md"], re.MULTILINE))
 
 
 def test_pages_with_blocks():
