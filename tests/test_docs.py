@@ -1,13 +1,15 @@
 """What the documentation shows in Python runs, prints what it says, and links to what is there.
 
 Blocks with prompts are doctests, one after the other. Blocks without are run on a simulated study, of the design that a comment
-above says, `<!-- study: paired -->`; those that need what isn't at hand say why not, `<!-- not run: a scheduler -->`.
+above says, `<!-- study: paired -->`; those that need what isn't at hand say why not, `<!-- not run: a scheduler -->`. A page
+that needs optional packages says so, `<!-- needs decoupler -->`.
 """
 
 from __future__ import annotations
 
 import doctest
 import re
+import warnings
 from pathlib import Path
 
 import matplotlib as mpl
@@ -29,6 +31,8 @@ PAGES = {
 }
 PROMPTED = re.compile(r"^```python\n(>>> .*?)^```$", re.MULTILINE | re.DOTALL)
 PLAIN = re.compile(r"^<!-- (study|not run): (.*?) -->$|^```python\n((?!>>> ).*?)^```$", re.MULTILINE | re.DOTALL)
+NEEDS = re.compile(r"^<!-- needs (.*) -->$", re.MULTILINE)
+"""Optional packages without which a page can't run."""
 FENCED = re.compile(r"^ *```.*?^ *```$", re.MULTILINE | re.DOTALL)
 CODE = re.compile(f"{FENCED.pattern}|`[^`\n]*`", re.MULTILINE | re.DOTALL)
 INCLUDED = re.compile(r"^```{include} (\S+)$", re.MULTILINE)
@@ -38,10 +42,16 @@ LINK = re.compile(r"\]\(([^)\s]+)\)")
 @pytest.mark.parametrize("page", [page for page, text in PAGES.items() if PROMPTED.search(text)])
 def test_blocks_run_one_after_the_other(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    for package in " ".join(NEEDS.findall(PAGES[page])).split():
+        pytest.importorskip(package, reason=f"{package} is not installed")
+        for category in (DeprecationWarning, FutureWarning, PendingDeprecationWarning):
+            warnings.simplefilter("ignore", category)  # theirs
     text = "\n".join(PROMPTED.findall(PAGES[page]))
     test = doctest.DocTestParser().get_doctest(text, {}, page, page, 0)
     report = []
-    doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(test, out=report.append)
+    with mpl.rc_context({"backend": "agg"}):
+        doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(test, out=report.append)
+        plt.close("all")
     assert test.examples
     assert not report, "".join(report)
     assert not list(tmp_path.iterdir())
