@@ -316,6 +316,7 @@ def test_file_holds_the_same(tmp_path, monkeypatch, capsys, index_dtype):
     path = tmp_path / "simulated.h5ad"
     backed = simu_rnaseq(**arguments, filename=str(path))
     assert backed.isbacked
+    assert backed.raw is None
     assert_same(backed, expected)
     backed.file.close()
     read = ad.read_h5ad(path)

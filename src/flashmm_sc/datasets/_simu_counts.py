@@ -194,6 +194,7 @@ def counts_on_disk(
     """Write `annotation` with the drawn counts as X to an h5ad file, one block in memory at a time."""
     with appearing_whole(path) as part, h5py.File(part, "w") as file:
         ad.io.write_elem(file, "/", annotation)
+        file.pop("raw", None)  # a null, which a backed AnnData takes for a raw without matrix
         blocks = _blocks(model, rng, show_progress=show_progress)
         first = next(blocks)
         first.indptr = first.indptr.astype(_index_dtype(model.shape[0] * model.shape[1]))
