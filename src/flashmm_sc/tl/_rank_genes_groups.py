@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from flashmm_sc._base.errors import did_you_mean, listed
+from flashmm_sc._base.log import detail, told
 from flashmm_sc._base.options import check_flags, check_optional_texts
 from flashmm_sc._results.categories import baseline, categories_of
 from flashmm_sc._results.finding import columns_of, factors_of, fit_of, found
@@ -36,6 +37,7 @@ _UNDIRECTED = {
 }
 
 
+@told("ranking genes")
 def rank_genes_groups(
     adata: AnnData,
     coefs: str | Sequence[str] | Mapping[str, str] | None = None,
@@ -140,6 +142,7 @@ def rank_genes_groups(
         "coefs": np.array(names, dtype=object),
     }
     adata.uns[key_added] = {"params": params, **ranked}
+    detail(f"added\n    {key_added!r}, ranked genes of {listed(fields)} (adata.uns)")
 
 
 def _check_key(adata: AnnData, key: str) -> None:
