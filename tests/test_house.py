@@ -160,6 +160,7 @@ UNTESTED = {
     "_results.across": "tests/inference/test_across.py",
     "_results.contrasts": "tests/tl/test_lmm_test.py",
     "_results.deviates": "tests/get/test_tables.py",
+    "_results.quantities": "tests/get/test_tables.py, tests/get/test_matrix.py",
     "_results.fits": "test_result.py, test_write.py",
     "_results.group_tests": "test_result.py",
     "_results.summarize": "tests/design/test_shared.py",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from flashmm_sc._base.errors import did_you_mean, listed
+from flashmm_sc._design.reference_grid import ReferenceGrid
 from flashmm_sc._results.result import Result, uns_of
 
 if TYPE_CHECKING:
@@ -59,6 +61,26 @@ def found_fit(adata: AnnData, key: str | None) -> Result:
             raise KeyError(msg)
         key = next(iter(fits), FIRST)
     return Result.read_fit(adata, FIRST if key is None else key)
+
+
+def fit_of(adata: AnnData, result: Result) -> Result | None:
+    """The fit that a result is or was made from; None if it is gone."""
+    results = {one.key: one for one in Result.all(adata)}
+    while result.what != "fit":
+        if not result.of or result.of[0] not in results:
+            return None
+        result = results[result.of[0]]
+    return result
+
+
+def factors_of(fit: Result | None) -> dict[str, list[str]]:
+    """Columns of obs with levels in the design of a fit, the reference first; none where no design is stored."""
+    if fit is None:
+        return {}
+    with suppress(ValueError):
+        factors = ReferenceGrid.read(str(fit.models[0].get("design", ""))).factors
+        return {name: list(levels) for name, levels in factors.items()}
+    return {}
 
 
 def columns_of(result: Result, coefs: str | Sequence[str] | None, groups: str | Sequence[str] | None) -> list[int]:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from flashmm_sc._base.errors import warn
-from flashmm_sc._results.deviates import deviates
 from flashmm_sc._results.finding import columns_of, found
+from flashmm_sc._results.quantities import quantities, quantity
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from anndata import AnnData
-
-    from flashmm_sc._results.result import Result
 
 
 def lmm_de_df(
@@ -103,42 +99,8 @@ def lmm_de_df(
     table = {"variable": np.tile(adata.var_names.to_numpy(), len(columns)), "contrast": repeat(names)}
     if result.n_groups:
         table["group"] = repeat(in_group)
-    for suffix, name in _COLUMNS.items():
-        if suffix in result.arrays:
-            table[name] = result[suffix][:, columns].T.reshape(-1)
-            if suffix == "coef":
-                table["log_fc"] = table[name] * _log2_factor(result)
-            if suffix == "t":
-                table["z"] = deviates(result)[:, columns].T.reshape(-1)
+    for name in quantities(result):
+        table[name] = quantity(result, name, columns).T.reshape(-1)
     status = result["status"][:, np.array(result.status_columns, dtype=int)[columns]]
     table["status"] = np.array(result.names("status_names"), dtype=object)[status.T.reshape(-1).astype(int)]
     return pd.DataFrame(table)
-
-
-_COLUMNS = {
-    "coef": "coef",
-    "log2_ratio": "log2_ratio",
-    "se": "se",
-    "ci_low": "ci_low",
-    "ci_high": "ci_high",
-    "t": "t_value",
-    "sd": "sd",
-    "lfsr": "lfsr",
-    "svalue": "s_value",
-    "F": "f_value",
-    "df_num": "df_num",
-    "df": "df",
-    "pval": "p_value",
-    "pval_adj": "adj_p_value",
-}
-
-
-def _log2_factor(result: Result) -> float:
-    base = float(result.params["log_base"])
-    if math.isnan(base):
-        msg = (
-            "log_fc is NaN, since the logarithm that the values are on isn't known: use log_base= (math.e, 2, ...) for values "
-            "logged elsewhere, transform= in tl.lmm_de, or sc.pp.log1p, which notes it in adata.uns['log1p']."
-        )
-        warn(msg)
-    return math.log(base) / math.log(2)
