@@ -89,8 +89,8 @@ class Result:
             hint = did_you_mean(key, keys) if keys else "Run fsc.tl.lmm_de first."
             msg = f"adata.uns[{key!r}] holds no result of fsc.tl.lmm_de or fsc.tl.lmm_test. {hint}"
             raise KeyError(msg)
-        places = {name: f"{key}_{name}" for name in (*_TESTS, *_FITS)}
-        arrays = {name: np.asarray(adata.varm[place]) for name, place in places.items() if place in adata.varm}
+        places, varm = {name: f"{key}_{name}" for name in (*_TESTS, *_FITS)}, adata.varm  # anndata checks all of it
+        arrays = {name: np.asarray(varm[place]) for name, place in places.items() if place in varm}
         return cls(key, arrays, {**found, "params": dict.fromkeys(_MAY_BE_NONE) | dict(found["params"])})
 
     @classmethod

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from flashmm_sc._base.errors import FlashmmWarning, did_you_mean, listed
-from flashmm_sc._results.finding import selected
+from flashmm_sc._results.finding import columns_of, found, selected
 from flashmm_sc.get import lmm_de_df
 
 if TYPE_CHECKING:
@@ -20,35 +21,96 @@ if TYPE_CHECKING:
     from flashmm_sc._results.result import Result
 
 
+def found_tests(
+    adata: AnnData,
+    key: str | None,
+    coefs: str | Sequence[str] | None,
+    argument: str = "coefs",
+    *,
+    effects: bool = False,
+) -> Result:
+    """The tests under a key, or those that have these coefficients; of effects, where a plot shows them."""
+    result = found(adata, key, coefs, argument)
+    if result.what == "F tests" and effects:
+        msg = (
+            f"The result {result.key!r} holds F tests, which have no effects; fsc.pl.dotplot, fsc.pl.hits, fsc.pl.qq and "
+            "fsc.pl.pval_hist draw them."
+        )
+        raise ValueError(msg)
+    if result.what not in ("fit", "t tests", "F tests"):
+        msg = f"The result {result.key!r} holds {result.what}, not tests of coefficients; choose another key."
+        raise ValueError(msg)
+    return result
+
+
+def scale_of(result: Result) -> tuple[float, str]:
+    """What makes coefficients effects as they are shown, and what these are called.
+
+    They are log2 fold changes, or the coefficients where the logarithm of the fitted values isn't known.
+    """
+    base = float(result.params.get("log_base", math.nan))
+    return (1.0, "coefficient") if math.isnan(base) else (math.log2(base), r"$\log_2$ fold change")
+
+
 def tables(
     adata: AnnData,
     result: Result,
     coef: str | None,
     group: str | None,
     groups: str | Sequence[str] | None,
-    gene_symbols: str | None,
+    gene_symbols: str | None = None,
 ) -> dict[str, pd.DataFrame]:
     """Rows of `get.lmm_de_df`, with names of `gene`s, of each panel by its title: of `group`, or of each of `groups`.
 
-    The effect, `x`, is log2 fold change, or the coefficient where the logarithm of the fitted values isn't known;
-    `attrs["effect"]` says which, in words for an axis.
+    Without `coef` those of the only one that is no intercept or mean. The effect is `x`, see `scale_of`.
     """
     wanted = chosen_groups(result, group, groups)
-    with warnings.catch_warnings():  # of an unknown logarithm, which the label of the axis shows
-        warnings.simplefilter("ignore", FlashmmWarning)
-        table = lmm_de_df(adata, coef, key=result.key, groups=wanted)
+    if coef is None:
+        findings = {name for name, yes in zip(result.names("column_names"), result.findings, strict=True) if yes}
+        coef = findings.pop() if len(findings) == 1 else None
+    table = table_of(adata, result, coef, wanted, gene_symbols)
     _check_one(table, "contrast", "coef", result.key)
     if groups is None:
         _check_one(table, "group", "group", result.key)
-    if "coef" in table:
-        known = table["log_fc"].notna().any()
-        table = table.assign(x=table["log_fc" if known else "coef"])
-        table.attrs["effect"] = r"$\log_2$ fold change" if known else "coefficient"
-    table["gene"] = np.tile(gene_names(adata, gene_symbols), len(table) // max(adata.n_vars, 1))
     if "group" not in table:
         return {str(table["contrast"].iloc[0]): table}
+    title = ["group", "contrast"] if groups is None else ["group"]
     by_group = table.groupby("group", sort=False)
-    return {": ".join(rows[["group", "contrast"]].iloc[0].astype(str)): rows for _, rows in by_group}
+    return {": ".join(rows[title].iloc[0].astype(str)): rows for _, rows in by_group}
+
+
+def table_of(
+    adata: AnnData,
+    result: Result,
+    coefs: str | Sequence[str] | None,
+    groups: Sequence[str] | None,
+    gene_symbols: str | None = None,
+) -> pd.DataFrame:
+    """Rows of `get.lmm_de_df`, with names of `gene`s and the effect `x`, see `scale_of`."""
+    names = gene_names(adata, gene_symbols)
+    with warnings.catch_warnings():  # of an unknown logarithm, which the label of the axis shows
+        warnings.simplefilter("ignore", FlashmmWarning)
+        table = lmm_de_df(adata, coefs, key=result.key, groups=groups)
+    if table.empty:
+        msg = f"The result {result.key!r} has nothing of coefs={coefs!r} in groups={groups!r}."
+        raise ValueError(msg)
+    if "coef" in table:
+        table["x"] = table["coef"] * scale_of(result)[0]
+    table["gene"] = np.tile(names, len(table) // len(names))
+    return table
+
+
+def shown_columns(result: Result, coefs: str | Sequence[str] | None, groups: str | Sequence[str] | None) -> list[int]:
+    """Columns of these coefficients in these groups; without any, of all that are no intercepts or means of levels."""
+    columns = columns_of(result, coefs, chosen_groups(result, None, groups))
+    if coefs is None:
+        columns = [j for j in columns if result.findings[j]]
+    if not columns:
+        what = "only intercepts and means of levels, which coefs= can name" if coefs is None else f"no {coefs!r}"
+        where = "" if groups is None else f" in groups={groups!r}"
+        msg = f"The result {result.key!r} has {what}{where}."
+        raise ValueError(msg)
+    return columns
 
 
 def chosen_groups(result: Result, group: str | None, groups: str | Sequence[str] | None) -> list[str] | None:

@@ -11,9 +11,10 @@ import pandas as pd
 
 from flashmm_sc._base.errors import did_you_mean, listed, warn
 from flashmm_sc._base.options import check_number, check_optional_texts, check_whole
-from flashmm_sc._results.finding import found
-from flashmm_sc.pl._figure import DOWN, OTHER, UP, begin, check_figure, finished, panels
-from flashmm_sc.pl._tables import tables
+from flashmm_sc.pl._evidence import evidence
+from flashmm_sc.pl._figure import check_figure, finished
+from flashmm_sc.pl._grid import MANY, draw_grid, draw_points
+from flashmm_sc.pl._tables import found_tests, scale_of, tables
 
 if TYPE_CHECKING:
     import os
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
 
-SMALLEST = math.ulp(0.0)
+    from flashmm_sc._results.result import Result
+
 CROWD = 150  # points that labels keep clear of; adjustText's memory grows with their square
 
 
@@ -44,15 +46,14 @@ def volcano(
     """Draw the effect of every gene against its p-value.
 
     Colours mark genes with an adjusted p-value below `alpha`; the dashed line is where the adjusted p-value crosses it.
-    Genes whose p-value is too small for a floating-point number are triangles at its smallest value. Genes without a
-    result are left out.
+    Genes without a result are left out.
 
     Parameters
     ----------
     adata
         With results of `flashmm_sc.tl.lmm_de` or `flashmm_sc.tl.lmm_test`.
     coef
-        Coefficient or contrast; may be left out if there is only one.
+        Coefficient or contrast; may be left out if there is only one besides intercepts and means of levels.
     key
         Key of the results. By default that of the fit or tests that have the coefficient: ``"lmm_de"`` before others.
     group
@@ -106,37 +107,30 @@ def volcano(
     if not isinstance(labels, str | Sequence | np.ndarray):
         check_whole("labels", labels, 0)
     check_figure(ax, show, save, grid=groups is not None)
-    result = found(adata, key, coef, "coef")
-    if "coef" not in result.arrays or "pval" not in result.arrays:
-        msg = f"The result {result.key!r} has no effects with p-values, so no volcano can be drawn; choose another key."
-        raise ValueError(msg)
+    result, grid = found_tests(adata, key, coef, "coef", effects=True), groups is not None
     shown = tables(adata, result, coef, group, groups, gene_symbols)
-    drawn = {name: _drawn(table, alpha, min_effect) for name, table in shown.items()}
-    if all(table.empty for table in drawn.values()):
-        hint = f"see the column 'status' of fsc.get.lmm_de_df(adata, key={result.key!r})"
-        msg = f"No gene has a result for {listed(drawn)}; {hint}."
-        raise ValueError(msg)
-    labelled = {name: _labelled(table, labels, shown[name]["gene"]) for name, table in drawn.items()}
+    drawn = {name: _drawn(table, result, alpha, min_effect) for name, table in shown.items()}
+    labelled = [_labelled(table, labels, shown[name]["gene"]) for name, table in drawn.items()]
 
-    axes = [begin(ax)] if groups is None else panels(len(drawn))
-    for its, (name, table) in zip(axes, drawn.items(), strict=True):
-        _draw_points(its, table)
+    def draw(its: Axes, table: pd.DataFrame) -> None:
+        draw_points(its, table, table["x"])
         _draw_lines(its, _threshold(table, alpha), min_effect)
-        its.set(xlabel=shown[name].attrs["effect"], ylabel=r"$-\log_{10}$ p-value")
-        _draw_title(its, name if title is None or groups is not None else title)
-        _draw_labels(its, table, labelled[name])
-    if groups is not None and title is not None:
-        axes[0].figure.suptitle(title)
-    return finished(axes[0] if groups is None else axes, ax=ax, show=show, save=save)
+        its.margins(0.1)
+        its.set_ylim(bottom=0)
 
-
-def _drawn(table: pd.DataFrame, alpha: float, min_effect: float) -> pd.DataFrame:
-    """Genes that have a result: how high they are, and whether they are coloured."""
-    drawn = table[table["x"].notna() & table["p_value"].notna()]
-    return drawn.assign(
-        y=-np.log10(drawn["p_value"].clip(lower=SMALLEST)),
-        significant=(drawn["adj_p_value"] < alpha) & (drawn["x"].abs() >= min_effect),
+    xlabel, ylabel = scale_of(result)[1], r"$-\log_{10}$ p-value"
+    axes = draw_grid(
+        result.key, shown, drawn, draw, grid=grid, ax=ax, title=title, legend=True, xlabel=xlabel, ylabel=ylabel
     )
+    _draw_labels(axes, list(drawn.values()), labelled)
+    return finished(axes if grid else axes[0], ax=ax, show=show, save=save)
+
+
+def _drawn(table: pd.DataFrame, result: Result, alpha: float, min_effect: float) -> pd.DataFrame:
+    """Genes that have a result: how high they are, and whether they are coloured."""
+    table = table.assign(y=evidence(table, result))
+    drawn = table[table["x"].notna() & np.isfinite(table["y"])]
+    return drawn.assign(significant=(drawn["adj_p_value"] < alpha) & (drawn["x"].abs() >= min_effect))
 
 
 def _labelled(drawn: pd.DataFrame, labels: int | Sequence[str], genes: pd.Series) -> pd.DataFrame:
@@ -155,20 +149,6 @@ def _labelled(drawn: pd.DataFrame, labels: int | Sequence[str], genes: pd.Series
     return drawn[drawn["gene"].isin(labels)]
 
 
-def _draw_points(ax: Axes, drawn: pd.DataFrame) -> None:
-    underflow = drawn["p_value"] < SMALLEST
-    up, down = drawn["significant"] & (drawn["x"] > 0), drawn["significant"] & (drawn["x"] < 0)
-    size = float(np.clip(20_000 / max(len(drawn), 1), 6, 20))
-    for members, color, label in ((down, DOWN, "down"), (up, UP, "up"), (~(up | down), OTHER, "other")):
-        style: dict[str, Any] = {"color": color, "linewidths": 0, "rasterized": len(drawn) > 2000}
-        style["zorder"] = 1.0 if label == "other" else 1.1
-        points, triangles = drawn[members & ~underflow], drawn[members & underflow]
-        ax.scatter(points["x"], points["y"], s=size, label=f"{members.sum():,} {label}", **style)
-        ax.scatter(triangles["x"], triangles["y"], s=3 * size, marker="^", **style)
-    if underflow.any():
-        ax.scatter([], [], s=3 * size, marker="^", color="0.4", linewidths=0, label=f"p < {SMALLEST:.0e}")
-
-
 def _draw_lines(ax: Axes, threshold: float | None, min_effect: float) -> None:
     style: dict[str, Any] = {"color": "0.4", "linestyle": "--", "linewidth": 0.8, "zorder": 0}
     if threshold is not None:
@@ -184,36 +164,33 @@ def _threshold(drawn: pd.DataFrame, alpha: float) -> float | None:
     if below.all() or not below.any():
         return None
     around = pd.concat([drawn[below].nsmallest(1, "y"), drawn[~below].nlargest(1, "y")])
-    return float(np.interp(math.log(alpha), np.log(around["adj_p_value"].clip(lower=SMALLEST)), around["y"]))
+    return float(np.interp(math.log(alpha), np.log(around["adj_p_value"].clip(lower=math.ulp(0.0))), around["y"]))
 
 
-def _draw_title(ax: Axes, title: str) -> None:
-    """Title, and below it in one row what the colours mean."""
-    import matplotlib.pyplot as plt
-
-    legend = ax.legend(
-        loc="lower center",
-        bbox_to_anchor=(0.5, 1),
-        ncols=4,
-        frameon=False,
-        borderpad=0,
-        fontsize="small",
-        handletextpad=0.1,
-        columnspacing=1,
-    )
-    plt.setp(legend.legend_handles, sizes=[24])
-    ax.set_title(title, pad=6 + 1.7 * plt.rcParams["font.size"])
+def _draw_labels(axes: Sequence[Axes], drawn: Sequence[pd.DataFrame], labelled: Sequence[pd.DataFrame]) -> None:
+    """Label genes, in axes which from here on stay where they are; in a grid adjustText draws no other panel."""
+    figure = axes[0].figure
+    figure.draw_without_rendering()
+    layout = figure.get_layout_engine()
+    figure.set_layout_engine("none")
+    for ax, table, genes in zip(axes, drawn, labelled, strict=True):
+        for other in axes:
+            other.set_visible(other is ax)
+        _label(ax, table, genes, "small" if len(axes) <= MANY else "x-small")
+    for ax in axes:
+        ax.set_visible(True)
+    figure.set_layout_engine(layout)
 
 
-def _draw_labels(ax: Axes, drawn: pd.DataFrame, labelled: pd.DataFrame) -> None:
-    """Label genes towards the middle, where a volcano has room, then move labels apart."""
+def _label(ax: Axes, drawn: pd.DataFrame, labelled: pd.DataFrame, fontsize: str) -> None:
+    """Label genes towards the middle, where a volcano has room, then move labels apart; rings tell whose they are."""
     from adjustText import adjust_text
     from matplotlib import patheffects
 
-    ax.margins(0.1)
+    ax.scatter(labelled["x"], labelled["y"], s=14, facecolors="none", edgecolors="0.2", linewidths=0.6, zorder=1.2)
     outline = [patheffects.withStroke(linewidth=2, foreground="white")]
     texts = [
-        ax.text(x, y, gene, ha="left" if x < 0 else "right", va="center", fontsize="small", path_effects=outline)
+        ax.text(x, y, gene, ha="left" if x < 0 else "right", va="center", fontsize=fontsize, path_effects=outline)
         for gene, x, y in labelled[["gene", "x", "y"]].itertuples(index=False)
     ]
     nearby = drawn.nlargest(CROWD, "y")
@@ -227,12 +204,15 @@ def _draw_labels(ax: Axes, drawn: pd.DataFrame, labelled: pd.DataFrame) -> None:
         max_move=(30, 30),
         **options,
     )
-    adjust_text(  # once more without the points, which can hold labels on top of each other
+    adjust_text(  # once more with fewer points, of which many can hold labels on top of each other
         texts,
+        labelled["x"].to_numpy(),
+        labelled["y"].to_numpy(),
         target_x=labelled["x"].to_numpy(),
         target_y=labelled["y"].to_numpy(),
         avoid_self=False,
         force_pull=(0, 0),
+        min_arrow_len=2,
         arrowprops={"arrowstyle": "-", "color": "0.4", "linewidth": 0.5},
         **options,
     )
