@@ -10,13 +10,18 @@ import pytest
 
 DOCS = Path(__file__).parents[1] / "docs"
 BLOCK = re.compile(r"^```python\n(>>> .*?)^```$", re.MULTILINE | re.DOTALL)
+NEEDS = re.compile(r"^<!-- needs (.*) -->$", re.MULTILINE)
+"""Optional packages without which a page can't run."""
 PAGES = [page.name for page in sorted(DOCS.glob("*.md")) if BLOCK.search(page.read_text(encoding="utf-8"))]
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_blocks_run_one_after_the_other(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    text = "\n".join(BLOCK.findall((DOCS / page).read_text(encoding="utf-8")))
+    written = (DOCS / page).read_text(encoding="utf-8")
+    for package in " ".join(NEEDS.findall(written)).split():
+        pytest.importorskip(package, reason=f"{package} is not installed")
+    text = "\n".join(BLOCK.findall(written))
     test = doctest.DocTestParser().get_doctest(text, {}, page, page, 0)
     report = []
     doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(test, out=report.append)

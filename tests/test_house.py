@@ -12,7 +12,7 @@ import flashmm_sc as fsc
 
 HOME = Path(fsc.__file__).parent
 ROOMS = ["_base", "_design", "_stream", "_stats", "_gaussian", "_counts", "_inference", "_arrays", "_results"]
-FACES = ["contrasts", "pp", "tl", "get", "pl", "datasets", "cli"]
+FACES = ["contrasts", "pp", "tl", "get", "pl", "pertpy", "datasets", "cli"]
 """Faces know each other only from left to right."""
 MODULES = {".".join(path.relative_to(HOME).with_suffix("").parts): path for path in HOME.rglob("*.py")}
 ANNDATA = {"_stream.blocks", "_stats.file"}
@@ -174,6 +174,10 @@ UNTESTED = {
     "datasets._simu_counts": "test_simu_rnaseq.py",
     "datasets._simu_design": "test_simu_rnaseq.py",
     "datasets._simu_reference": "test_simu_rnaseq.py",
+    "_gaussian.prediction": "prediction intervals: tests/pl/test_ranef.py",
+    "pl._levels": "levels, colours and what is no factor: test_samples.py, test_curve.py",
+    "pl._means": "samples' means: test_samples.py, test_curve.py",
+    "pertpy": "where pertpy is installed: tests/bridges/test_pertpy.py",
     "pl._figure": "tests/base/test_options.py",
 }
 """Modules without a namesake among the tests: where they are tested instead."""

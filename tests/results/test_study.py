@@ -202,8 +202,9 @@ def test_what_is_refused_is_named(parts, case):
         (iter([]), TypeError, "must be an AnnData, not list_iterator"),
         ([3], TypeError, r"adata\[0\] must be an AnnData or the path of a file, not int"),
         (["nowhere.h5ad"], FileNotFoundError, "There is no file 'nowhere.h5ad'"),
+        (["all.h5mu"], ValueError, r"'all\.h5mu' holds MuData; give a modality, mudata\.read_h5mu"),
     ],
-    ids=["empty", "a str", "an iterator", "a number", "no file"],
+    ids=["empty", "a str", "an iterator", "a number", "no file", "MuData"],
 )
 def test_what_is_no_list_of_anndata_and_files(sources, kind, words):
     with pytest.raises(kind, match=words):

@@ -66,10 +66,11 @@ def test_format(ranked):
     assert {name: value for name, value in entry["params"].items() if name != "coefs"} == {
         "groupby": "cls",
         "reference": "ctrl",
-        "method": "lmm_de",
+        "method": "flashmm_sc",
         "use_raw": False,
         "layer": None,
         "corr_method": "benjamini-hochberg",
+        "key": "lmm_de",
     }
     assert entry["params"]["coefs"].tolist() == ["trt[T.stim]"] * 3
 
@@ -142,7 +143,7 @@ def test_counts(adata):
     fsc.tl.nbmm_de(adata, "~ trt", "sam", groupby="cls")
     fsc.tl.rank_genes_groups(adata, key="nbmm_de")
     entry, table = adata.uns["rank_genes_groups"], fsc.get.lmm_de_df(adata, "trt[T.stim]", key="nbmm_de", groups="NK")
-    assert entry["params"]["method"] == "nbmm_de"
+    assert entry["params"]["key"] == "nbmm_de"
     np.testing.assert_allclose(entry["logfoldchanges"]["NK"][0], table.loc[table["z"].idxmax(), "log_fc"], rtol=1e-6)
 
 
@@ -202,7 +203,7 @@ class TestPlots:
             ranked, n_genes=3, values_to_plot="logfoldchanges", dendrogram=False, return_fig=True
         )
         values = plot.dot_color_df if kind == "dotplot" else plot.values_df
-        table = fsc.get.lmm_de_df(ranked, "trt[T.stim]").set_index(["group", "variable"])["log_fc"].unstack()
+        table = fsc.get.matrix(ranked, "log_fc", coefs="trt[T.stim]")
         assert len(set(values)) > 5
         for gene in set(values) - {"Gene3"}:
             shown = np.unique(values.loc[GROUPS, [gene]], axis=1)[:, 0]
@@ -262,6 +263,7 @@ def others(fitted):
         (None, {}, ValueError, "several coefficients a group; choose one of 'trt[T.stim]', 'age'"),
         (["NK|age", "trt[T.stim]"], {}, ValueError, "choose one of"),
         ([], {}, ValueError, "names nothing to rank"),
+        ({}, {"groupby": "cls"}, ValueError, "names nothing to rank"),
         (None, {"key": "mean"}, ValueError, "only intercepts and means"),
         (None, {"key": "joint"}, ValueError, "F tests have no direction"),
         (None, {"key": "anova"}, ValueError, "F tests have no direction"),

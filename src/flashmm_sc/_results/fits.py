@@ -132,7 +132,7 @@ def lmm_models(result: Result) -> list[FittedModel]:
     options: dict[str, Any] = {name: str(result.params[name]) for name in ("method", "ddf")}
     sparse = bool(result.params["nonnegative"]) and not bool(result.params["moderate"])
     for i, (group, one) in enumerate(zip(result.groups, StoredDesign.all(result), strict=True)):
-        described, k = one.described, one.structure.size
+        described, k = one.described, one.structure.size + 1
         names = [strings(described[name]) for name in ("coef_names", "component_names")]
         how: dict[str, Any] = {"sparse": sparse, "correlated": one.structure.groups, "groups": one.groups}
         projection = Projection.of(one.cross, int(described["n"]), one.d, *names, **how)

@@ -244,14 +244,22 @@ def _replace(adata: AnnData, place: str, new: dict[str, Any], old: Iterable[str]
 def uns_of(adata: AnnData) -> MutableMapping[str, Any]:
     """What lies in `adata.uns`, where results are entered; refuses something else than an AnnData."""
     if not isinstance(adata, AnnData):
-        hint = (
-            " Functions of fsc.tl return None: they write into the AnnData that they are given."
-            if adata is None
-            else ""
-        )
-        msg = f"adata must be an AnnData, not {type(adata).__name__}.{hint}"
+        msg = f"adata must be an AnnData, not {type(adata).__name__}.{hint_instead_of(adata)}"
         raise TypeError(msg)
     return adata.uns
+
+
+def hint_instead_of(adata: Any) -> str:
+    """What to give instead of something that is no AnnData, if that can be told."""
+    if adata is None:
+        return " Functions of fsc.tl return None: they write into the AnnData that they are given."
+    if type(adata).__name__ == "MuData":  # without importing it
+        first = next(iter(adata.mod), "rna")
+        return (
+            f" Give one of its modalities, mdata[{first!r}]. Columns of mdata.obs get there by "
+            f'mdata.push_obs(["donor", ...], mods=[{first!r}]).'
+        )
+    return ""
 
 
 def check_key(adata: AnnData, key: str, *, tests: bool = False) -> None:

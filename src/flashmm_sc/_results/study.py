@@ -18,6 +18,7 @@ from flashmm_sc._design.cell_design import in_memory
 from flashmm_sc._results.checks import Expression, check_anndata, check_shape, find_expression, gene_mask
 from flashmm_sc._results.files import streamed
 from flashmm_sc._results.joint_obs import joint_obs
+from flashmm_sc._results.result import hint_instead_of
 from flashmm_sc._results.scale import Scale
 from flashmm_sc._results.shared_rows import add_strata, shared_rows
 from flashmm_sc._stream.accumulate import accumulate
@@ -186,17 +187,22 @@ def _joint(several: Sequence[Cells], names: Sequence[str], needed: Needed, value
 def _opened(sources: Sequence[Source]) -> Iterator[tuple[list[Cells], list[str]]]:
     """Open those of several sources that are files, their matrices left on disk; and name them all."""
     if isinstance(sources, str | PathLike) or not isinstance(sources, Sequence):
-        msg = (
-            f"adata must be an AnnData, not {type(sources).__name__}; a list of AnnData and files is analysed together."
-        )
+        hint = hint_instead_of(sources)
+        msg = f"adata must be an AnnData, not {type(sources).__name__}; a list of AnnData and files is analysed together.{hint}"
         raise TypeError(msg)
     if not sources:
         msg = "adata is an empty list; give an AnnData, or a list of AnnData and files."
         raise ValueError(msg)
     for i, source in enumerate(sources):
         if not isinstance(source, AnnData | str | PathLike):
-            msg = f"adata[{i}] must be an AnnData or the path of a file, not {type(source).__name__}."
+            hint = hint_instead_of(source)
+            msg = f"adata[{i}] must be an AnnData or the path of a file, not {type(source).__name__}.{hint}"
             raise TypeError(msg)
+        if not isinstance(source, AnnData) and Path(source).suffix == ".h5mu":
+            msg = (
+                f"{str(source)!r} holds MuData; give a modality, mudata.read_h5mu({str(source)!r}, backed=True)['rna']."
+            )
+            raise ValueError(msg)
     keys = [id(source) if isinstance(source, AnnData) else Path(source).resolve() for source in sources]
     for i, key in enumerate(keys):
         if key in keys[:i]:

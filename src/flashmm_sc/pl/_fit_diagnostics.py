@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -92,7 +93,7 @@ def fit_diagnostics(
     _draw_status(axes[0], fit)
     if iterated:
         _draw_iterations(axes[1], fit)
-    figure.suptitle(title if title is not None else fit.formula)
+    figure.suptitle(fill(fit.formula, 60 + 40 * iterated) if title is None else title, fontsize="medium")
     return finished(axes, ax=None, show=show, save=save)
 
 

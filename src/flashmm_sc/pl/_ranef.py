@@ -119,6 +119,7 @@ def ranef(
     axes.axvline(0, color="0.6", linewidth=0.8, zorder=0)
     axes.errorbar(values, y, xerr=None if half is None else half[order], fmt="o", **style)
     axes.set_yticks(y if few else [], levels if few else [])
+    axes.locator_params(axis="x", nbins=6)
     axes.set(xlabel=f"random effect of {component}", ylim=(-0.7, len(levels) - 0.3))
     if not few:
         axes.set_ylabel(f"{len(levels):,} levels")

@@ -81,7 +81,7 @@ def rank_genes_groups(
     `adata.uns['rank_genes_groups']['pvals' | 'pvals_adj']` : the same of float64
         p-values, and adjusted ones.
     `adata.uns['rank_genes_groups']['params']` : dict
-        As scanpy's, with `coefs`. `reference`, after the "vs." in titles of plots, is the level that the effect is against,
+        As scanpy's, with `key` and `coefs`. `reference`, after the "vs." in titles of plots, is the level that the effect is against,
         ``"ctrl"`` of ``trt[T.stim]``; "zero" where there is none, as for slopes.
 
     Raises
@@ -132,10 +132,11 @@ def rank_genes_groups(
     params = {
         "groupby": groupby,
         "reference": (against.pop() if len(against) == 1 else None) or "zero",
-        "method": result.key,
+        "method": "flashmm_sc",
         "use_raw": bool(fit is not None and fit.params["use_raw"]),
         "layer": None if fit is None else fit.params["layer"],
         "corr_method": str(result.params["corr_method"]),
+        "key": result.key,
         "coefs": np.array(names, dtype=object),
     }
     adata.uns[key_added] = {"params": params, **ranked}
@@ -154,20 +155,25 @@ def _check_key(adata: AnnData, key: str) -> None:
 
 def _columns(result: Result, coefs: Any) -> list[int]:
     """Columns to write, one for each entry of a dictionary."""
-    if not isinstance(coefs, Mapping):
+    if isinstance(coefs, Mapping):
+        columns = [_one_column(result, name) for name in coefs.values()]
+    else:
         columns = columns_of(result, coefs, None)
-        columns = [j for j in columns if result.findings[j]] if coefs is None else columns
-        if not columns:
-            msg = f"The result {result.key!r} has no effects here, only intercepts and means: choose coefs=."
-            raise ValueError(msg if coefs is None else f"coefs={coefs!r} names nothing to rank.")
-        return columns
-    found_ = [columns_of(result, name, None) for name in coefs.values()]
-    for name, those in zip(coefs.values(), found_, strict=True):
-        if len(those) > 1:
-            full = listed(result.names("coef_names")[j] for j in those)
-            msg = f"coefs: {name!r} is in several groups; give one of {full}."
-            raise ValueError(msg)
-    return [those[0] for those in found_]
+    if coefs is None:
+        columns = [j for j in columns if result.findings[j]]
+    if not columns:
+        msg = f"The result {result.key!r} has no effects, only intercepts and means: choose coefs=."
+        raise ValueError(msg if coefs is None else f"coefs={coefs!r} names nothing to rank.")
+    return columns
+
+
+def _one_column(result: Result, name: str) -> int:
+    columns = columns_of(result, name, None)
+    if len(columns) > 1:
+        full = listed(result.names("coef_names")[j] for j in columns)
+        msg = f"coefs: {name!r} is in several groups; give one of {full}."
+        raise ValueError(msg)
+    return columns[0]
 
 
 def _fields(
