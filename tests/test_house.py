@@ -179,6 +179,9 @@ UNTESTED = {
     "pl._means": "samples' means: test_samples.py, test_curve.py",
     "pertpy": "where pertpy is installed: tests/bridges/test_pertpy.py",
     "pl._figure": "tests/base/test_options.py",
+    "pl._grid": "panels, titles and legends: test_volcano.py, test_qq.py",
+    "pl._tables": "results, coefficients, groups and genes: test_volcano.py, test_effects.py, test_hits.py",
+    "pl._rows": "labels and blocks: test_effects.py, test_hits.py",
 }
 """Modules without a namesake among the tests: where they are tested instead."""
 

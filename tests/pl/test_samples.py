@@ -70,6 +70,12 @@ def test_means_over_the_cells_of_each_sample(adata):
     assert [text.get_text() for text in ax.get_legend().get_texts()] == [*sizes, "fitted, 95%"]
 
 
+def test_groups_that_are_numbers(adata):
+    adata.obs["number"] = np.where(adata.obs["cls"] == "NK", 2.0, 1.0)
+    found = drawn(fit(adata, groupby="number"), group="2")
+    np.testing.assert_allclose(points(found), points(drawn(fit(adata, groupby="cls"), group="NK")))
+
+
 def test_fitted_means_and_their_intervals(adata):
     fit(adata, "~ trt * cls")
     ax = drawn(adata, conf_level=0.8)

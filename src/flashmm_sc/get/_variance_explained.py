@@ -73,10 +73,10 @@ def variance_explained_df(
     --------
     >>> import flashmm_sc as fsc
     >>> adata = fsc.datasets.simu_rnaseq(n_genes=50, n_cells=2000, n_samples=8, n_clusters=2, seed=1)
-    >>> fsc.tl.lmm_de(adata, "~ cls + trt", "sam", transform="log1p", size_factors="total")
+    >>> fsc.tl.lmm_de(adata, "~ cls * trt", "sam + sam:cls", transform="log1p", size_factors="total")
     >>> shares = fsc.get.variance_explained_df(adata)
     >>> shares.pivot(index="variable", columns="term", values="share").columns.to_list()
-    ['cls', 'residual', 'sam', 'trt']
+    ['cls', 'cls:trt', 'residual', 'sam', 'sam:cls', 'trt']
     """
     result = found_fit(adata, key)
     if result.of_counts:

@@ -102,7 +102,7 @@ def curve(
     --------
     >>> import flashmm_sc as fsc
     >>> adata = fsc.datasets.simu_rnaseq(n_genes=50, n_cells=2000, n_samples=8, n_clusters=2, seed=1)
-    >>> fsc.tl.lmm_de(adata, "~ trt * bs(libsize, df=4)", "sam", transform="log1p")
+    >>> fsc.tl.lmm_de(adata, "~ trt * bs(libsize, df=4) + cls", "sam + sam:cls", transform="log1p")
     >>> ax = fsc.pl.curve(adata, "Gene3", "libsize", by="trt", show=False)
     """
     check_optional_texts(by=by, sample=sample, group=group, gene_symbols=gene_symbols, title=title)

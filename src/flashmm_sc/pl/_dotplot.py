@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import numbers
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pandas.api.types import is_list_like
 
 from flashmm_sc._base.errors import listed
 from flashmm_sc._base.options import check_number, check_optional_texts, check_whole
@@ -98,12 +98,12 @@ def dotplot(
     result = found_tests(adata, key, coefs)
     columns = shown_columns(result, coefs, groups)
     rows, names = Rows.of(result, columns), gene_names(adata, gene_symbols)
-    if isinstance(genes, numbers.Number):
-        check_whole("genes", genes, 1)
-        chosen = _best(result["pval"][:, columns], _strength(result.arrays)[:, columns], int(genes))
-    else:
-        asked = [genes] if isinstance(genes, str) else list(genes)
+    asked: Any = [genes] if isinstance(genes, str) else genes
+    if is_list_like(asked):
         chosen = list(dict.fromkeys(gene_position(adata, gene, gene_symbols) for gene in asked))
+    else:
+        check_whole("genes", asked, 1)
+        chosen = _best(result["pval"][:, columns], _strength(result.arrays)[:, columns], asked)
     adjusted = result["pval_adj"][np.ix_(chosen, columns)].T
     if not np.isfinite(adjusted).any():
         what = f"The genes {listed(names[chosen])} have" if chosen else "No gene was asked for, or they all have"
@@ -151,8 +151,8 @@ def _draw_dots(
         y[known],
         s=_area(share[known]),
         c=color[known],
-        edgecolors=np.where(significant, "black", "0.75")[known],
-        linewidths=np.where(significant, 1.0, 0.5)[known],
+        edgecolors=np.where(significant, "black", "0.75")[known].tolist(),
+        linewidths=np.where(significant, 1.0, 0.5)[known].tolist(),
         zorder=2,
         **style,
     )

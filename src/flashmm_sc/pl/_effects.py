@@ -96,7 +96,8 @@ def effects(
     at, columns = gene_position(adata, gene, gene_symbols), shown_columns(result, coefs, groups)
     of_gene = result.of_genes(np.array([at]))
     factor, words = scale_of(result)
-    x, *ends = (values[columns] * factor for values in (of_gene["coef"][0], *_intervals(adata, of_gene, conf_level)))
+    ends = _intervals(adata, of_gene, conf_level)
+    x, low, high = (values[columns] * factor for values in (of_gene["coef"][0], *ends))
     if np.isnan(x).all():
         status = result.names("status_names")[of_gene["status"].astype(int)[0, 0]]
         msg = f"The gene {gene!r} has no result in {result.key!r}: {status!r}."
@@ -106,9 +107,10 @@ def effects(
     rows = Rows.of(result, columns)
     axes = begin(ax, rows.size(4.2, 1.3))
     axes.axvline(0, color="0.4", linewidth=0.8, zorder=0)
-    colors = np.where(significant, np.where(x > 0, UP, DOWN), "0.4")
-    axes.hlines(rows.at, *ends, colors=colors, linewidth=1.5, zorder=1)
-    axes.scatter(x, rows.at, s=30, facecolors=np.where(significant, colors, "white"), edgecolors=colors, zorder=2)
+    colors = np.where(significant, np.where(x > 0, UP, DOWN), "0.4").tolist()
+    faces = np.where(significant, colors, "white").tolist()
+    axes.hlines(rows.at, low, high, colors=colors, linewidth=1.5, zorder=1)
+    axes.scatter(x, rows.at, s=30, facecolors=faces, edgecolors=colors, zorder=2)
     for y in rows.at[np.isnan(x)]:
         axes.text(0, y, " no result", color="0.4", fontsize="small", va="center")
     rows.label(axes)

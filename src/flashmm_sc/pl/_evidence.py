@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from flashmm_sc._results.result import Result
 
-SMALLEST = math.ulp(0.0)
-
 
 def evidence(table: pd.DataFrame, result: Result) -> np.ndarray:
     """-log10 of the p-values of a table; of tiny ones by the deviates z, which have the same tails.
@@ -25,11 +23,11 @@ def evidence(table: pd.DataFrame, result: Result) -> np.ndarray:
     """
     p = table["p_value"].to_numpy()
     with np.errstate(divide="ignore"):
-        log_p = np.log(p)
+        log_p = np.log10(p)
     if "z" in table:
         far = p < SMALL
         z = table["z"].to_numpy()[far]
         alternative = result.params.get("alternative", "two-sided")
         tail = {"two-sided": np.log(2) + log_ndtr(-np.abs(z)), "greater": log_ndtr(-z), "less": log_ndtr(z)}
-        log_p[far] = tail[alternative]
-    return -log_p / math.log(10)
+        log_p[far] = tail[alternative] / math.log(10)
+    return -log_p

@@ -77,6 +77,8 @@ def hits(
     >>> fsc.tl.lmm_de(adata, "~ trt", "sam", groupby="cls", transform="log1p", size_factors="total")
     >>> ax = fsc.pl.hits(adata, show=False)
     """
+    from matplotlib.ticker import MaxNLocator  # slow to import
+
     check_number("alpha", alpha, 0.0, 1.0, "It bounds adjusted p-values.", without=(0.0,))
     check_number("min_effect", min_effect, 0.0)
     check_figure(ax, show, save)
@@ -107,10 +109,10 @@ def hits(
     for y in rows.at[~fitted]:
         axes.text(0, y, " not fitted", color="0.4", fontsize="small", va="center")
     axes.axvline(0, color="0.4", linewidth=0.8)
-    most = max(1, *(abs(bar.get_width()) for bar in axes.patches))
     left, right = axes.dataLim.intervalx
-    axes.set_xlim(left - 0.2 * most if effect is not None else 0, max(right, 0.1 * most) + 0.2 * most)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    room = 0.2 * max(1, -left, right)  # for numbers
+    axes.set_xlim(left - room if effect is not None else 0, right + room)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.xaxis.set_major_formatter(lambda value, _: f"{abs(value):,.0f}")
     rows.label(axes)
     bound = f" and |{words}| ≥ {min_effect:g}" if min_effect > 0 else ""

@@ -108,7 +108,7 @@ def sample_means(
 
     with cells_or_strata(adata, all_needed, values, copy=False) as study:
         obs = study.obs
-        own = np.ones(len(obs), bool) if groupby is None else (obs[groupby].astype(str) == group).to_numpy()
+        own = _in_group(obs, groupby, group)
         cells = obs.loc[own, needed].reset_index(drop=True)
         codes, first, x_of = _numbered(cells, columns, x)
         every = np.full(len(obs), -1)
@@ -124,6 +124,11 @@ def sample_means(
 def _obs(adata: AnnData) -> pd.DataFrame:
     """The table of the cells, which may be lazy."""
     return in_memory(adata.obs, list(adata.obs.columns))
+
+
+def _in_group(obs: pd.DataFrame, groupby: str | None, group: str) -> np.ndarray:
+    """Which rows are of a group."""
+    return np.ones(len(obs), bool) if groupby is None else np.asarray(as_factor(obs[groupby]).astype(str) == group)
 
 
 def _values(adata: AnnData, fit: Result, genes: np.ndarray) -> Values:
@@ -194,7 +199,7 @@ def _of_samples(
     obs, groupby = _obs(adata), fit.params["groupby"]
     check_columns([*columns, *([groupby] if groupby else [])], obs.columns, "The plot")
     n = n_cells(adata) if made(adata) is not None else np.ones(len(obs))
-    own = (n > 0) & (True if groupby is None else (obs[groupby].astype(str) == fit.groups[at]).to_numpy())
+    own = (n > 0) & _in_group(obs, groupby, fit.groups[at])
     cells, names = obs[own], strings(fit.models[at]["samples"])
     levels = Component.of(term, cells, f"sample={term.spelled!r}")
     if unknown := sorted(set(names) - set(levels.levels)):

@@ -90,7 +90,7 @@ def pval_hist(
     drawn = {name: table[table["p_value"].notna()] for name, table in shown.items()}
 
     def draw(its: Axes, table: pd.DataFrame) -> None:
-        its.hist(table["p_value"], np.linspace(0, 1, bins + 1), color=OTHER, edgecolor="white", linewidth=0.5)
+        its.hist(table["p_value"], np.linspace(0, 1, bins + 1).tolist(), color=OTHER, edgecolor="white", linewidth=0.5)
         its.axhline(len(table) / bins, color="0.2", linestyle="--", linewidth=0.8, label="no effects")
         its.set_xlim(0, 1)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.stats import beta, chi2
@@ -93,8 +93,8 @@ def qq(
     shown = tables(adata, result, coef, group, groups)
     drawn = {name: table.assign(y=evidence(table, result)).dropna(subset="y") for name, table in shown.items()}
     words = r"$-\log_{10}$ p-value, "
-    labels = {"xlabel": f"{words}expected", "ylabel": f"{words}observed"}
-    axes = draw_grid(result.key, shown, drawn, _draw, grid=grid, ax=ax, title=title, **labels)
+    x, y = f"{words}expected", f"{words}observed"
+    axes = draw_grid(result.key, shown, drawn, _draw, grid=grid, ax=ax, title=title, xlabel=x, ylabel=y)
     return finished(axes if grid else axes[0], ax=ax, show=show, save=save)
 
 
@@ -107,10 +107,10 @@ def _draw(ax: Axes, table: pd.DataFrame) -> None:
     ax.fill_between(expected[some - 1], low, high, color=OTHER, alpha=0.5, linewidth=0, label="95 % band")
     ax.plot(expected[[0, -1]], expected[[0, -1]], color="0.2", linestyle="--", linewidth=0.8)
     above = np.isinf(observed)
-    style = {"color": DOWN, "linewidths": 0, "rasterized": n > 2000}
+    style: dict[str, Any] = {"color": DOWN, "linewidths": 0, "rasterized": n > 2000}
     ax.scatter(expected[~above], observed[~above], s=8, **style)
     if above.any():
-        ax.scatter(expected[above], np.full(above.sum(), max(TOP, *observed[~above], 0.0)), s=24, marker="^", **style)
+        ax.scatter(expected[above], np.full(above.sum(), observed[~above].max(initial=TOP)), s=24, marker="^", **style)
     inflation = chi2.isf(table["p_value"].median(), 1) / chi2.median(1)
     ax.text(0.04, 0.96, f"λ = {inflation:.2f}", ha="left", va="top", transform=ax.transAxes)
     ax.set(xlim=(0, None), ylim=(0, None))

@@ -70,7 +70,7 @@ def variance(
     --------
     >>> import flashmm_sc as fsc
     >>> adata = fsc.datasets.simu_rnaseq(n_genes=50, n_cells=2000, n_samples=8, n_clusters=2, seed=1)
-    >>> fsc.tl.lmm_de(adata, "~ cls + trt", "sam", transform="log1p", size_factors="total")
+    >>> fsc.tl.lmm_de(adata, "~ cls * trt", "sam + sam:cls", transform="log1p", size_factors="total")
     >>> ax = fsc.pl.variance(adata, show=False)
     """
     check_optional_texts(group=group, title=title)

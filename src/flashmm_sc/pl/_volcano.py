@@ -169,7 +169,7 @@ def _threshold(drawn: pd.DataFrame, alpha: float) -> float | None:
 
 def _draw_labels(axes: Sequence[Axes], drawn: Sequence[pd.DataFrame], labelled: Sequence[pd.DataFrame]) -> None:
     """Label genes, in axes which from here on stay where they are; in a grid adjustText draws no other panel."""
-    figure = axes[0].figure
+    figure = axes[0].figure.canvas.figure  # all of it, where axes are in a part
     figure.draw_without_rendering()
     layout = figure.get_layout_engine()
     figure.set_layout_engine("none")
