@@ -80,8 +80,8 @@ def volcano(
 
     Returns
     -------
-    None if the figure was shown, else the axes, or with `groups` a list of them. x is the log2 fold change, or the coefficient where the logarithm of
-    the fitted values isn't known.
+    None if the figure was shown, else the axes, or with `groups` a list of them. x is the log2 fold change, or the
+    coefficient where the logarithm of the fitted values isn't known.
 
     Raises
     ------
@@ -211,6 +211,7 @@ def _label(ax: Axes, drawn: pd.DataFrame, labelled: pd.DataFrame, fontsize: str)
         target_x=labelled["x"].to_numpy(),
         target_y=labelled["y"].to_numpy(),
         avoid_self=False,
+        force_static=(0.6, 1.0),
         force_pull=(0, 0),
         min_arrow_len=2,
         arrowprops={"arrowstyle": "-", "color": "0.4", "linewidth": 0.5},
