@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import re
+import warnings
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,8 @@ def test_blocks_run_one_after_the_other(page, tmp_path, monkeypatch):
     written = (DOCS / page).read_text(encoding="utf-8")
     for package in " ".join(NEEDS.findall(written)).split():
         pytest.importorskip(package, reason=f"{package} is not installed")
+        for category in (DeprecationWarning, FutureWarning, PendingDeprecationWarning):
+            warnings.simplefilter("ignore", category)  # theirs
     text = "\n".join(BLOCK.findall(written))
     test = doctest.DocTestParser().get_doctest(text, {}, page, page, 0)
     report = []
