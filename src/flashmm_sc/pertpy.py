@@ -195,9 +195,9 @@ class LMM(LinearModelBase):
             "Layer": self.layer or "X",
             "Fixed": self.design,
             "Random": str(self.random),
-            "Fitted": "yes" if self.is_fitted else "no",
+            "Fitted": "yes" if self._fitted else "no",
         }
-        if self.is_fitted:
+        if self._fitted:
             summary["Coefficients"] = ", ".join(found_fit(self.results, None).names("coef_names"))
         return summary
 

@@ -70,7 +70,9 @@ class TestVolcano:
     def test_of_ranked_genes(self, fitted):
         fsc.tl.rank_genes_groups(fitted)
         table = sc.get.rank_genes_groups_df(fitted, "2").set_index("names")
-        figure = dc.pl.volcano(table, x="logfoldchanges", y="pvals_adj", top=3, return_fig=True)
+        figure = dc.pl.volcano(
+            table, x="logfoldchanges", y="pvals_adj", top=3, thr_stat=0.1, thr_sign=1, return_fig=True
+        )
         figure.canvas.draw()
         assert len(figure.axes[0].texts) == 3
 

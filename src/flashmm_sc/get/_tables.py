@@ -71,7 +71,7 @@ def lmm_de_df(
     `status`
         "ok" or "boundary", else why the gene has no result.
 
-    The first columns fit the plots of pertpy and decoupler.
+    The names are pertpy's, whose plots take the table as it is.
 
     Raises
     ------

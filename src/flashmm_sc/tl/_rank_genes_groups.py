@@ -96,8 +96,8 @@ def rank_genes_groups(
 
     Notes
     -----
-    `scanpy.tl.filter_rank_genes_groups` takes its fold changes from the matrix, each group against the rest of the cells,
-    unless that is the reference. To filter by the effects that were tested, use `pval_cutoff`, `log2fc_min` and `log2fc_max`
+    `scanpy.tl.filter_rank_genes_groups` takes its fold changes from the matrix, each group against the rest of the cells.
+    To filter by the effects that were tested, use `pval_cutoff`, `log2fc_min` and `log2fc_max`
     of `scanpy.get.rank_genes_groups_df`.
 
     Examples
