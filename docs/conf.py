@@ -121,6 +121,7 @@ for folder in (MADE, HERE / "tutorials"):
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
 for notebook in (HERE.parent / "tutorials").glob("*.ipynb"):
-    shutil.copy(notebook, HERE / "tutorials")
+    text = notebook.read_text(encoding="utf-8").replace("](../docs/", "](../")  # where the pages are from there
+    (HERE / "tutorials" / notebook.name).write_text(text, encoding="utf-8")
 write_api()
 write_commands()
