@@ -60,8 +60,8 @@ class LMM(LinearModelBase):
     >>> import flashmm_sc as fsc
     >>> from flashmm_sc.pertpy import LMM
     >>> adata = fsc.datasets.simu_rnaseq(n_genes=50, n_cells=2000, n_samples=8, n_clusters=2, seed=1)
-    >>> model = LMM(adata, "~ cls * trt", "sam + sam:cls")
-    >>> model.fit(transform="log1p", size_factors="total")
+    >>> model = LMM(adata, "~ cls * trt", ["sam", "(0 + cls || sam)"])
+    >>> model.fit(transform="log1p", size_factors="total", residual_by="cls")
     >>> effect = model.cond(cls="2", trt="B") - model.cond(cls="2", trt="A")
     >>> model.test_contrasts({"in 2": effect})[["variable", "p_value", "log_fc", "adj_p_value", "contrast"]].shape
     (50, 5)
@@ -118,7 +118,8 @@ class LMM(LinearModelBase):
         groups_to_compare
             One group or several.
         paired_by
-            Column of `adata.obs` with the samples or donors: the random term. They need not be in both groups.
+            Column of `adata.obs` with the samples: the one random term, for groups that differ between samples. Where donors are in
+            both groups, cells of a sample would be taken for independent: write ``LMM(adata, "~ trt", ["donor", "donor:trt"])``.
         mask, layer
             As of the model.
         fit_kwargs, test_kwargs

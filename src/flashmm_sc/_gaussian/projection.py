@@ -244,8 +244,9 @@ def _check_components(within: Sequence[Within], names: Sequence[str], structure:
     for name, component in zip(names, within, strict=True):
         if not component.rank:
             msg = (
-                f"The random component {name!r} lies within the fixed columns, so its variance can't be estimated; "
-                "remove it, or the fixed term that spans it."
+                f"The random component {name!r} lies within the fixed columns: its levels can't be told from these, as where each "
+                "arm has one donor only. No test can then tell the treatment from the donor, and without the component cells "
+                "would be taken for replicates. Remove a fixed term that is the component itself, or add donors."
             )
             raise ValueError(msg)
     for group in structure.groups:
