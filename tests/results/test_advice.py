@@ -232,7 +232,12 @@ def test_computed_factors_and_names_that_need_quotes(study):
 
 @pytest.mark.parametrize(
     ("fixed", "random", "groupby"),
-    [("~ trt", "sam", None), ("~ trt + cls", ["sam", "sam:cls"], None), ("~ trt", "sam", "cls")],
+    [
+        ("~ trt", "sam", None),
+        ("~ trt + cls", ["sam", "sam:cls"], None),
+        ("~ trt", "sam", "cls"),
+        ("~ trt * log(libsize)", "sam", None),  # arms are what is compared
+    ],
 )
 def test_nothing_to_say_of_good_models(study, fixed, random, groupby):
     assert not said(study, fixed, random, groupby=groupby, moderate=True, **LOGGED)

@@ -281,7 +281,7 @@ def _holds(call: Call, term: RandomTerm, name: str) -> bool:
 
 
 def _joint_factor(call: Call) -> tuple[str, str] | None:
-    """The one factor that all interactions share, and its column, if no other factor has a term (as in `~ 0 + a + a:b`)."""
+    """The one factor of cells, not donors, that all interactions share, and its column, if no other has a term: `~ 0 + a + a:b`."""
     if call.groupby is not None:
         return None
     columns = {f.expr: f.needs[0] for f in call.design.encoding.factors if f.ordered is not None and len(f.needs) == 1}
@@ -290,7 +290,8 @@ def _joint_factor(call: Call) -> tuple[str, str] | None:
     alone = {name for term in terms if len(term) == 1 for name in term if name in call.design.levels}
     shared = set.intersection(*crossed) & alone if crossed else set()
     found = shared & columns.keys() if len(shared) == len(alone) == 1 else set()
-    return next(((name, columns[name]) for name in found), None)
+    of_cells = lambda column: any(column in term.groups or call.varies_within(column, term) for term in call.intercepts)
+    return next(((name, columns[name]) for name in found if of_cells(columns[name])), None)
 
 
 def _joint_model(call: Call) -> Iterator[str]:

@@ -54,19 +54,23 @@ def begin(ax: Axes | None, size: tuple[float, float] | None = None) -> Axes:
     """Axes to draw on: those given, or those of a new figure."""
     import matplotlib.pyplot as plt
 
-    return plt.subplots(figsize=size, layout="constrained")[1] if ax is None else ax
+    axes = plt.subplots(figsize=size, layout="constrained")[1] if ax is None else ax
+    axes.set_axisbelow(True)  # grids, as scanpy's settings ask for, lie under points
+    return axes
 
 
 def panels(n: int, *, size: tuple[float, float] = PANEL, **sharing: Any) -> list[Axes]:
     """Axes of n panels in a new figure, in rows about as long as there are rows."""
     import matplotlib.pyplot as plt
 
-    columns = min(n, max(math.ceil(math.sqrt(n)), 3)) if n > 1 else 1
+    columns = n if n <= 3 else math.ceil(math.sqrt(n))
     rows = math.ceil(n / columns)
     figure, grid = plt.subplots(
         rows, columns, figsize=(size[0] * columns, size[1] * rows), layout="constrained", squeeze=False, **sharing
     )
     axes: list[Axes] = list(grid.flat)
+    for one in axes[:n]:
+        one.set_axisbelow(True)
     for empty in axes[n:]:
         figure.delaxes(empty)
     return axes[:n]
