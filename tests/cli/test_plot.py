@@ -39,14 +39,14 @@ def run(*arguments):
 
 @pytest.mark.parametrize("ending", [".png", ".pdf", ".svg"])
 def test_the_only_effect_is_drawn(source, tmp_path, capsys, drawn, ending):
-    path = tmp_path / f"volcano{ending}"
+    path, open_before = tmp_path / f"volcano{ending}", plt.get_fignums()
     assert run("de", source, *MODEL, "--plot", path) == 0
     assert drawn == [("trt[T.B]", {"key": "lmm_de", "show": False})]
     begins = {".png": b"\x89PNG", ".pdf": b"%PDF", ".svg": b"<?xml"}
     assert path.read_bytes().startswith(begins[ending])
     assert capsys.readouterr().out.endswith(f"Written: {path}\n")
     assert mpl.get_backend().lower() == "agg"
-    assert not plt.get_fignums()
+    assert plt.get_fignums() == open_before
 
 
 def test_contrasts_come_before_the_fit(source, tmp_path, drawn):

@@ -323,7 +323,7 @@ def test_file_holds_the_same(tmp_path, monkeypatch, capsys, index_dtype):
     assert_same(read, expected)
     np.testing.assert_array_equal(read.X @ np.ones(50), expected.X @ np.ones(50))
     assert list(tmp_path.iterdir()) == [path]
-    assert "1000/1000" in capsys.readouterr().err
+    assert "1.00k/1.00k" in capsys.readouterr().err
 
 
 def test_nothing_half_written(tmp_path, monkeypatch):

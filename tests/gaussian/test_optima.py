@@ -68,7 +68,7 @@ def test_better_optimum_has_the_higher_likelihood_by_definition():
 def test_blocks_of_genes_make_no_difference(monkeypatch):
     X, Z, d, Y = crossed(*DRAWN["three"])
     together = fsc.lmmfit(Y, X, Z, d, method="ML", nonnegative=True)
-    few = lambda work, n_genes, gene_bytes, n_jobs: for_gene_blocks(work, n_genes, 2**24 // 7, n_jobs)
+    few = lambda work, n_genes, gene_bytes, *others: for_gene_blocks(work, n_genes, 2**24 // 7, *others)
     monkeypatch.setattr(estimate, "for_gene_blocks", few)
     apart = fsc.lmmfit(Y, X, Z, d, method="ML", nonnegative=True)
     np.testing.assert_allclose(apart.theta, together.theta, rtol=1e-9, atol=1e-12)
