@@ -49,3 +49,8 @@ def test_parquet_without_pyarrow_is_refused_before_anything_is_read(adata, tmp_p
 def test_other_endings_are_refused(tmp_path, name):
     with pytest.raises(ValueError, match=r"--table .* must be the name of a file that ends in \.csv or .*\.parquet"):
         check_targets([], None, tmp_path / name)
+
+
+def test_an_effect_to_draw_nowhere(tmp_path):
+    with pytest.raises(ValueError, match="--plot-coef is for --plot"):
+        check_targets([], None, tmp_path / "t.csv", None, "trt[T.B]")

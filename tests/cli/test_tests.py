@@ -157,3 +157,17 @@ def test_nothing_half_written_remains(fitted, tmp_path, monkeypatch, capsys):
     assert run(tmp_path / "fit.h5ad", *CONTRAST, *both) == 2
     assert "No space left" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["fit.h5ad"]
+
+
+@pytest.mark.parametrize("option", [("--ddf", "residual"), ("--corr-method", "bonferroni"), ("--n-jobs", "2")])
+def test_options_of_tests_need_tests(source, tmp_path, capsys, option):
+    assert run(source, "--table", tmp_path / "t.csv", *option) == 2
+    assert "There is nothing to test" in capsys.readouterr().err
+
+
+def test_what_is_not_ours_is_not_overwritten(source, tmp_path, capsys):
+    with h5py.File(source, "r+") as file:
+        ad.io.write_elem(file, "uns/lmm_test", {"mine": 1})
+    assert run(source, "--contrast", "a=trt[T.B]", "--out", tmp_path / "new.h5ad") == 2
+    assert "holds something else" in capsys.readouterr().err
+    assert not (tmp_path / "new.h5ad").exists()

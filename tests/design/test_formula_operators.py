@@ -54,3 +54,8 @@ def test_powers_are_whole_numbers(power):
 def test_brackets_of_two_kinds():
     with pytest.raises(ValueError, match=r"can't be read as a formula: Brackets and operators don't fit together\."):
         terms("~ [)*")
+
+
+def test_a_power_of_thousands_of_digits():
+    with pytest.raises(ValueError, match="must be a positive integer"):
+        terms("~ a**" + "9" * 5000)

@@ -59,7 +59,7 @@ def test_a_curve_and_its_band(aged, fixed):
 
 def test_a_curve_of_each_level(aged):
     fit(aged, "~ trt * time", groupby="cls")
-    ax = fsc.pl.curve(aged, GENE, "time", by="trt", group="NK", show=False)
+    ax = fsc.pl.curve(aged, GENE, "time", hue="trt", group="NK", show=False)
     x = ax.lines[0].get_xdata()
     for line, level in zip(ax.lines, ["A", "B"], strict=True):
         model = fsc.get.fitted(aged, GENE, {"time": x, "trt": level}, groups="NK")
@@ -72,7 +72,7 @@ def test_a_curve_of_each_level(aged):
 
 def test_points_of_samples(aged):
     fit(aged, "~ trt + age", groupby="cls")
-    ax = fsc.pl.curve(aged, GENE, "age", by="trt", group="B", show=False)
+    ax = fsc.pl.curve(aged, GENE, "age", hue="trt", group="B", show=False)
     cells = aged.obs.assign(y=np.log1p(aged.X.toarray()[:, 3].astype(float)))
     means = cells[cells["cls"] == "B"].groupby(["trt", "sam"])[["age", "y"]].mean()
     for i, level in enumerate("AB"):
@@ -98,10 +98,10 @@ def test_a_sample_has_a_point_for_each_tenth_of_the_range(aged):
 def test_several_genes_get_a_panel_each(aged, tmp_path):
     fit(aged, "~ trt * time")
     genes = ["gene9", "gene1", "gene5"]
-    axes = fsc.pl.curve(aged, genes, "time", by="trt", title="all", show=False, save=tmp_path / "a.png")
+    axes = fsc.pl.curve(aged, genes, "time", hue="trt", title="all", show=False, save=tmp_path / "a.png")
     assert [ax.get_title() for ax in axes] == genes
     for ax, gene in zip(axes, genes, strict=True):
-        alone = fsc.pl.curve(aged, gene, "time", by="trt", show=False)
+        alone = fsc.pl.curve(aged, gene, "time", hue="trt", show=False)
         for i in (0, 1):
             np.testing.assert_allclose(ax.lines[i].get_ydata(), alone.lines[i].get_ydata())
             np.testing.assert_allclose(points(ax, i), points(alone, i))
@@ -156,8 +156,8 @@ def test_show_and_ax(aged, monkeypatch):
         ),
         ({"x": "tim"}, ValueError, "x='tim' is not in the model .* Did you mean 'time'"),
         ({"x": "trt"}, ValueError, "x='trt' has levels, 'A', 'B', and is no column of numbers; use fsc.pl.samples"),
-        ({"by": "cls"}, ValueError, "by='cls' is not in the model"),
-        ({"by": "time"}, ValueError, "by='time' is a column of numbers"),
+        ({"hue": "cls"}, ValueError, "hue='cls' is not in the model"),
+        ({"hue": "time"}, ValueError, "hue='time' is a column of numbers"),
         ({"group": None}, ValueError, "more than one group"),
         ({"group": "N"}, KeyError, "group: the result 'lmm_de' has no 'N'"),
         ({"sample": "sm"}, KeyError, "Did you mean 'sam'"),

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import warnings
+
 import anndata as ad
 import matplotlib.pyplot as plt
 import numpy as np
@@ -98,3 +100,25 @@ def test_bad_input(gene, options, words):
     with pytest.raises((KeyError, ValueError), match=words):
         fsc.pl.effects(results(), gene, **{"key": "lmm_de"} | options)
     assert not plt.get_fignums()
+
+
+def test_intervals_are_of_the_fit_that_was_tested(adata):
+    """Whatever lies under its key now: tests of a moderated fit have no intervals but those they were asked for."""
+    how = {"transform": "log1p", "size_factors": "total"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", fsc.FlashmmWarning)
+        fsc.tl.lmm_de(adata, "~ trt", "sam", moderate=True, **how)
+        fsc.tl.lmm_test(adata, "trt[T.B]")
+        fsc.tl.lmm_de(adata, "~ trt", "sam", **how)
+    with pytest.raises(ValueError, match=r"run fsc\.tl\.lmm_test again with conf_level=0\.95"):
+        fsc.pl.effects(adata, "gene3", key="lmm_test", show=False)
+    fsc.tl.lmm_test(adata, "trt[T.B]")
+    assert fsc.pl.effects(adata, "gene3", key="lmm_test", show=False) is not None
+
+
+def test_status_of_the_group_that_was_asked_for(adata):
+    adata.X = adata.X.toarray()
+    adata.X[(adata.obs["cls"] == "NK").to_numpy(), 4] = 0
+    fsc.tl.lmm_de(adata, "~ trt", "sam", groupby="cls", transform="log1p", size_factors="total")
+    with pytest.raises(ValueError, match="The gene 'gene4' has no result in 'lmm_de': 'constant'"):
+        fsc.pl.effects(adata, "gene4", groups=["NK"], show=False)

@@ -68,6 +68,6 @@ def test_bad_input():
     with pytest.raises(ValueError, match=r"'~ 0 \+ libsize' has no intercept"):
         fsc.pl.ma(adata, key="slope")
     del adata.uns["lmm_de"]
-    with pytest.raises(KeyError, match="'lmm_de'"):
+    with pytest.raises(ValueError, match="'two' was made from is gone or replaced"):
         fsc.pl.ma(adata, key="two", coef="up", group="1")
     assert not plt.get_fignums()

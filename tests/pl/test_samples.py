@@ -67,7 +67,7 @@ def test_means_over_the_cells_of_each_sample(adata):
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("trt", "mean log(1 + normalised count)")
     assert [text.get_text() for text in ax.get_xticklabels()] == ["A", "B"]
     sizes = [f"{table['size'].max()} cells", f"{table['size'].min()} cells"]
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == [*sizes, "fitted, 95%"]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == [*sizes, "fitted, 95 %"]
 
 
 def test_groups_that_are_numbers(adata):
@@ -226,6 +226,7 @@ def test_show_ax_and_save(adata, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
+        ({"gene": ["gene3"]}, TypeError, "must be the name of one gene"),
         ({"gene": "gene33"}, KeyError, "There is no gene 'gene33'. Did you mean 'gene3'"),
         ({"by": "tr"}, ValueError, r"by='tr' is not in the model fixed='~ trt \+ score'. Did you mean 'trt'"),
         ({"by": "batch"}, ValueError, "by='batch' is not in the model"),
@@ -260,7 +261,7 @@ def test_without_the_cells(adata):
     with pytest.raises(ValueError, match="adata holds no cells, as a fit of several files"):
         drawn(both)
     fit(adata, size_factors=np.ones(adata.n_obs))
-    with pytest.raises(ValueError, match="was given 'size_factors' as numbers, which aren't stored"):
+    with pytest.raises(ValueError, match="was given 'size_factors' as arrays, which aren't stored"):
         drawn(adata)
     fit(adata)
     del adata.obs["sam"]
@@ -273,3 +274,39 @@ def test_cells_that_a_fit_of_counts_had(counted):
     some = counted[counted.obs["sam"] != "A1"].copy()
     with pytest.raises(ValueError, match=r"lacks cells of the samples '1:A' of the fit 'nbmm_de'"):
         fsc.pl.samples(some, "Gene7", "trt", group="2", show=False)
+
+
+def test_means_over_the_cells_that_were_chosen(adata):
+    """Others may lack a level, and count neither in the means nor in the target of the size factors."""
+    adata.obs["use"] = np.arange(adata.n_obs) % 3 > 0
+    adata.obs["trt"] = adata.obs["trt"].where(adata.obs["use"])
+    fit(adata, groupby="cls", mask_obs="use")
+    some = adata[adata.obs["use"]].copy()
+    fit(some, groupby="cls")
+    np.testing.assert_allclose(points(drawn(adata, group="NK")), points(drawn(some, group="NK")), rtol=1e-7)
+    fit(adata, groupby="cls", mask_obs=adata.obs["use"].to_numpy())
+    with pytest.raises(ValueError, match="was given 'mask_obs' as arrays"):
+        drawn(adata, group="NK")
+
+
+def test_chosen_samples_of_counts(counted):
+    chosen = (counted.obs["trt"] == "A") | (np.arange(counted.n_obs) % 2 > 0)
+    counted = counted.copy()
+    counted.obs["use"], some = chosen, counted[chosen].copy()
+    one, other = (
+        fsc.tl.nbmm_de(each, "~ trt", "sam", groupby="cls", copy=True, **how)
+        for each, how in ((counted, {"mask_obs": "use"}), (some, {}))
+    )
+    shown = [points(fsc.pl.samples(each, "Gene7", "trt", group="2", show=False)) for each in (one, other)]
+    np.testing.assert_allclose(*shown, rtol=1e-7)
+
+
+def test_means_of_a_part_of_the_cells_are_over_the_size_factors_of_the_fit(adata):
+    fit(adata, groupby="cls")
+    whole = points(drawn(adata, group="NK"))
+    np.testing.assert_allclose(points(drawn(adata[adata.obs["cls"] == "NK"].copy(), group="NK")), whole, rtol=1e-7)
+
+
+def test_level_of_the_intervals_in_words(adata):
+    ax = drawn(fit(adata), conf_level=0.995)
+    assert "fitted, 99.5 %" in [text.get_text() for text in ax.get_legend().get_texts()]

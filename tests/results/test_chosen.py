@@ -168,3 +168,11 @@ def test_dask(adata, mask, kind):
     chunks = (12, 5) if kind is np.asarray else (12, -1)
     held.X = array.from_array(kind(adata.X.toarray()), chunks=chunks, asarray=False)
     assert_same_fits(fitted(held, mask_obs=mask), fitted(alone(adata, mask)))
+
+
+@pytest.mark.parametrize("dtype", ["string", "category", object])
+def test_labels_of_other_kinds_are_compared_too(adata, mask, dtype):
+    labelled = pd.Series(np.asarray(mask), index=pd.Index(adata.obs_names.astype(str), dtype=dtype))
+    assert fitted(adata, mask_obs=labelled) is not None
+    with pytest.raises(ValueError, match="labelled by other cells than adata, or in another order"):
+        fitted(adata, mask_obs=labelled[::-1])

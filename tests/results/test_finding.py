@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 import matplotlib as mpl
 import pytest
 
 import flashmm_sc as fsc
+from flashmm_sc._results.finding import fit_of
+from flashmm_sc._results.result import Result
 
 mpl.use("agg")
 EFFECT = "cls[B]:trt[T.B]"
@@ -100,3 +104,16 @@ def test_a_name_is_suggested_once_not_once_a_group(grouped):
     with pytest.raises(KeyError) as caught:
         fsc.get.lmm_de_df(grouped, "NK|trt[T.b]", key="lmm_de")
     assert "Did you mean 'NK|trt[T.B]'" in caught.value.args[0]
+
+
+def test_a_fit_that_was_replaced_is_not_that_of_the_tests(adata):
+    fsc.tl.lmm_de(adata, "~ trt", "sam", transform="log1p")
+    fsc.tl.lmm_test(adata, "trt[T.B]")
+    tests = Result.read(adata, "lmm_test")
+    assert fit_of(adata, tests).key == "lmm_de"
+    time.sleep(0.01)  # stamps are of milliseconds
+    with pytest.warns(fsc.AdviceWarning, match="was made from the result"):
+        fsc.tl.lmm_de(adata, "~ trt", "sam", transform="log1p")
+    assert fit_of(adata, tests) is None
+    with pytest.raises(ValueError, match="The fit that 'lmm_test' was made from is gone or replaced"):
+        fsc.pl.ma(adata, "trt[T.B]", key="lmm_test", show=False)

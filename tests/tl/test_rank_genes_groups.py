@@ -280,7 +280,7 @@ def others(fitted):
         ({"NK": "NK|aeg"}, {"groupby": "cls"}, KeyError, "Did you mean 'NK|age'"),
         ("trt[T.stim]", {"key_added": "taken"}, ValueError, "holds something else than ranked genes"),
         ("trt[T.stim]", {"key_added": "lmm_de"}, ValueError, "holds something else than ranked genes"),
-        ("trt[T.stim]", {"key_added": 1}, TypeError, "key_added=1 must be a text"),
+        ("trt[T.stim]", {"key_added": 1}, ValueError, "key_added=1 can't name results in a file"),
         ("trt[T.stim]", {"groupby": 1}, TypeError, "groupby=1 must be a text"),
         ("trt[T.stim]", {"rankby_abs": "yes"}, TypeError, "rankby_abs='yes'"),
     ],
@@ -327,3 +327,10 @@ def test_ranked_genes_are_replaced(adata):
     fsc.tl.rank_genes_groups(adata, "age", key_added="mine")
     assert adata.uns["mine"]["params"]["coefs"].tolist() == ["age"] * 3
     assert adata.uns["rank_genes_groups"]["params"]["method"] == "t-test"
+
+
+@pytest.mark.parametrize("key", ["a/b", "", 3])
+def test_keys_that_files_can_not_hold(adata, key):
+    fsc.tl.lmm_de(adata, "~ trt", "sam", groupby="cls", transform="log1p")
+    with pytest.raises(ValueError, match="can't name results in a file"):
+        fsc.tl.rank_genes_groups(adata, key_added=key)

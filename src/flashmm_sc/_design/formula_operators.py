@@ -40,7 +40,7 @@ def _bounded(operator: Operator) -> Operator:
 def _power(terms: OrderedSet, exponent: OrderedSet, **_: Any) -> OrderedSet:
     """Products of up to that many terms; more factors than there are terms give nothing new."""
     text = "".join(factor.expr for factor in chain(*(term.factors for term in exponent)))
-    if not (text.isascii() and text.isdigit() and int(text) > 0):
+    if not (text.isascii() and text.isdigit() and len(text) < 1000 and int(text) > 0):
         msg = "The right-hand argument of `**` must be a positive integer."
         raise FormulaSyntaxError(msg)
     found = terms

@@ -41,7 +41,7 @@ def chosen_cells(
                 masks.append(_booleans(column, one.n_obs, f"obs[{mask_obs!r}], which mask_obs names,"))
         mask = np.concatenate(masks)
     else:
-        if isinstance(mask_obs, pd.Series) and len(several) == 1 and _others(mask_obs.index, several[0].obs_names):
+        if isinstance(mask_obs, pd.Series) and len(several) == 1 and of_others(mask_obs.index, several[0].obs_names):
             msg = "mask_obs is labelled by other cells than adata, or in another order; reindex it by adata.obs_names."
             raise ValueError(msg)
         mask = _booleans(mask_obs, total, "mask_obs")
@@ -67,14 +67,16 @@ def of_chosen(cells: Sequence[Cells], given: Any, argument: str) -> Any:
     return values.iloc[rows] if isinstance(values, pd.Series) and len(cells) == 1 else np.asarray(values)[rows]
 
 
-def _others(labels: pd.Index, cells: pd.Index) -> bool:
+def of_others(labels: pd.Index, cells: pd.Index) -> bool:
     """Whether labels, unless they are mere numbers, are those of other cells, or in another order."""
-    return labels.dtype == cells.dtype and not labels.equals(cells)
+    numbers = pd.api.types.is_numeric_dtype
+    return not (numbers(labels) or numbers(cells) or labels.astype(object).equals(cells.astype(object)))
 
 
 def _booleans(given: Any, n: int, words: str) -> np.ndarray:
     values = np.asarray(given)
     if values.shape != (n,) or values.dtype != bool:
-        msg = f"{words} must hold one True or False a cell ({n}), not {values.dtype} of shape {values.shape}."
+        fill = " Fill missing values in, as in column.fillna(False).astype(bool)." if values.shape == (n,) else ""
+        msg = f"{words} must hold one True or False a cell ({n}), not {values.dtype} of shape {values.shape}.{fill}"
         raise ValueError(msg)
     return values

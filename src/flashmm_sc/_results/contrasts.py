@@ -63,6 +63,7 @@ def contrasts_result(
     tested += across_groups(across, models, options, joint)
     params = {"key": fit.key, "ddf": used, "alternative": alternative, "lfc": lfc, "joint": joint}
     params |= {"corr_method": corr_method, "corr_scope": corr_scope, "log_base": base}
+    params |= {"moderate": bool(fit.params.get("moderate", False))}
     params |= {} if conf_level is None else {"conf_level": float(conf_level)}
     return tests_result(key_added, tested, params)
 

@@ -64,12 +64,14 @@ def found_fit(adata: AnnData, key: str | None) -> Result:
 
 
 def fit_of(adata: AnnData, result: Result) -> Result | None:
-    """The fit that a result is or was made from; None if it is gone."""
+    """The fit that a result is or was made from; None if it is gone, or another lies in its place now."""
     results = {one.key: one for one in Result.all(adata)}
+    when = lambda one: str(one.params.get("time", ""))
     while result.what != "fit":
-        if not result.of or result.of[0] not in results:
+        source = results.get(next(iter(result.of), ""))
+        if source is None or when(source) > when(result):
             return None
-        result = results[result.of[0]]
+        result = source
     return result
 
 

@@ -81,7 +81,8 @@ def fit_result(
         if part.means is not None:
             ratio = _spread(log2_ratios(model.reference, part.means, np.eye(model.p)), its, n_vars)
         tested.append(GroupTests(model.group, fixed.names, fixed.constant == 0, tests, status, ratio))
-    result = tests_result(key, tested, params)
+    target = study.fitted.target_sum  # what was used, which other cells would not give again
+    result = tests_result(key, tested, params | {"target_sum": target})
     arrays, entry = result.arrays, result.entry
     arrays |= {name: side_by_side(getattr(fit, name) for fit in fits) for name in ("theta", "theta_se")}
     arrays["theta_cov"] = side_by_side(_padded(fit.theta_cov, fits) for fit in fits)

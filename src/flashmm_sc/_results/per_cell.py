@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from flashmm_sc._design.columns import complete_column, positive_numbers
-from flashmm_sc._results.chosen import of_chosen
+from flashmm_sc._results.chosen import of_chosen, of_others
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,7 +32,7 @@ def per_cell(study: Study, argument: str, given: Any, kinds: str = KINDS) -> np.
     else:
         values = given = of_chosen([one for one, _ in study.sources], given, argument)
     labels = getattr(given, "index", None)
-    if isinstance(labels, pd.Index) and labels.dtype == study.obs.index.dtype and not labels.equals(study.obs.index):
+    if isinstance(labels, pd.Index) and of_others(labels, study.obs.index):
         msg = (
             f"{argument} are labelled by other cells than adata, or in another order; reindex them by adata.obs_names."
         )

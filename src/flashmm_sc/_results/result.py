@@ -241,12 +241,17 @@ def hint_instead_of(adata: Any) -> str:
     return ""
 
 
-def check_key(adata: AnnData, key: str, *, tests: bool = False) -> None:
-    """Refuse a key that anndata can't write, that is not ours to overwrite, or, for tests, under which a fit lies."""
-    uns = uns_of(adata)
+def check_name(key: str) -> None:
+    """Refuse a key that anndata can't write."""
     if not isinstance(key, str) or key in ("", ".", "..") or "/" in key or "\0" in key:
         msg = f"key_added={key!r} can't name results in a file; give a text without '/'."
         raise ValueError(msg)
+
+
+def check_key(adata: AnnData, key: str, *, tests: bool = False) -> None:
+    """Refuse a key that anndata can't write, that is not ours to overwrite, or, for tests, under which a fit lies."""
+    uns = uns_of(adata)
+    check_name(key)
     found = uns.get(key)
     if found is not None and not _is_result(found):
         msg = f"adata.uns[{key!r}] holds something else, which key_added={key!r} would overwrite; give another key."

@@ -148,7 +148,7 @@ def _de(args: argparse.Namespace) -> None:
     options = given(args)
     sources, out, table, plot = (options.pop(name) for name in ("sources", "out", "table", "plot"))
     coef = options.pop("plot_coef", None)
-    check_targets(sources, out, table, plot)
+    check_targets(sources, out, table, plot, coef)
     fit, options = of_model(options)
     if "contrasts" in options:
         options["contrasts"] = contrasts_of(options["contrasts"])

@@ -29,9 +29,16 @@ def add_targets(command: argparse.ArgumentParser, out: str) -> None:
 
 
 def check_targets(
-    sources: Sequence[Path], out: Path | None, table: Path | None = None, plot: Path | None = None
+    sources: Sequence[Path],
+    out: Path | None,
+    table: Path | None = None,
+    plot: Path | None = None,
+    plot_coef: str | None = None,
 ) -> None:
-    """Refuse files that can't be read or written, before anything is computed."""
+    """Refuse files that can't be read or written, and an effect to draw nowhere, before anything is computed."""
+    if plot_coef and not plot:
+        msg = "--plot-coef is for --plot; give --plot OUT.png as well."
+        raise ValueError(msg)
     check_sources(sources)
     if not (out or table or plot):
         msg = "The results would go nowhere; give --out OUT.h5ad, --table OUT.csv or --plot OUT.png."

@@ -18,6 +18,7 @@ examples:
   flashmm-sc test de.h5ad --contrast 'B vs C=trt[T.B] - trt[T.C]' --conf-level 0.95 --table b_c.csv
   flashmm-sc test de.h5ad --anova --table terms.tsv
   flashmm-sc test de.h5ad --plot volcano.png"""
+_OF_TESTS = {"key_added", "ddf", "corr_method", "corr_scope", "n_jobs"}
 _OF_CONTRASTS = {"alternative": "--alternative", "lfc": "--lfc", "joint": "--joint", "conf_level": "--conf-level"}
 
 
@@ -62,7 +63,7 @@ def _add_options(test: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> None:
 
     from flashmm_sc._base.files import appearing_whole
-    from flashmm_sc._results.files import copied, read_results, write_results
+    from flashmm_sc._results.files import check_room, copied, read_results, write_results
     from flashmm_sc._results.finding import found_fit
     from flashmm_sc._results.result import Result
     from flashmm_sc.cli._plot import check_choice, draw, effect
@@ -72,12 +73,16 @@ def _run(args: argparse.Namespace) -> None:
     options = given(args)
     source, out, table, plot = (options.pop(name) for name in ("source", "out", "table", "plot"))
     coef = options.pop("plot_coef", None)
-    check_targets([source], out, table, plot)
+    check_targets([source], out, table, plot, coef)
     _check(options, out)
     if "contrasts" in options:
         options["contrasts"] = contrasts_of(options["contrasts"])
     if plot:
         check_choice(options.get("contrasts"), coef)
+    if "contrasts" in options or "anova" in options:
+        options.setdefault("key_added", "lmm_test" if "contrasts" in options else "lmm_anova")
+        if out:
+            check_room(source, options["key_added"])
     adata = read_results(source)
     fit = found_fit(adata, options.get("key"))
     key = _tested(adata, options)
@@ -99,7 +104,7 @@ def _run(args: argparse.Namespace) -> None:
 def _check(options: dict[str, Any], out: Path | None) -> None:
     """Refuse options that have nothing to be of."""
     tests = "contrasts" in options or "anova" in options
-    if not tests and (out or "key_added" in options):
+    if not tests and (out or _OF_TESTS & options.keys()):
         msg = "There is nothing to test; give --contrast NAME=EXPR or --anova."
         raise ValueError(msg)
     if "contrasts" not in options and (alone := [option for name, option in _OF_CONTRASTS.items() if name in options]):
@@ -113,10 +118,8 @@ def _tested(adata: Any, options: dict[str, Any]) -> str:
     from flashmm_sc._results.finding import found_fit
 
     if "contrasts" in options:
-        options.setdefault("key_added", "lmm_test")
         tl.lmm_test(adata, **options)
     elif options.pop("anova", False):
-        options.setdefault("key_added", "lmm_anova")
         tl.lmm_anova(adata, **options)
     else:
         return found_fit(adata, options.get("key")).key

@@ -34,7 +34,7 @@ def curve(
     genes: str | Sequence[str],
     x: str,
     *,
-    by: str | None = None,
+    hue: str | None = None,
     sample: str | None = None,
     key: str | None = None,
     group: str | None = None,
@@ -58,7 +58,7 @@ def curve(
         One gene, or several in a list, which get a panel each.
     x
         Column of numbers of the formula, as in ``"~ age"``, ``"~ poly(age, 2)"`` or ``"~ bs(age, df=4)"``.
-    by
+    hue
         Factor of the formula, whose levels get a curve each.
     sample
         Column of obs that tells samples apart, as in `flashmm_sc.pl.samples`. Where `x` varies within them, each has a point for
@@ -91,7 +91,7 @@ def curve(
     TypeError
         For arguments of a wrong type.
     ValueError
-        When `x` is no number or `by` no factor of the formula, `group` is needed, or a gene was not fitted.
+        When `x` is no number or `hue` no factor of the formula, `group` is needed, or a gene was not fitted.
 
     Notes
     -----
@@ -103,9 +103,9 @@ def curve(
     >>> import flashmm_sc as fsc
     >>> adata = fsc.datasets.simu_rnaseq(n_genes=50, n_cells=2000, n_samples=8, n_clusters=2, seed=1)
     >>> fsc.tl.lmm_de(adata, "~ trt * bs(libsize, df=4) + cls", "sam + sam:cls", transform="log1p")
-    >>> ax = fsc.pl.curve(adata, "Gene3", "libsize", by="trt", show=False)
+    >>> ax = fsc.pl.curve(adata, "Gene3", "libsize", hue="trt", show=False)
     """
-    check_optional_texts(by=by, sample=sample, group=group, gene_symbols=gene_symbols, title=title)
+    check_optional_texts(hue=hue, sample=sample, group=group, gene_symbols=gene_symbols, title=title)
     check_level(conf_level)
     several = not isinstance(genes, str)
     names = [genes] if isinstance(genes, str) else list(dict.fromkeys(genes))
@@ -120,12 +120,12 @@ def curve(
     group = one("group", group, fit.groups, fit.key)
     grid = grid_of(fit, group)
     check_number(grid, "x", x)
-    levels = [] if by is None else levels_of(grid, "by", by)
+    levels = [] if hue is None else levels_of(grid, "hue", hue)
     check_fitted(fit, places, group, names)
-    factors = [] if by is None else [by]
+    factors = [] if hue is None else [hue]
     means = None if lacking(adata, fit) else sample_means(adata, fit, places, group, factors, sample=sample, x=x)
     low, high = grid.covariates[x].low, grid.covariates[x].high
-    points: dict[str, Any] = {x: np.linspace(low, high, POINTS)} | ({} if by is None else {by: levels})
+    points: dict[str, Any] = {x: np.linspace(low, high, POINTS)} | ({} if hue is None else {hue: levels})
     model = fitted(
         adata, list(adata.var_names[places]), points, key=fit.key, groups=group or None, conf_level=conf_level
     )
@@ -136,10 +136,10 @@ def curve(
         for i, level in enumerate(levels or [""]):
             _draw(its, own.iloc[i :: max(len(levels), 1)], points[x], i, level)
             if means is not None:
-                cells = (means.levels[by] == level).to_numpy() if by else np.ones(len(means.n), bool)
+                cells = (means.levels[hue] == level).to_numpy() if hue else np.ones(len(means.n), bool)
                 _draw_means(its, means, cells, j, i)
         its.set(xlabel=x, ylabel=scale(fit), title=f"{group}: {name}" if group else name)
-    _explain(axes, by, several)
+    _explain(axes, hue, several)
     if title is not None:
         axes[0].figure.suptitle(title) if several else axes[0].set_title(title)
     return finished(axes if several else axes[0], ax=ax, show=show, save=save)
@@ -159,15 +159,15 @@ def _draw_means(ax: Axes, means: Means, own: np.ndarray, gene: int, i: int) -> N
     ax.scatter(means.x[own], y, s=size, color=color, alpha=0.5, linewidths=0, zorder=1)
 
 
-def _explain(axes: list[Axes], by: str | None, several: bool) -> None:
+def _explain(axes: list[Axes], hue: str | None, several: bool) -> None:
     """What colours mean, once; and no y below zero where nothing is."""
     for ax in axes:
         if ax.get_ylim()[0] < 0 <= ax.dataLim.y0:
             ax.set_ylim(bottom=-0.02 * ax.get_ylim()[1])
-    if by is None:
+    if hue is None:
         return
     handles, labels = axes[0].get_legend_handles_labels()
-    how: dict[str, Any] = {"title": by, "frameon": False, "fontsize": "small"}
+    how: dict[str, Any] = {"title": hue, "frameon": False, "fontsize": "small"}
     if several:
         axes[0].figure.legend(handles, labels, loc="outside right upper", **how)
     else:

@@ -96,10 +96,11 @@ def effects(
     at, columns = gene_position(adata, gene, gene_symbols), shown_columns(result, coefs, groups)
     of_gene = result.of_genes(np.array([at]))
     factor, words = scale_of(result)
-    ends = _intervals(adata, of_gene, conf_level)
+    ends = _intervals(of_gene, conf_level)
     x, low, high = (values[columns] * factor for values in (of_gene["coef"][0], *ends))
     if np.isnan(x).all():
-        status = result.names("status_names")[of_gene["status"].astype(int)[0, 0]]
+        code = of_gene["status"][0, result.status_columns[columns[0]]]
+        status = result.names("status_names")[int(code)]
         msg = f"The gene {gene!r} has no result in {result.key!r}: {status!r}."
         raise ValueError(msg)
     significant = of_gene["pval_adj"][0, columns] < alpha
@@ -122,7 +123,7 @@ def effects(
     return finished(axes, ax=ax, show=show, save=save)
 
 
-def _intervals(adata: AnnData, result: Result, conf_level: float) -> tuple[np.ndarray, np.ndarray]:
+def _intervals(result: Result, conf_level: float) -> tuple[np.ndarray, np.ndarray]:
     """Ends of the intervals of the columns of a result of one gene."""
     if result.what == "fit":
         models = fitted_models(result)
@@ -133,7 +134,7 @@ def _intervals(adata: AnnData, result: Result, conf_level: float) -> tuple[np.nd
         return low, high
     if result.params.get("conf_level") == conf_level:
         return result["ci_low"][0], result["ci_high"][0]
-    if result.params["ddf"] == "likelihood ratio" or f"{result.of[0]}_theta_shrunk" in adata.varm:
+    if result.params["ddf"] == "likelihood ratio" or result.params.get("moderate", True):
         msg = (
             f"The tests {result.key!r} hold no intervals of level {conf_level:g}, which those of a moderated fit or of counts "
             f"can't do without; run fsc.tl.lmm_test again with conf_level={conf_level:g}."

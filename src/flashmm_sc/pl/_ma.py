@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flashmm_sc._base.options import check_number, check_optional_texts
-from flashmm_sc._results.finding import found_fit
+from flashmm_sc._results.finding import fit_of
 from flashmm_sc.pl._figure import check_figure, finished
 from flashmm_sc.pl._grid import draw_grid, draw_points
 from flashmm_sc.pl._tables import found_tests, scale_of, tables
@@ -95,7 +95,12 @@ def ma(
     check_number("min_effect", min_effect, 0.0)
     check_figure(ax, show, save, grid=groups is not None)
     result, grid = found_tests(adata, key, coef, "coef", effects=True), groups is not None
-    fit = found_fit(adata, result.of[0]) if result.of else result
+    fit = fit_of(adata, result)
+    if fit is None:
+        msg = (
+            f"The fit that {result.key!r} was made from is gone or replaced, and with it the means; run its call again."
+        )
+        raise ValueError(msg)
     shown = tables(adata, result, coef, group, groups)
     drawn = {}
     for name, table in shown.items():

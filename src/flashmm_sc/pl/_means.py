@@ -63,14 +63,15 @@ def lacking(adata: AnnData, fit: Result) -> str:
     layer, words = fit.params["layer"], "samples' means come from the cells"
     if not adata.n_obs:
         return f"adata holds no cells, as a fit of several files, but {words}; results in varm and uns can be copied to what has them."
-    if fit.of_counts:
-        return ""
-    given = [name for name in ("size_factors", "weights") if fit.params[name] == "given"]
+    values = () if fit.of_counts else ("size_factors", "weights")
+    given = [name for name in ("mask_obs", *values) if fit.params[name] == "given"]
     if given:
         return (
-            f"{words}, but the fit {fit.key!r} was given {listed(given)} as numbers, which aren't stored. Put them in a column of obs "
-            "and give its name to fsc.tl.lmm_de."
+            f"{words}, but the fit {fit.key!r} was given {listed(given)} as arrays, which aren't stored. Put them in a column of obs "
+            "and give its name to the fit."
         )
+    if fit.of_counts:
+        return ""
     there = adata.raw if fit.params["use_raw"] else adata.X if layer is None else adata.layers.get(layer)
     where = "adata.raw" if fit.params["use_raw"] else "adata.X" if layer is None else f"adata.layers[{layer!r}]"
     return "" if there is not None else f"{words}, in {where}, which is not there: adata holds results only."
@@ -135,8 +136,8 @@ def _values(adata: AnnData, fit: Result, genes: np.ndarray) -> Values:
     """The values of the fit, of these genes; sums of strata are of their values already."""
     mask = np.isin(np.arange(adata.n_vars), genes)
     if made(adata) is not None:
-        return Values(mask_var=mask)
-    names = ("layer", "use_raw", "transform", "size_factors", "target_sum", "weights")
+        return Values(mask_var=mask, mask_obs=fit.params["mask_obs"])
+    names = ("layer", "use_raw", "transform", "size_factors", "target_sum", "weights", "mask_obs")
     params: dict[str, Any] = {name: fit.params[name] for name in names}
     for name, kind in {"use_raw": bool, "target_sum": float}.items():
         params[name] = params[name] if params[name] is None else kind(params[name])
@@ -200,6 +201,9 @@ def _of_samples(
     check_columns([*columns, *([groupby] if groupby else [])], obs.columns, "The plot")
     n = n_cells(adata) if made(adata) is not None else np.ones(len(obs))
     own = (n > 0) & _in_group(obs, groupby, fit.groups[at])
+    if (mask := fit.params["mask_obs"]) is not None:
+        check_columns([mask], obs.columns, f"mask_obs={mask!r}")
+        own &= obs[mask].to_numpy(bool)
     cells, names = obs[own], strings(fit.models[at]["samples"])
     levels = Component.of(term, cells, f"sample={term.spelled!r}")
     if unknown := sorted(set(names) - set(levels.levels)):

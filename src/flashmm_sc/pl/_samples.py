@@ -219,7 +219,7 @@ def _explain(ax: Axes, hues: list[list[str]], n: np.ndarray, conf_level: float) 
             fmt="D",
             color="0.4" if hues else "black",
             markersize=4.5,
-            label=f"fitted, {conf_level:.0%}",
+            label=f"fitted, {100 * conf_level:g} %",
         )
     )
     for h, level in enumerate(hues[0] if hues else []):

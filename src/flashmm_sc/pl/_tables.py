@@ -76,7 +76,7 @@ def tables(
         return {str(table["contrast"].iloc[0]): table}
     title = ["group", "contrast"] if groups is None else ["group"]
     by_group = table.groupby("group", sort=False)
-    return {": ".join(rows[title].iloc[0].astype(str)): rows for _, rows in by_group}
+    return {": ".join(rows[title].iloc[0].astype(str)) or "across groups": rows for _, rows in by_group}
 
 
 def table_of(
@@ -118,7 +118,7 @@ def chosen_groups(result: Result, group: str | None, groups: str | Sequence[str]
     if group is not None and groups is not None:
         msg = "Give group= for one group on one pair of axes, or groups= for a grid of several, not both."
         raise ValueError(msg)
-    if groups == "all" and "all" not in result.groups:
+    if groups == "all":
         return list(dict.fromkeys(result.groups))
     found = selected("group", group, result.groups, result.key) or selected("groups", groups, result.groups, result.key)
     if groups is not None and not found:
@@ -140,6 +140,9 @@ def gene_names(adata: AnnData, gene_symbols: str | None) -> np.ndarray:
 
 def gene_position(adata: AnnData, gene: str, gene_symbols: str | None) -> int:
     """Where a gene is, by the name that is shown."""
+    if not isinstance(gene, str):
+        msg = f"gene={gene!r} must be the name of one gene."
+        raise TypeError(msg)
     names = gene_names(adata, gene_symbols)
     (at,) = np.nonzero(names == gene)
     if len(at) == 1:

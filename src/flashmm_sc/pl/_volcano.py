@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_list_like
 
 from flashmm_sc._base.errors import did_you_mean, listed, warn
 from flashmm_sc._base.options import check_number, check_optional_texts, check_whole
@@ -18,6 +18,7 @@ from flashmm_sc.pl._tables import found_tests, scale_of, tables
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Sequence
 
     from anndata import AnnData
     from matplotlib.axes import Axes
@@ -104,7 +105,7 @@ def volcano(
     check_optional_texts(coef=coef, group=group, gene_symbols=gene_symbols, title=title)
     check_number("alpha", alpha, 0.0, 1.0, "It bounds adjusted p-values.", without=(0.0,))
     check_number("min_effect", min_effect, 0.0)
-    if not isinstance(labels, str | Sequence | np.ndarray):
+    if not is_list_like(labels) and not isinstance(labels, str):
         check_whole("labels", labels, 0)
     check_figure(ax, show, save, grid=groups is not None)
     result, grid = found_tests(adata, key, coef, "coef", effects=True), groups is not None
