@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 import pandas as pd
+from pandas.api.types import is_list_like
 
 from flashmm_sc._design.random_terms import quoted
 from flashmm_sc._design.reference_grid import ReferenceGrid
@@ -132,7 +133,7 @@ class LMM(LinearModelBase):
         if paired_by is None:
             msg = "paired_by: name the column of adata.obs with the samples, whose cells are alike; they are the random effects."
             raise ValueError(msg)
-        groups = [groups_to_compare] if isinstance(groups_to_compare, str) else list(groups_to_compare)
+        groups = list(groups_to_compare) if is_list_like(groups_to_compare) else [groups_to_compare]
         model = cls(adata, f"~ C({quoted(column)})", quoted(paired_by), mask=mask, layer=layer)
         model.fit(**(fit_kwargs or {}))
         contrasts = {group: model.contrast(column, baseline, group) for group in groups}
