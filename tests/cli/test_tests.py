@@ -167,7 +167,7 @@ def test_options_of_tests_need_tests(source, tmp_path, capsys, option):
 
 def test_what_is_not_ours_is_not_overwritten(source, tmp_path, capsys):
     with h5py.File(source, "r+") as file:
-        ad.io.write_elem(file, "uns/lmm_test", {"mine": 1})
+        ad.io.write_elem(file["uns"], "lmm_test", {"mine": 1})
     assert run(source, "--contrast", "a=trt[T.B]", "--out", tmp_path / "new.h5ad") == 2
     assert "holds something else" in capsys.readouterr().err
     assert not (tmp_path / "new.h5ad").exists()
