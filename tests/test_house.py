@@ -178,7 +178,7 @@ UNTESTED = {
     "pertpy": "where pertpy is installed: tests/bridges/test_pertpy.py",
     "_gaussian.prediction": "prediction intervals: tests/pl/test_ranef.py",
     "pl._levels": "levels, colours and what is no factor: test_samples.py, test_curve.py",
-    "pl._means": "samples' means: test_samples.py, test_curve.py",
+    "_results.sample_means": "samples' means: tests/pl/test_samples.py, tests/pl/test_curve.py",
     "pl._figure": "tests/base/test_options.py",
     "pl._grid": "panels, titles and legends: test_volcano.py, test_qq.py",
     "pl._tables": "results, coefficients, groups and genes: test_volcano.py, test_effects.py, test_hits.py",

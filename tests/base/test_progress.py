@@ -12,6 +12,7 @@ import sys
 import termios
 import time
 import types
+from contextlib import suppress
 
 import pytest
 
@@ -37,11 +38,9 @@ def in_terminal(code: str, size: tuple[int, int]) -> str:
         os.execv(sys.executable, [sys.executable, "-c", code])
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
     written = b""
-    try:
+    with suppress(OSError):  # which says that it has ended
         while more := os.read(terminal, 4096):
             written += more
-    except OSError:  # it has ended
-        pass
     assert os.waitpid(process, 0)[1] == 0, written.decode()
     return written.decode()
 

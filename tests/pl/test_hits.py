@@ -77,3 +77,12 @@ def test_bad_input(options, words):
     with pytest.raises((KeyError, ValueError), match=words):
         fsc.pl.hits(adata, **options)
     assert not plt.get_fignums()
+
+
+def test_no_number_stands_twice_on_the_axis_where_nothing_is_found():
+    adata = results()
+    adata.varm["lmm_de_pval_adj"][:] = 1.0
+    ax = fsc.pl.hits(adata, COEF, key="lmm_de", groups=["1"], show=False)
+    ax.figure.canvas.draw()
+    ticks = [tick for tick in ax.get_xticks() if ax.get_xlim()[0] <= tick <= ax.get_xlim()[1]]
+    assert ticks == [-1, 0, 1]

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from plot_examples import COEF, results
 
 import flashmm_sc as fsc
+from flashmm_sc._results.result import Result
 
 
 def points(ax):
@@ -39,17 +41,25 @@ def test_one_model_of_all_cells_and_tests_of_it():
     fsc.tl.lmm_test(adata, "cls[1]:trt[T.B]", key="whole")
     tested = points(fsc.pl.ma(adata, key="lmm_test", show=False))
     np.testing.assert_allclose(tested, points(fsc.pl.ma(adata, "cls[1]:trt[T.B]", key="whole", show=False)))
-    counts = adata.X.toarray()
-    values = np.log1p(counts * counts.sum(axis=1).mean() / counts.sum(axis=1)[:, None])
-    np.testing.assert_allclose(np.sort(np.asarray(tested)[:, 0]), np.sort(np.delete(values.mean(axis=0), 4)), rtol=0.05)
+    X = pd.get_dummies(adata.obs["cls"]).to_numpy(float)
+    X = np.hstack([X, X * (adata.obs["trt"] == "B").to_numpy()[:, None]])
+    names = [*(f"cls[{k}]" for k in (1, 2, 3)), *(f"cls[{k}]:trt[T.B]" for k in (1, 2, 3))]
+    coef = [fsc.get.lmm_de_df(adata, name, key="whole")["coef"].to_numpy() for name in names]
+    means = X.mean(axis=0) @ np.array(coef)
+    np.testing.assert_allclose(np.sort(np.asarray(tested)[:, 0]), np.sort(means[np.isfinite(means)]))
 
 
 def test_of_counts_they_are_rates():
     adata = results()
     ax = fsc.pl.ma(adata, COEF, key="counts", group="1", show=False)
     assert "count" in ax.get_xlabel()
-    mean = np.delete(adata.X.toarray()[in_group(adata, "1")].mean(axis=0), 4)
-    np.testing.assert_allclose(np.sort(points(ax)[:, 0]), np.sort(np.log2(mean)), atol=0.2)
+    counts = np.delete(adata.X.toarray()[in_group(adata, "1")].sum(axis=0), 4)
+    apart = np.sort(points(ax)[:, 0]) - np.sort(
+        np.log2(counts)
+    )  # the logarithm of all samples' sizes, the same for all genes
+    np.testing.assert_allclose(apart, apart[0])
+    described = Result.read(adata, "counts").models[0]
+    assert apart[0] == pytest.approx(-np.log2(described["size"].sum()))
 
 
 def test_grid_and_min_effect():

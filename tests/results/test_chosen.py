@@ -176,3 +176,10 @@ def test_labels_of_other_kinds_are_compared_too(adata, mask, dtype):
     assert fitted(adata, mask_obs=labelled) is not None
     with pytest.raises(ValueError, match="labelled by other cells than adata, or in another order"):
         fitted(adata, mask_obs=labelled[::-1])
+
+
+@pytest.mark.parametrize("change", [lambda X: X + 1j, lambda X: np.ma.masked_less(X, 1)], ids=["complex", "masked"])
+def test_matrices_are_checked_whichever_cells_are_chosen(adata, mask, change):
+    adata.layers["odd"] = change(adata.X.toarray())
+    with pytest.raises(ValueError, match=r"layers\['odd'\] (must hold real numbers|has masked values)"):
+        fitted(adata, mask_obs=np.asarray(mask), layer="odd")

@@ -20,9 +20,14 @@ def categories_of(names: Sequence[str], column: str, categories: Iterable[str]) 
 def _is_about(name: str, column: str, category: str) -> bool:
     """Whether it is `cls[NK]:trt[T.B]`, `cls[T.NK]`, `B vs A, cls=NK`, `NK vs CD4` or `NK`, for the category NK of cls."""
     factor, level = re.escape(column), re.escape(category)
-    coefficient = rf"(.*:)?({factor}|C\({factor}\b.*\))\[(T\.)?{level}\](:.*)?"
     answer = rf"(.*: )?({level}( vs .*|, .*)?|.*, {factor}={level}(, .*)?)"
-    return bool(re.fullmatch(rf"{coefficient}|{answer}", name))
+    return bool(re.fullmatch(rf"{_coefficient(column, category, '(T[.])?')}|{answer}", name))
+
+
+def _coefficient(column: str, category: str, coding: str) -> str:
+    """Pattern of a coefficient of a category, `C(cls)[T.NK]`, alone or in an interaction."""
+    factor = re.escape(column)
+    return rf"(.*:)?({factor}|C\({factor}\b.*\))\[{coding}{re.escape(category)}\](:.*)?"
 
 
 def baseline(name: str, factors: Mapping[str, Sequence[str]]) -> str | None:
@@ -33,8 +38,6 @@ def baseline(name: str, factors: Mapping[str, Sequence[str]]) -> str | None:
         levels[0]
         for factor, levels in factors.items()
         for level in levels[1:]
-        if re.fullmatch(
-            rf"(.*:)?({re.escape(factor)}|C\({re.escape(factor)}\b.*\))\[T\.{re.escape(level)}\](:.*)?", name
-        )
+        if re.fullmatch(_coefficient(factor, level, "T[.]"), name)
     }
     return found.pop() if len(found) == 1 else None

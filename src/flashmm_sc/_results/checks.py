@@ -12,7 +12,7 @@ from flashmm_sc._base.errors import did_you_mean, listed
 from flashmm_sc._base.options import check_real
 from flashmm_sc._design.columns import repeated
 from flashmm_sc._results.result import uns_of
-from flashmm_sc._stream.blocks import first_block
+from flashmm_sc._stream.blocks import first_block, whole
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -96,7 +96,7 @@ def find_expression(adata: Cells, layer: str | None, use_raw: bool, mask_var: An
         raise ValueError(msg)
     gene = np.full(adata.n_vars, -1)
     gene[kept] = np.arange(kept.size)
-    check_real(source, X)
+    check_real(source, whole(X))
     return Expression(X, kept, gene, source)
 
 
@@ -113,7 +113,7 @@ def _raw(adata: Cells, kept: np.ndarray) -> Expression:
         raise ValueError(msg)
     gene = np.full(adata.raw.n_vars, -1)
     gene[place] = np.arange(kept.size)
-    check_real("adata.raw.X", adata.raw.X)
+    check_real("adata.raw.X", whole(adata.raw.X))
     return Expression(adata.raw.X, kept, gene, "adata.raw.X")
 
 

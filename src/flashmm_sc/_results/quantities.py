@@ -55,15 +55,18 @@ def quantity(result: Result, name: str, columns: Sequence[int]) -> np.ndarray:
     if name == "z":
         return deviates(result)[:, columns]
     values = result[_STORED[name]][:, columns]
-    return values * _log2_factor(result) if name == "log_fc" else values
-
-
-def _log2_factor(result: Result) -> float:
-    base = float(result.params["log_base"])
-    if math.isnan(base):
+    if name != "log_fc":
+        return values
+    factor = log2_factor(result)
+    if math.isnan(factor):
         msg = (
             "log_fc is NaN, since the logarithm that the values are on isn't known: use log_base= (math.e, 2, ...) for values "
             "logged elsewhere, transform= in tl.lmm_de, or sc.pp.log1p, which notes it in adata.uns['log1p']."
         )
         warn(msg)
-    return math.log(base) / math.log(2)
+    return values * factor
+
+
+def log2_factor(result: Result) -> float:
+    """What makes log2 fold changes of coefficients, NaN where the logarithm of the fitted values isn't known."""
+    return math.log(float(result.params.get("log_base", math.nan))) / math.log(2)

@@ -84,7 +84,7 @@ def row_major(X: Any) -> bool:
 
 def first_block(X: Any) -> Block | None:
     """A small block of what comes first in a matrix, whichever of its rows are chosen."""
-    return next(iter(blocks(X.X if isinstance(X, ChosenRows) else X, 2**20)), None)
+    return next(iter(blocks(whole(X), 2**20)), None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +103,11 @@ class ChosenRows:
     def shape(self) -> tuple[int, int]:
         """Rows × columns."""
         return len(self.rows), self.X.shape[1]
+
+
+def whole(X: Any) -> Any:
+    """The matrix of which rows are chosen; any other as it is."""
+    return X.X if isinstance(X, ChosenRows) else X
 
 
 def read_ahead(source: Iterator[Block]) -> Iterator[Block]:

@@ -8,10 +8,10 @@ import numpy as np
 
 from flashmm_sc._base.options import check_level, check_optional_texts
 from flashmm_sc._results.finding import found_fit
+from flashmm_sc._results.sample_means import lacking, sample_means, scale
 from flashmm_sc.get import fitted
 from flashmm_sc.pl._figure import begin, check_figure, finished, panels
 from flashmm_sc.pl._levels import check_number, grid_of, levels_of, one, style
-from flashmm_sc.pl._means import lacking, sample_means, scale
 from flashmm_sc.pl._samples import areas, check_fitted
 from flashmm_sc.pl._tables import gene_position
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
 
-    from flashmm_sc.pl._means import Means
+    from flashmm_sc._results.sample_means import Means
 
 POINTS = 100
 """Points of a curve."""

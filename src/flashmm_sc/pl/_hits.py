@@ -110,7 +110,8 @@ def hits(
         axes.text(0, y, " not fitted", color="0.4", fontsize="small", va="center")
     axes.axvline(0, color="0.4", linewidth=0.8)
     left, right = axes.dataLim.intervalx
-    room = 0.2 * max(1, -left, right)  # for numbers
+    left, right = min(left, -1), max(right, 1)  # so that there are whole numbers on the axis where nothing is found
+    room = 0.2 * max(-left, right)  # for numbers
     axes.set_xlim(left - room if effect is not None else 0, right + room)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.xaxis.set_major_formatter(lambda value, _: f"{abs(value):,.0f}")

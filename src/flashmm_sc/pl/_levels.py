@@ -8,6 +8,7 @@ from flashmm_sc._base.errors import did_you_mean, listed
 from flashmm_sc._design.reference_grid import ReferenceGrid
 from flashmm_sc._results.finding import selected
 from flashmm_sc.pl._figure import DOWN, THIRD, UP
+from flashmm_sc.pl._tables import several
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,8 +43,7 @@ def one(argument: str, value: str | None, known: Sequence[str], key: str) -> str
     if value is None and len(known) == 1:
         return known[0]
     if value is None:
-        msg = f"The fit {key!r} has more than one {argument}; choose {argument}= among {listed(known, 20)}."
-        raise ValueError(msg)
+        raise ValueError(several(argument, known, key))
     selected(argument, value, known, key)
     return value
 

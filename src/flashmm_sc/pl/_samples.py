@@ -8,10 +8,10 @@ import numpy as np
 
 from flashmm_sc._base.options import check_level, check_optional_texts
 from flashmm_sc._results.finding import found_fit
+from flashmm_sc._results.sample_means import lacking, sample_means, scale
 from flashmm_sc.get import fitted
 from flashmm_sc.pl._figure import OTHER, begin, check_figure, finished
 from flashmm_sc.pl._levels import grid_of, label_levels, levels_of, one, style
-from flashmm_sc.pl._means import lacking, sample_means, scale
 from flashmm_sc.pl._tables import gene_position
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from flashmm_sc._results.result import Result
-    from flashmm_sc.pl._means import Means
+    from flashmm_sc._results.sample_means import Means
 
 WIDTH = 0.8
 """Width of the place of a level, which levels of hue share."""

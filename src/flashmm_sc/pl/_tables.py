@@ -10,6 +10,7 @@ import numpy as np
 
 from flashmm_sc._base.errors import FlashmmWarning, did_you_mean, listed
 from flashmm_sc._results.finding import columns_of, found, selected
+from flashmm_sc._results.quantities import log2_factor
 from flashmm_sc.get import lmm_de_df
 
 if TYPE_CHECKING:
@@ -48,8 +49,8 @@ def scale_of(result: Result) -> tuple[float, str]:
 
     They are log2 fold changes, or the coefficients where the logarithm of the fitted values isn't known.
     """
-    base = float(result.params.get("log_base", math.nan))
-    return (1.0, "coefficient") if math.isnan(base) else (math.log2(base), r"$\log_2$ fold change")
+    factor = log2_factor(result)
+    return (1.0, "coefficient") if math.isnan(factor) else (factor, r"$\log_2$ fold change")
 
 
 def tables(
@@ -159,5 +160,9 @@ def gene_position(adata: AnnData, gene: str, gene_symbols: str | None) -> int:
 def _check_one(table: pd.DataFrame, column: str, argument: str, key: str) -> None:
     names: list[str] = list(table[column].unique()) if column in table else []
     if len(names) > 1:
-        msg = f"The result {key!r} has more than one {argument}; choose {argument}= among {listed(names, 20)}."
-        raise ValueError(msg)
+        raise ValueError(several(argument, names, key))
+
+
+def several(argument: str, names: Sequence[str], key: str) -> str:
+    """Say that one of several is to be chosen."""
+    return f"The result {key!r} has more than one {argument}; choose {argument}= among {listed(names, 20)}."
