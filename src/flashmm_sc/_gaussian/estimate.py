@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from flashmm_sc._base.rank import TOLERANCE
 from flashmm_sc._base.options import check_flags, check_number, check_whole, one_of
 from flashmm_sc._base.threads import for_gene_blocks
 from flashmm_sc._gaussian.genes import Genes
@@ -135,8 +136,21 @@ def likelihood(projection: Projection, method: Method, n_genes: int = 1, n_jobs:
     return kind.of(projection, method, n_genes, n_jobs)
 
 
-def data_of(projection: Projection, stats: SummaryStats, genes: slice) -> Genes:
-    """The data of some genes."""
+def data_of(projection: Projection, stats: SummaryStats, genes: slice = slice(None)) -> Genes:
+    """The data of some genes: of residuals y - X b with β = b + β' where the statistics have these."""
+    data, refined = _data_of(projection, stats, genes), stats.refined
+    if refined is None:
+        return data
+    at = np.arange(stats.n_genes)[genes]
+    some = np.flatnonzero(np.isin(refined.genes, at))
+    if some.size:
+        its = _data_of(projection, refined.stats, some)
+        yy = np.maximum(its.yy, refined.noise[some] / TOLERANCE)  # see `vary`
+        data.put(np.searchsorted(at, refined.genes[some]), replace(its, b=its.b + refined.coef[:, some].T, yy=yy))
+    return data
+
+
+def _data_of(projection: Projection, stats: SummaryStats, genes: slice | np.ndarray) -> Genes:
     if isinstance(stats, ResidualStats) and isinstance(projection.S, GroupedCovariance):
         return GroupedGenes.of_groups(projection.S, projection.XXi, stats, genes)
     return Genes.of(projection, stats, genes)

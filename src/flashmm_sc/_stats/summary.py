@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from flashmm_sc._base.selection import Selection, component_slices, positions
 from flashmm_sc._stats.correlated import correlated_groups, covariance_names, kept_groups
 from flashmm_sc._stats.cross import CrossProducts
 from flashmm_sc._stats.file import load, save
+from flashmm_sc._stats.refined import Refined, added
 from flashmm_sc._stats.unite import united
 
 if TYPE_CHECKING:
@@ -65,6 +66,9 @@ class SummaryStats:
     weight_sum, log_weight_sum
         Sums over the cells of their weights and of the natural logarithms of these; by default n and 0, of cells without
         weights.
+    refined
+        Sums of residuals of genes whose values are far from zero, as `sslmm` and `summarize` make them: of their variation
+        the sums above keep few digits.
 
     Raises
     ------
@@ -90,6 +94,7 @@ class SummaryStats:
     named_levels: bool = True
     weight_sum: float | None = None
     log_weight_sum: float = 0.0
+    refined: Refined | None = None
 
     def __post_init__(self) -> None:
         set_ = lambda name, value: object.__setattr__(self, name, value)
@@ -226,6 +231,7 @@ class SummaryStats:
             named_levels=self.named_levels,
             weight_sum=self.weight_sum,
             log_weight_sum=self.log_weight_sum,
+            refined=self.refined and self.refined.select(j, k, g),
         )
 
     def __add__(self, other: SummaryStats) -> SummaryStats:
@@ -241,7 +247,8 @@ class SummaryStats:
         """
         if not isinstance(other, SummaryStats):
             return NotImplemented
-        return SummaryStats(**united(vars(self), vars(other)))
+        total = SummaryStats(**united(vars(self), vars(other)))
+        return total if (refined := added(self, other, total)) is None else replace(total, refined=refined)
 
     def __radd__(self, other: object) -> SummaryStats:
         """So that `sum` adds up a list of parts: it begins with 0."""

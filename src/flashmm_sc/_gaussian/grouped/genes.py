@@ -34,7 +34,7 @@ class GroupedGenes(Genes):
     groups: np.ndarray
 
     @classmethod
-    def of_groups(cls, S: GroupedCovariance, XXi: np.ndarray, stats: ResidualStats, genes: slice) -> GroupedGenes:
+    def of_groups(cls, S: GroupedCovariance, XXi: np.ndarray, stats: ResidualStats, genes: slice | np.ndarray) -> GroupedGenes:
         """Of some genes, from sums over the cells of each group."""
         u, p, XY = S.units, len(S.Li), stats.XY[:, genes]
         eta = S.Li @ XY
@@ -57,7 +57,7 @@ class GroupedGenes(Genes):
         yRy = groups[:, p].sum(axis=0)
         r = S.split(stats.ZY[:, genes])
         units, groups = np.ascontiguousarray(units.T), np.ascontiguousarray(groups.transpose(2, 0, 1))
-        return cls((XXi @ XY).T, r, yRy, stats.yy[genes], units=units, groups=groups)
+        return cls((XXi @ XY).T, r, yRy, stats.yy[genes].copy(), units=units, groups=groups)
 
     def __getitem__(self, index: np.ndarray) -> GroupedGenes:
         its = (self.b[index], self.r[index], self.yRy[index], self.yy[index])
