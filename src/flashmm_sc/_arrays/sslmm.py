@@ -9,15 +9,14 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from flashmm_sc._arrays.refined import refined
 from flashmm_sc._base.options import check_real
-from flashmm_sc._base.rank import TOLERANCE
 from flashmm_sc._design.columns import positive_numbers
 from flashmm_sc._design.rows import Rows
 from flashmm_sc._stats.cross import CrossProducts
-from flashmm_sc._stats.refined import Refined, first_estimates, noise_of
 from flashmm_sc._stats.summary import SummaryStats
 from flashmm_sc._stats.weights import Weights
-from flashmm_sc._stream.accumulate import accumulate, residual_sums
+from flashmm_sc._stream.accumulate import accumulate
 from flashmm_sc._stream.sums import CellMatrix
 
 if TYPE_CHECKING:
@@ -108,23 +107,7 @@ def sslmm(
         named_levels=bool(ranefs) and not isinstance(Z.columns, pd.RangeIndex),
         **({} if each is None else Weights.of(each).sums),
     )
-    return _refined(stats, parts, rows, n_jobs)
-
-
-def _refined(stats: SummaryStats, parts: list[CellMatrix], rows: Rows, n_jobs: int | None) -> SummaryStats:
-    """With sums of residuals of the genes that need them."""
-    XX, p = stats.XX, len(stats.XX)
-    scale = np.sqrt(XX.diagonal()) + (XX.diagonal() == 0)
-    XXi = np.linalg.pinv(XX / np.outer(scale, scale), hermitian=True, rcond=TOLERANCE) / np.outer(scale, scale)
-    coef = first_estimates(XXi, XX, stats.XY, stats.yy)
-    genes = np.flatnonzero(coef.any(axis=0))
-    if not genes.size:
-        return stats
-    minus = np.zeros((rows.shape[1], len(genes)))
-    minus[:p] = coef[:, genes]
-    sums = residual_sums(parts, rows, genes, minus, n_jobs=n_jobs)
-    own = replace(stats.select(genes=genes), XY=sums.WY[:p], ZY=sums.WY[p:], yy=sums.yy[0])
-    return replace(stats, refined=Refined(genes, minus[:p], own, noise_of(stats.yy[genes], parts[0].eps)))
+    return refined(stats, parts, rows, n_jobs=n_jobs)
 
 
 def _columns(table: Any) -> list[str]:

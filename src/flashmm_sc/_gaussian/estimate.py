@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flashmm_sc._base.rank import TOLERANCE
 from flashmm_sc._base.options import check_flags, check_number, check_whole, one_of
+from flashmm_sc._base.rank import TOLERANCE
 from flashmm_sc._base.threads import for_gene_blocks
 from flashmm_sc._gaussian.genes import Genes
 from flashmm_sc._gaussian.grouped.covariance import GroupedCovariance

@@ -144,11 +144,10 @@ def _descend(
         local = _Local.of(here, structure)
         step, decrement, newton, saddle = _step(local, bounded, escape[active], None if nonnegative else here.norm)
         blur = objective.nu * _EPS * subset.yRy / here.Q  # of f: a Newton step may seem to raise it
-        rise = 1e-12 * (objective.nu + np.abs(here.f)) + np.where(newton, ROUNDING + blur, 0.0)
-        x = local.x + scale[active, None] * step
-        trial = objective(subset, structure.gamma(np.where(bounded, np.maximum(x, 0.0), x)))
+        x = np.maximum(local.x + scale[active, None] * step, np.where(bounded, 0.0, -np.inf))
+        trial = objective(subset, structure.gamma(x))
         n_iter[active] += 1
-        accepted = trial.f <= here.f + rise
+        accepted = trial.f - here.f <= 1e-12 * (objective.nu + np.abs(here.f)) + newton * (ROUNDING + blur)
         scale[active] = np.where(accepted, 1.0, scale[active] / 4)
         lost = active[saddle & (scale[active] < _SHORTEST)]
         escape[lost], scale[lost] = False, 1.0

@@ -105,6 +105,12 @@ class Model:
         """Number of fixed columns."""
         return len(self.design.fixed.names)
 
+    def fixed_columns(self, start: int) -> tuple[np.ndarray, np.ndarray]:
+        """Columns of W that are of fixed columns, in this group, which has those from `start` on; and which of these each is."""
+        columns = np.concatenate([one.columns for one in self.groups]) if self.groups else np.arange(self.p)
+        at = np.flatnonzero(columns < self.p)
+        return at + (0 if self.groups else start), columns[at]
+
     def stats(self, sums: Sums, start: int, index: int, genes: np.ndarray, gene_names: list[str]) -> SummaryStats:
         """Statistics of some genes in this group, which has columns `start` on of WY and row `index` of yy."""
         labels = self.design.labels | self.weight_sums

@@ -45,6 +45,14 @@ class Refined:
     stats: Any
     noise: np.ndarray
 
+    @classmethod
+    def of(
+        cls, stats: Any, genes: np.ndarray, coef: np.ndarray, noise: np.ndarray, sums: tuple[np.ndarray, ...]
+    ) -> Refined:
+        """From statistics of all genes, and X'y', Z'y' and y'y' of these."""
+        XY, ZY, yy = sums
+        return cls(genes, coef, replace(stats.select(genes=genes), XY=XY, ZY=ZY, yy=yy), noise)
+
     def select(self, coefs: np.ndarray, components: np.ndarray, genes: np.ndarray) -> Refined | None:
         """Of a sub-model and some genes (positions): those whose b has no coefficient that is left out."""
         place = np.full(max(self.genes.max(initial=0), genes.max(initial=0)) + 1, -1)
@@ -74,9 +82,7 @@ def noise_of(yy: np.ndarray, eps: float) -> np.ndarray:
 def added(a: Any, b: Any, total: Any) -> Refined | None:
     """Sums of residuals of two sets of cells from their statistics, for the statistics of both."""
     each = [one.refined for one in (a, b)]
-    names = [
-        [one.gene_names[j] for j in its.genes] if its else [] for one, its in zip((a, b), each, strict=True)
-    ]
+    names = [[one.gene_names[j] for j in its.genes] if its else [] for one, its in zip((a, b), each, strict=True)]
     union = set(names[0]) | set(names[1])
     if not union:
         return None

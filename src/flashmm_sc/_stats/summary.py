@@ -273,7 +273,9 @@ class SummaryStats:
         OSError, ValueError
             When the file can't be read, or holds something else.
         """
-        return cls(**load(Path(path)))
+        fields, refined = load(Path(path))
+        stats = cls(**fields)
+        return stats if refined is None else replace(stats, refined=Refined.of(stats, *refined))
 
     def __repr__(self) -> str:
         p, q = len(self.XX), len(self.ZX)

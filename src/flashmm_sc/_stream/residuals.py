@@ -27,10 +27,8 @@ def add_residuals(
     gene: np.ndarray,
     transform: Transform,
     coef: np.ndarray,
-    size: np.ndarray,
-    precision: np.ndarray,
-    WY: np.ndarray,
-    yy: np.ndarray,
+    each: tuple[np.ndarray, np.ndarray],
+    sums: tuple[np.ndarray, np.ndarray],
 ) -> None:
     """Add W'(y - W b) and the sums of squares of y - W b of a block, whose values are known to be usable.
 
@@ -42,10 +40,12 @@ def add_residuals(
         Position of each column of the block in the sums, or -1.
     coef
         b of each gene of the sums, columns of W × genes.
-    size, precision
-        Of the cells of the block; empty where they have none.
+    each
+        Size factors and precisions of the cells of the block; empty where they have none.
+    sums
+        W'Y, and y'y of each model.
     """
-    W, number = design
+    (W, number), (size, precision), (WY, yy) = design, each, sums
     for cells, columns in _pieces(values, gene):
         own, at = cells[number[cells] >= 0], gene[columns]
         rows = W[own]

@@ -216,7 +216,7 @@ def add_block(
         size = _sizes(block.start, cell_totals(block, pool, threads), size, number, tally.weigh)
     sizes, precisions = (np.require([] if one is None else one, float, ["C", "W"]) for one in (size, precision))
     if tally.minus is not None:
-        add_residuals(values, design, gene, transform, tally.minus, sizes, precisions, sums.WY, sums.yy)
+        add_residuals(values, design, gene, transform, tally.minus, (sizes, precisions), (sums.WY, sums.yy))
         return
     weight = np.empty(0)
     order = np.flatnonzero(number >= 0)

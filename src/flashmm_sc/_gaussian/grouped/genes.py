@@ -34,7 +34,9 @@ class GroupedGenes(Genes):
     groups: np.ndarray
 
     @classmethod
-    def of_groups(cls, S: GroupedCovariance, XXi: np.ndarray, stats: ResidualStats, genes: slice | np.ndarray) -> GroupedGenes:
+    def of_groups(
+        cls, S: GroupedCovariance, XXi: np.ndarray, stats: ResidualStats, genes: slice | np.ndarray
+    ) -> GroupedGenes:
         """Of some genes, from sums over the cells of each group."""
         u, p, XY = S.units, len(S.Li), stats.XY[:, genes]
         eta = S.Li @ XY
