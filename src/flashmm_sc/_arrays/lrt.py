@@ -131,7 +131,7 @@ def _lacking(what: str, larger: Sequence[str], smaller: Sequence[str]) -> list[s
 def _check_shared(a: SummaryStats, b: SummaryStats) -> None:
     """What goes by the same name in both models should have the same columns."""
     columns = [list(a.coef_names).index(name) for name in b.coef_names]
-    same = np.allclose(a.XX[np.ix_(columns, columns)], b.XX, rtol=1e-9)
+    same = np.allclose(a.plain.XX[np.ix_(columns, columns)], b.plain.XX, rtol=1e-9)
     squares, parts = [stats.ZZ.diagonal() for stats in (a, b)], component_slices(a.d)
     for name, part in zip(b.component_names, component_slices(b.d), strict=True):
         one, other = squares[0][parts[list(a.component_names).index(name)]], squares[1][part]

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flashmm_sc._base.rank import TOLERANCE
 from flashmm_sc._stats.refined import Refined, first_estimates, noise_of
 from flashmm_sc._stream.accumulate import residual_sums
 
@@ -21,11 +20,7 @@ if TYPE_CHECKING:
 
 def refined(stats: SummaryStats, parts: Sequence[CellMatrix], rows: Rows, **options: Any) -> SummaryStats:
     """The statistics, made from these matrices and design rows; `options` are those of the pass."""
-    XX, p = stats.XX, len(stats.XX)
-    norm = np.sqrt(XX.diagonal())
-    scale = np.outer(norm, norm) + (np.outer(norm, norm) == 0)
-    XXi = np.linalg.pinv(XX / scale, hermitian=True, rcond=TOLERANCE) / scale
-    coef = first_estimates(XXi, XX, stats.XY, stats.yy)
+    p, coef = len(stats.XX), first_estimates(stats.XX, stats.XY, stats.yy)
     genes = np.flatnonzero(coef.any(axis=0))
     if not genes.size:
         return stats

@@ -92,10 +92,11 @@ def sslmm(
     if weights is not None:
         check_real("weights", weights)
         each = positive_numbers(weights, rows.n, "weights", "one number a cell", "row {}".format)
+    rows, gram, basis = rows.untangled(Xs.shape[1], each)
     parts = [replace(CellMatrix.of(Y), precision=each)]
     sums = accumulate(parts, rows, n_jobs=n_jobs)
     stats = SummaryStats.of(
-        CrossProducts.of(rows.gram(each), Xs.shape[1]),
+        CrossProducts.of(gram, Xs.shape[1], basis),
         sums.WY,
         sums.yy[0],
         rows.n,

@@ -145,14 +145,15 @@ def data_of(projection: Projection, stats: SummaryStats, genes: slice = slice(No
     some = np.flatnonzero(np.isin(refined.genes, at))
     if some.size:
         its = _data_of(projection, refined.stats, some)
+        b = its.b + projection.original(refined.coef[:, some]).T
         yy = np.maximum(its.yy, refined.noise[some] / TOLERANCE)  # see `vary`
-        data.put(np.searchsorted(at, refined.genes[some]), replace(its, b=its.b + refined.coef[:, some].T, yy=yy))
+        data.put(np.searchsorted(at, refined.genes[some]), replace(its, b=b, yy=yy))
     return data
 
 
 def _data_of(projection: Projection, stats: SummaryStats, genes: slice | np.ndarray) -> Genes:
     if isinstance(stats, ResidualStats) and isinstance(projection.S, GroupedCovariance):
-        return GroupedGenes.of_groups(projection.S, projection.XXi, stats, genes)
+        return GroupedGenes.of_groups(projection.S, projection, stats, genes)
     return Genes.of(projection, stats, genes)
 
 

@@ -212,7 +212,7 @@ class Objective:
     @cached_property
     def _columns(self) -> SharedVectors:
         """The columns of A."""
-        return self.solved.shared(self.projection.A, np.eye(self.projection.p))
+        return self.projection.random_part
 
     @cached_property
     def _column_forms(self) -> Forms | None:

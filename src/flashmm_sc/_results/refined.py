@@ -50,7 +50,7 @@ class Residuals:
             XY = np.zeros((model.p, coef.shape[1]))
             np.add.at(XY, which, sums.WY[at])
             yy = sums.yy.sum(axis=0) if model.groups else sums.yy[i]
-            coef[at] = first_estimates(model.projection.XXi, model.cross.XX, XY, yy)[which]
+            coef[at] = first_estimates(model.cross.XX, XY, yy)[which]
         genes = np.flatnonzero(coef.any(axis=0))
         if not genes.size or study.of_strata:
             return None

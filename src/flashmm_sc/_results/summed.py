@@ -87,7 +87,7 @@ def summed(
     for i, (model, start) in enumerate(zip(models, starts, strict=True)):
         genes = least.passing(sums, i, model)
         expressed = sums.seen[i, genes] / model.n if sums.seen.size else np.empty(0)
-        means = (model.projection.XXi @ sums.WC[first : first + model.p, genes]).T if sums.WC.size else None
+        means = model.projection.ols(sums.WC[first : first + model.p, genes]).T if sums.WC.size else None
         first += model.p
         if genes.size:
             which = start, i, genes, gene_names

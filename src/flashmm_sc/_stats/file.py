@@ -36,6 +36,8 @@ def save(stats: Mapping[str, Any], path: Path) -> None:
             name: getattr(refined.stats, name) for name in _SUMS
         }
         adata.uns["refined"] = its
+    if stats["basis"] is not None:
+        adata.uns["basis"] = stats["basis"]
     if stats["correlated"]:
         adata.uns["correlated"] = to_numbers(stats["correlated"], len(stats["d"]))
     if stats["slopes"] is not None:
@@ -69,6 +71,7 @@ def load(path: Path) -> tuple[dict[str, Any], tuple[Any, ...] | None]:
             slopes=stored["slopes"].tolist() if "slopes" in stored else None,
             correlated=from_numbers(stored["correlated"]) if "correlated" in stored else (),
             origin=str(stored["origin"]),
+            basis=stored.get("basis"),
             named_levels=bool(stored["named_levels"]),
             **{name: [str(text) for text in stored[name]] for name in _NAMES},
             **{name: float(stored[name]) for name in _WEIGHTS if name in stored},

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from flashmm_sc._base.rank import TOLERANCE
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -66,9 +68,11 @@ class Refined:
         return Refined(at[kept], self.coef[np.ix_(coefs, kept)], stats, self.noise[kept])
 
 
-def first_estimates(XXi: np.ndarray, XX: np.ndarray, XY: np.ndarray, yy: np.ndarray) -> np.ndarray:
+def first_estimates(XX: np.ndarray, XY: np.ndarray, yy: np.ndarray) -> np.ndarray:
     """Coefficients b (p × m) to subtract, zero for genes whose sums keep digits enough."""
-    b = XXi @ XY
+    norm = np.sqrt(XX.diagonal())
+    scale = np.outer(norm, norm) + (np.outer(norm, norm) == 0)
+    b = np.linalg.pinv(XX / scale, hermitian=True, rcond=TOLERANCE) / scale @ XY
     left = yy - np.einsum("ij,ij->j", XY, b)
     matters = b**2 * XX.diagonal()[:, None] > _MATTERS * np.maximum(left, 0.0)
     return np.where(matters & (left < _FAR * yy), b, 0.0)

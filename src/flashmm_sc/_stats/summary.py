@@ -66,6 +66,10 @@ class SummaryStats:
     weight_sum, log_weight_sum
         Sums over the cells of their weights and of the natural logarithms of these; by default n and 0, of cells without
         weights.
+    basis
+        T where the sums are those of X T in the place of X, p × p, unit upper triangular; by default of X itself. `sslmm` makes
+        them so where columns of X are nearly combinations of others, of whose sums too few digits would be right. Names
+        and coefficients are those of X all the same.
     refined
         Sums of residuals of genes whose values are far from zero, as `sslmm` and `summarize` make them: of their variation
         the sums above keep few digits.
@@ -94,6 +98,7 @@ class SummaryStats:
     named_levels: bool = True
     weight_sum: float | None = None
     log_weight_sum: float = 0.0
+    basis: np.ndarray | None = None
     refined: Refined | None = None
 
     def __post_init__(self) -> None:
@@ -152,7 +157,8 @@ class SummaryStats:
     def of(cls, cross: CrossProducts, WY: np.ndarray, yy: np.ndarray, n: int, **labels: Any) -> SummaryStats:
         """The statistics of n cells from those of their designs and W'Y of rows W = [X Z]; names as in the class."""
         p = len(cross.XX)
-        return cls(XX=cross.XX, XY=WY[:p], ZX=cross.ZX, ZY=WY[p:], ZZ=cross.ZZ, yy=yy, n=n, **labels)
+        own: dict[str, Any] = {"XX": cross.XX, "ZX": cross.ZX, "ZZ": cross.ZZ, "basis": cross.basis}
+        return cls(**own, XY=WY[:p], ZY=WY[p:], yy=yy, n=n, **labels)
 
     @property
     def theta_names(self) -> list[str]:
@@ -162,7 +168,15 @@ class SummaryStats:
     @property
     def cross(self) -> CrossProducts:
         """What the designs alone give."""
-        return CrossProducts(self.XX, self.ZX, self.ZZ)
+        return CrossProducts(self.XX, self.ZX, self.ZZ, self.basis)
+
+    @property
+    def plain(self) -> SummaryStats:
+        """Those of X itself."""
+        if self.basis is None:
+            return self
+        cross, back = self.cross.plain, np.linalg.inv(self.basis)
+        return replace(self, basis=None, XX=cross.XX, XY=back.T @ self.XY, ZX=cross.ZX, refined=None)
 
     @property
     def n_genes(self) -> int:
@@ -211,11 +225,12 @@ class SummaryStats:
                 raise ValueError(msg)
         parts = component_slices(self.d)
         z = np.concatenate([np.arange(parts[i].start, parts[i].stop) for i in k])
+        whole = self if np.array_equal(j, np.arange(len(self.XX))) else self.plain
         pick = lambda names, kept: [names[i] for i in kept]
         return SummaryStats(
-            XX=_taken(self.XX, j, j),
-            XY=_taken(self.XY, j, g),
-            ZX=_taken(self.ZX, z, j),
+            XX=_taken(whole.XX, j, j),
+            XY=_taken(whole.XY, j, g),
+            ZX=_taken(whole.ZX, z, j),
             ZY=_taken(self.ZY, z, g),
             ZZ=_taken(self.ZZ, z, z),
             yy=self.yy[g],
@@ -231,7 +246,8 @@ class SummaryStats:
             named_levels=self.named_levels,
             weight_sum=self.weight_sum,
             log_weight_sum=self.log_weight_sum,
-            refined=self.refined and self.refined.select(j, k, g),
+            basis=whole.basis,
+            refined=whole.refined and whole.refined.select(j, k, g),
         )
 
     def __add__(self, other: SummaryStats) -> SummaryStats:
@@ -247,8 +263,9 @@ class SummaryStats:
         """
         if not isinstance(other, SummaryStats):
             return NotImplemented
-        total = SummaryStats(**united(vars(self), vars(other)))
-        return total if (refined := added(self, other, total)) is None else replace(total, refined=refined)
+        a, b = self.plain, other.plain
+        total = SummaryStats(**united(vars(a), vars(b)))
+        return total if (refined := added(a, b, total)) is None else replace(total, refined=refined)
 
     def __radd__(self, other: object) -> SummaryStats:
         """So that `sum` adds up a list of parts: it begins with 0."""
