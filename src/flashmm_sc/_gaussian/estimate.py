@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from flashmm_sc._base.errors import listed, warn
 from flashmm_sc._base.options import check_flags, check_number, check_whole, one_of
 from flashmm_sc._base.rank import TOLERANCE
 from flashmm_sc._base.threads import for_gene_blocks
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from flashmm_sc._gaussian.projection import Projection
     from flashmm_sc._stats.summary import SummaryStats
 
+_FEW_DIGITS = 1e-9
 STATUS = ("ok", "boundary", "constant", "masked", "not converged", "indefinite", "no df", "filtered")
 OK, BOUNDARY, CONSTANT, MASKED, NOT_CONVERGED, INDEFINITE, NO_DF, FILTERED = range(len(STATUS))
 
@@ -127,7 +129,22 @@ def estimate(
             getattr(out, name)[index[good]] = values[good]
 
     for_gene_blocks(work, stats.n_genes, projection.S.gene_bytes(projection.p), n_jobs, done)
+    _warn_of_digits(stats, out)
     return out
+
+
+def _warn_of_digits(stats: SummaryStats, fit: Fit) -> None:
+    """Name genes of whose residual variance sums over cells keep few digits."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        few = fit.theta[:, -1] * stats.n < _FEW_DIGITS * stats.yy
+    if stats.refined is not None:
+        few[stats.refined.genes] = False
+    if few.any():
+        names = listed(stats.gene_names[j] for j in np.flatnonzero(few).tolist())
+        warn(
+            f"The residual variance is less than {_FEW_DIGITS:g} of the mean square of {names}: sums over cells keep few digits "
+            "of it. If the values are far from zero, subtract a constant before they are summed up, as sslmm and lmm_de do."
+        )
 
 
 def likelihood(projection: Projection, method: Method, n_genes: int = 1, n_jobs: int | None = None) -> Objective:
