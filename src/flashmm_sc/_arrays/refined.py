@@ -26,5 +26,5 @@ def refined(stats: SummaryStats, parts: Sequence[CellMatrix], rows: Rows, **opti
         return stats
     coef = np.vstack([coef[:, genes], np.zeros((rows.shape[1] - p, len(genes)))])
     sums = residual_sums(parts, rows, genes, coef, **options)
-    noise = noise_of(stats.yy[genes], max(part.eps for part in parts))
+    noise = noise_of(stats, genes, coef[:p], max(part.eps for part in parts))
     return replace(stats, refined=Refined.of(stats, genes, coef[:p], noise, (sums.WY[:p], sums.WY[p:], sums.yy[0])))

@@ -52,8 +52,7 @@ class Centred:
     ) -> Centred:
         """From the cross-products, and 1'X and 1'Z; with weights all of them are weighted sums."""
         total_X, total_Z = totals
-        own = replace(cross, XX=cross.XX - np.outer(total_X, total_X) / weight_sum)
-        XX, least = own.plain.XX, 1e-11 if cross.basis is None else 1e-14
+        XX, least = _centred(cross, total_X, weight_sum), 1e-11 if cross.basis is None else 1e-14
         parts, sizes = component_slices(d), np.zeros((len(d), len(d)))
         for term in structure.terms:
             for k in term:
@@ -87,3 +86,16 @@ class Centred:
             own = np.where(sums == 0, 0.0, each / sums) * fixed[:, None]
         parts = np.column_stack([own, *random, residual])
         return np.asarray(parts / parts.sum(axis=1, keepdims=True))
+
+
+def _centred(cross: CrossProducts, total: np.ndarray, weight_sum: float) -> np.ndarray:
+    """X'X of centred columns, from the sums 1'X̃ of those that the cross-products are of.
+
+    Large coefficients are mostly multiples of 1 = X̃ c, of which centring leaves not even rounding.
+    """
+    XX = cross.XX - np.outer(total, total) / weight_sum
+    c = np.linalg.solve(cross.XX, total)
+    if abs(weight_sum - c @ total) < 1e-9 * weight_sum:
+        others = np.eye(len(c)) - np.outer(c, c) / (c @ c)
+        XX = others @ XX @ others
+    return replace(cross, XX=XX).plain.XX

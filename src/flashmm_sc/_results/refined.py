@@ -69,4 +69,5 @@ class Residuals:
             return stats
         place = np.searchsorted(genes, self.genes[its])
         own = model.stats(self.sums, start, index, its, [gene_names[j] for j in self.genes])
-        return replace(stats, refined=Refined(place, coef[:, its], own, noise_of(stats.yy[place], self.eps)))
+        noise = noise_of(stats, place, coef[:, its], self.eps)
+        return replace(stats, refined=Refined(place, coef[:, its], own, noise))

@@ -43,6 +43,13 @@ def check_symmetric(name: str, matrix: Any) -> None:
         raise ValueError(msg)
 
 
+def check_basis(basis: np.ndarray | None, p: int) -> None:
+    """Refuse what makes no columns of X again."""
+    if basis is not None and (basis.shape != (p, p) or abs(np.linalg.det(basis) - 1) > 1e-6):
+        msg = f"basis should be a {p} × {p} matrix of determinant 1, as sslmm makes it."
+        raise ValueError(msg)
+
+
 def check_array(name: str, array: Any, shape: tuple[int, ...]) -> None:
     """Refuse another shape, and what is not finite."""
     if array.shape != shape:

@@ -78,9 +78,11 @@ def first_estimates(XX: np.ndarray, XY: np.ndarray, yy: np.ndarray) -> np.ndarra
     return np.where(matters & (left < _FAR * yy), b, 0.0)
 
 
-def noise_of(yy: np.ndarray, eps: float) -> np.ndarray:
-    """Residual sums of squares of values that are known to a relative `eps`, from their sums of squares."""
-    return yy * max(4 * eps, _NOISE) ** 2
+def noise_of(stats: Any, genes: np.ndarray, coef: np.ndarray, eps: float) -> np.ndarray:
+    """Residual sums of squares that are rounding: of values stored to a relative `eps`, and of the fitted values of `coef`."""
+    b = coef if stats.basis is None else stats.basis @ coef
+    fitted = np.sqrt(stats.plain.XX.diagonal()) @ np.abs(b)
+    return stats.yy[genes] * max(4 * eps, _NOISE) ** 2 + (4 * np.finfo(np.float64).eps * fitted) ** 2
 
 
 def added(a: Any, b: Any, total: Any) -> Refined | None:

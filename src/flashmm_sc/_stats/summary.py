@@ -12,7 +12,7 @@ import scipy.sparse as sp
 
 from flashmm_sc._base.render import table
 from flashmm_sc._base.selection import Selection, component_slices, positions
-from flashmm_sc._stats.checks import check_array, check_symmetric, check_weights, names_of
+from flashmm_sc._stats.checks import check_array, check_basis, check_symmetric, check_weights, names_of
 from flashmm_sc._stats.correlated import correlated_groups, covariance_names, kept_groups
 from flashmm_sc._stats.cross import CrossProducts
 from flashmm_sc._stats.file import load, save
@@ -131,6 +131,7 @@ class SummaryStats:
         shapes = {"XX": (p, p), "XY": (p, m), "ZX": (q, p), "ZY": (q, m), "ZZ": (q, q), "yy": (m,)}
         for name, shape in shapes.items():
             check_array(name, getattr(self, name), shape)
+        check_basis(self.basis, p)
         check_symmetric("XX", self.XX)
         check_symmetric("ZZ", self.ZZ)
         check_weights(self.n, self.weight_sum, self.log_weight_sum)
