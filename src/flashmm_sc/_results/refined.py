@@ -44,18 +44,23 @@ class Residuals:
     @classmethod
     def of(cls, study: Study, models: Sequence[Model], rows: Rows, sums: Sums, **options: Any) -> Residuals | None:
         """A pass over the genes that need it in any model; None where none does, and where there are no cells."""
-        coef = np.zeros_like(sums.WY)
+        if study.of_strata:
+            return None
+        found = []
         for i, (model, start) in enumerate(zip(models, rows.encoder.start, strict=not models[0].groups)):
             at, which = model.fixed_columns(start)
-            XY = np.zeros((model.p, coef.shape[1]))
+            XY = np.zeros((model.p, sums.WY.shape[1]))
             np.add.at(XY, which, sums.WY[at])
             yy = sums.yy.sum(axis=0) if model.groups else sums.yy[i]
-            coef[at] = first_estimates(model.cross.XX, XY, yy)[which]
-        genes = np.flatnonzero(coef.any(axis=0))
-        if not genes.size or study.of_strata:
+            found.append((at, first_estimates(model.cross.XX, XY, yy)[which]))
+        genes = np.flatnonzero(np.any([own.any(axis=0) for _, own in found], axis=0))
+        if not genes.size:
             return None
-        less = residual_sums(study.matrices, rows, genes, coef[:, genes], describe=study.describe, **options)
-        return cls(genes, coef[:, genes], less, max(part.eps for part in study.matrices))
+        coef = np.zeros((len(sums.WY), len(genes)))
+        for at, own in found:
+            coef[at] = own[:, genes]
+        less = residual_sums(study.matrices, rows, genes, coef, describe=study.describe, **options)
+        return cls(genes, coef, less, max(part.eps for part in study.matrices))
 
     def refining(
         self, stats: SummaryStats, model: Model, start: int, index: int, genes: np.ndarray, gene_names: list[str]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from flashmm_sc._results.models import Model
     from flashmm_sc._results.study import Study
     from flashmm_sc._stats.summary import SummaryStats
+    from flashmm_sc._stream.kernel import Transform
     from flashmm_sc._stream.sums import Sums
 
 
@@ -59,11 +60,11 @@ def tally_of(models: Sequence[Model], rows: Rows, *, expressed: bool, linear: bo
 
 
 def passes(
-    study: Study, models: Sequence[Model], rows: Rows, tally: Tally, **options: Any
+    study: Study, models: Sequence[Model], rows: Rows, tally: Tally, transform: Transform, **options: Any
 ) -> tuple[Sums, Residuals | None]:
     """Sums over all cells, and those of the residuals of genes that need them."""
-    sums = study.sums(rows, tally=tally, **options)
-    return sums, Residuals.of(study, models, rows, sums, **options)
+    sums = study.sums(rows, tally=tally, transform=transform, **options)
+    return sums, Residuals.of(study, models, rows, sums, transform=transform, **options)
 
 
 def summed(
