@@ -125,6 +125,8 @@ UNTESTED = {
     "_stream.sums": "all sums: test_accumulate.py",
     "_results.aggregated": "what strata say of themselves, and lack: test_strata_study.py, tests/pp/test_aggregate.py",
     "_stats.strata": "sums of strata: tests/results/test_strata.py",
+    "_stats.checks": "names, shapes and sums that are refused: test_summary.py",
+    "_arrays.refined": "which genes, and their sums: tests/stats/test_refined.py",
     "_stats.cross": "sums are those of the definitions: test_summary.py",
     "_stats.totals": "sums that centre designs: tests/arrays/test_varexp.py",
     "_counts.kernel": "fits, roots and ratios: test_regression.py",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from flashmm_sc._base.rank import aliased_columns, dependencies
+from flashmm_sc._base.rank import aliased_columns, dependencies, untangled
 
 
 def test_aliased_columns_are_those_of_r():
@@ -28,3 +28,16 @@ def test_large_numbers_that_vary_are_not_aliased(centre):
     assert aliased_columns(columns.T @ columns) == []
     columns = np.column_stack([np.ones(1000), x, x - centre])
     assert aliased_columns(columns.T @ columns) == [2]
+
+
+def test_untangled_columns_are_those_of_x_less_those_before():
+    rng = np.random.default_rng(3)
+    x = np.column_stack([np.ones(500), rng.normal(size=500), rng.normal(size=500)])
+    assert untangled(x.T @ x) is None
+    x[:, 2] = 1e5 + x[:, 1] + 1e-3 * x[:, 2]
+    basis = untangled(x.T @ x)
+    np.testing.assert_array_equal(np.tril(basis), np.eye(3))
+    left = (x @ basis)[:, 2]
+    assert np.abs(left).max() < 10
+    x[:, 2] = 0
+    assert untangled(x.T @ x) is None

@@ -11,6 +11,7 @@ from flashmm_sc._arrays.lmm import LMMFit
 from flashmm_sc._base.errors import listed
 from flashmm_sc._base.options import check_type
 from flashmm_sc._base.selection import component_slices
+from flashmm_sc._gaussian.estimate import data_of
 from flashmm_sc._inference.likelihood_ratio import likelihood_ratio
 from flashmm_sc._stats.correlated import lacking_covariances
 
@@ -82,7 +83,7 @@ def lrt(fit: LMMFit, null: LMMFit | None = None) -> pd.DataFrame:
 
 def _loglik_without_random(stats: SummaryStats, projection: Projection, method: str) -> np.ndarray:
     """-1/2 [ν (1 + log(2π y'Ry / ν)) + log det X'X (REML)] + 1/2 Σ log w."""
-    yRy = stats.yy - np.einsum("ij,ij->j", stats.XY, projection.XXi @ stats.XY)
+    yRy = data_of(projection, stats).yRy
     nu, logdet = (stats.n - projection.p, projection.logdet_XX) if method == "REML" else (stats.n, 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
         return -0.5 * (nu * (1 + np.log(2 * np.pi * yRy / nu)) + logdet - stats.log_weight_sum)
@@ -130,7 +131,7 @@ def _lacking(what: str, larger: Sequence[str], smaller: Sequence[str]) -> list[s
 def _check_shared(a: SummaryStats, b: SummaryStats) -> None:
     """What goes by the same name in both models should have the same columns."""
     columns = [list(a.coef_names).index(name) for name in b.coef_names]
-    same = np.allclose(a.XX[np.ix_(columns, columns)], b.XX, rtol=1e-9)
+    same = np.allclose(a.plain.XX[np.ix_(columns, columns)], b.plain.XX, rtol=1e-9)
     squares, parts = [stats.ZZ.diagonal() for stats in (a, b)], component_slices(a.d)
     for name, part in zip(b.component_names, component_slices(b.d), strict=True):
         one, other = squares[0][parts[list(a.component_names).index(name)]], squares[1][part]

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from flashmm_sc._arrays.refined import refined
 from flashmm_sc._base.options import check_real
 from flashmm_sc._design.columns import positive_numbers
 from flashmm_sc._design.rows import Rows
@@ -91,9 +92,11 @@ def sslmm(
     if weights is not None:
         check_real("weights", weights)
         each = positive_numbers(weights, rows.n, "weights", "one number a cell", "row {}".format)
-    sums = accumulate([replace(CellMatrix.of(Y), precision=each)], rows, n_jobs=n_jobs)
-    return SummaryStats.of(
-        CrossProducts.of(rows.gram(each), Xs.shape[1]),
+    rows, gram, basis = rows.untangled(Xs.shape[1], each)
+    parts = [replace(CellMatrix.of(Y), precision=each)]
+    sums = accumulate(parts, rows, n_jobs=n_jobs)
+    stats = SummaryStats.of(
+        CrossProducts.of(gram, Xs.shape[1], basis),
         sums.WY,
         sums.yy[0],
         rows.n,
@@ -105,6 +108,7 @@ def sslmm(
         named_levels=bool(ranefs) and not isinstance(Z.columns, pd.RangeIndex),
         **({} if each is None else Weights.of(each).sums),
     )
+    return refined(stats, parts, rows, n_jobs=n_jobs)
 
 
 def _columns(table: Any) -> list[str]:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 TOLERANCE = 1e-11
 """Squared norm, relative to the column's own, below which nothing of a column is left."""
+_TANGLED = 1e-6
+"""The same, below which it is worth leaving out what is not its own."""
 
 
 def rounding(squares: Any) -> Any:
@@ -26,7 +28,7 @@ def rounding(squares: Any) -> Any:
     return np.maximum(TOLERANCE, 4 * np.finfo(np.float64).eps * squares)
 
 
-def dependencies(gram: NDArray[np.float64]) -> dict[int, NDArray[np.float64]]:
+def dependencies(gram: NDArray[np.float64], least: float = 0.0) -> dict[int, NDArray[np.float64]]:
     """Find the columns that are linear combinations of the columns before them.
 
     Gram-Schmidt in the columns' own order, without pivoting, so that the same columns are aliased as in R.
@@ -35,6 +37,8 @@ def dependencies(gram: NDArray[np.float64]) -> dict[int, NDArray[np.float64]]:
     ----------
     gram
         Cross-product ``X'X`` of the columns, p × p.
+    least
+        Squared norm, relative to the column's own, below which a column depends on others even if not only rounding is left.
 
     Returns
     -------
@@ -50,7 +54,7 @@ def dependencies(gram: NDArray[np.float64]) -> dict[int, NDArray[np.float64]]:
         projection = basis[:rank] @ unit[:, j]
         weights = projection @ basis[:rank]
         residual = unit[j, j] - projection @ projection
-        if norms[j] == 0 or not residual > rounding((1 + np.abs(weights).sum()) ** 2):
+        if norms[j] == 0 or not residual > max(least, rounding((1 + np.abs(weights).sum()) ** 2)):
             weights[np.abs(weights) < np.sqrt(TOLERANCE)] = 0
             found[j] = weights * scale[j] / scale
         else:
@@ -64,6 +68,20 @@ def dependencies(gram: NDArray[np.float64]) -> dict[int, NDArray[np.float64]]:
 def aliased_columns(gram: NDArray[np.float64]) -> list[int]:
     """Columns that are linear combinations of the columns before them, zero columns included (see `dependencies`)."""
     return list(dependencies(gram))
+
+
+def untangled(gram: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """T, unit upper triangular, so that no column of X T is nearly a combination of those before; None where X has no such.
+
+    Less their combinations columns keep digits that X'X hasn't, of numbers far from zero beside an intercept for example.
+    """
+    found = {j: weights for j, weights in dependencies(gram, _TANGLED).items() if weights.any()}
+    if not found:
+        return None
+    basis = np.eye(len(gram))
+    for j, weights in found.items():
+        basis[:, j] -= weights
+    return basis
 
 
 def describe_dependency(name: str, weights: NDArray[np.float64], names: Sequence[str], most: int = 6) -> str:

@@ -10,11 +10,17 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from flashmm_sc._base.rank import untangled
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 CHUNK = 2**17
 """Cells encoded at a time: so many that formulaic's own time doesn't count, some 10 MB of design rows."""
+_ROUNDS = 4
+"""Most times that combinations are left out: once less than this for powers up to the fourth of a number far from zero."""
+_ALIASED = 1e-14
+"""Squared norm, relative to the column's own, below which a column depends on others: 1e-7 of its size, as in R."""
 _ALIKE = 50
 """Cells that share a design row, on average, from which rows are made once and looked up: a tenth of the time."""
 
@@ -149,6 +155,25 @@ class Rows:
             return rows, number
         return rows[start - first : stop - first], number[start - first : stop - first]
 
+    def untangled(self, p: int, weights: np.ndarray | None = None) -> tuple[Rows, sp.csr_array, np.ndarray | None]:
+        """Rows of one model, their W'W, and T: rows [X T, Z] where columns of X, the first p, nearly depend on those before.
+
+        T is None where they don't, and where a column depends on others altogether.
+        """
+        rows, gram, basis = self, self.gram(weights), None
+        first = gram.diagonal()[:p]
+        for _ in range(_ROUNDS):
+            turn = untangled(gram[:p, :p].toarray())
+            if turn is None:
+                return rows, gram, basis
+            basis = turn if basis is None else basis @ turn
+            encode = turned(self.encoder.encode[0], basis)
+            rows = Rows(self.n, Encoder([encode], [0], self.encoder.width), self.parts)
+            gram = rows.gram(weights)
+            if (gram.diagonal()[:p] < _ALIASED * first).any():
+                break
+        return self, self.gram(weights), None
+
     def gram(self, weights: np.ndarray | None = None) -> sp.csr_array:
         """W'W, or with weights w of the cells W'diag(w)W."""
         encode = self.encoder.encode[0]
@@ -173,6 +198,32 @@ class _LookedUp:
 
     def __call__(self, codes: np.ndarray) -> sp.csr_array:
         return self.rows[codes]
+
+
+@dataclass(frozen=True, eq=False)
+class _Turned:
+    """Makes of design rows [X Z] those of [X T, Z]."""
+
+    encode: Callable[[Any], sp.csr_array]
+    basis: np.ndarray
+
+    def __call__(self, table: Any) -> sp.csr_array:
+        rows = self.encode(table)
+        p = len(self.basis)
+        out = sp.csr_array(sp.hstack([rows[:, :p] @ sp.csr_array(self.basis), rows[:, p:]], format="csr"))
+        out.sort_indices()
+        return out
+
+
+def turned(encode: Callable[[Any], sp.csr_array], basis: np.ndarray | None) -> Callable[[Any], sp.csr_array]:
+    """What makes design rows of [X T, Z], of what makes those of [X Z]."""
+    if basis is None:
+        return encode
+    return (
+        _LookedUp(_Turned(sp.csr_array, basis)(encode.rows))
+        if isinstance(encode, _LookedUp)
+        else _Turned(encode, basis)
+    )
 
 
 def numbered(table: Any, most: int) -> np.ndarray | None:

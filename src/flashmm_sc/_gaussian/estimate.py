@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from flashmm_sc._base.errors import listed, warn
 from flashmm_sc._base.options import check_flags, check_number, check_whole, one_of
+from flashmm_sc._base.rank import TOLERANCE
 from flashmm_sc._base.threads import for_gene_blocks
 from flashmm_sc._gaussian.genes import Genes
 from flashmm_sc._gaussian.grouped.covariance import GroupedCovariance
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from flashmm_sc._gaussian.projection import Projection
     from flashmm_sc._stats.summary import SummaryStats
 
+_FEW_DIGITS = 1e-9
 STATUS = ("ok", "boundary", "constant", "masked", "not converged", "indefinite", "no df", "filtered")
 OK, BOUNDARY, CONSTANT, MASKED, NOT_CONVERGED, INDEFINITE, NO_DF, FILTERED = range(len(STATUS))
 
@@ -126,7 +129,22 @@ def estimate(
             getattr(out, name)[index[good]] = values[good]
 
     for_gene_blocks(work, stats.n_genes, projection.S.gene_bytes(projection.p), n_jobs, done)
+    _warn_of_digits(stats, out)
     return out
+
+
+def _warn_of_digits(stats: SummaryStats, fit: Fit) -> None:
+    """Name genes of whose residual variance sums over cells keep few digits."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        few = fit.theta[:, -1] * stats.n < _FEW_DIGITS * stats.yy
+    if stats.refined is not None:
+        few[stats.refined.genes] = False
+    if few.any():
+        names = listed(stats.gene_names[j] for j in np.flatnonzero(few).tolist())
+        warn(
+            f"The residual variance is less than {_FEW_DIGITS:g} of the mean square of {names}: sums over cells keep few digits "
+            "of it. If the values are far from zero, subtract a constant before they are summed up, as sslmm and lmm_de do."
+        )
 
 
 def likelihood(projection: Projection, method: Method, n_genes: int = 1, n_jobs: int | None = None) -> Objective:
@@ -135,10 +153,24 @@ def likelihood(projection: Projection, method: Method, n_genes: int = 1, n_jobs:
     return kind.of(projection, method, n_genes, n_jobs)
 
 
-def data_of(projection: Projection, stats: SummaryStats, genes: slice) -> Genes:
-    """The data of some genes."""
+def data_of(projection: Projection, stats: SummaryStats, genes: slice = slice(None)) -> Genes:
+    """The data of some genes: of residuals y - X b with β = b + β' where the statistics have these."""
+    data, refined = _data_of(projection, stats, genes), stats.refined
+    if refined is None:
+        return data
+    at = np.arange(stats.n_genes)[genes]
+    some = np.flatnonzero(np.isin(refined.genes, at))
+    if some.size:
+        its = _data_of(projection, refined.stats, some)
+        b = its.b + projection.original(refined.coef[:, some]).T
+        yy = np.maximum(its.yy, refined.noise[some] / TOLERANCE)  # see `vary`
+        data.put(np.searchsorted(at, refined.genes[some]), replace(its, b=b, yy=yy))
+    return data
+
+
+def _data_of(projection: Projection, stats: SummaryStats, genes: slice | np.ndarray) -> Genes:
     if isinstance(stats, ResidualStats) and isinstance(projection.S, GroupedCovariance):
-        return GroupedGenes.of_groups(projection.S, projection.XXi, stats, genes)
+        return GroupedGenes.of_groups(projection.S, projection, stats, genes)
     return Genes.of(projection, stats, genes)
 
 

@@ -39,12 +39,18 @@ class Genes:
     forms: Forms | None = None
 
     @classmethod
-    def of(cls, projection: Projection, stats: SummaryStats, genes: slice = slice(None)) -> Genes:
+    def of(cls, projection: Projection, stats: SummaryStats, genes: slice | np.ndarray = slice(None)) -> Genes:
         """Project the data of some genes."""
         XY, ZY, yy = stats.XY[:, genes], stats.ZY[:, genes], stats.yy[genes]
-        b = projection.XXi @ XY
+        b = projection.inverse @ XY
         r = projection.S.split(ZY - projection.A @ XY)
-        return cls(b.T, r, yy - np.einsum("ij,ij->j", XY, b), yy)
+        return cls(projection.original(b).T, r, yy - np.einsum("ij,ij->j", XY, b), yy.copy())
+
+    def put(self, index: np.ndarray, other: Genes) -> None:
+        """Overwrite the data of some genes."""
+        for name, values in vars(other).items():
+            if values is not None:
+                getattr(self, name)[index] = values
 
     def __getitem__(self, index: np.ndarray) -> Genes:
         forms = None if self.forms is None else self.forms[index]

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 ROUNDING = 1e-6  # f of large ratios is known no better
 # Ratios of a lattice, as many of the first as it has room for; where they are uneven, ridges of f look like several wells.
 _MULTIPLES = 0.0, 1.0, 100.0, 0.1, 10.0, 1000.0, 0.3, 3.0, 30.0, 300.0
+_LEAST = 1e-11  # share of y'Ry that Q must be: of less too few digits are right
 _MOST = 0.9  # share of y'Ry that Q may lack with rounding that is ten times that of values between points
 _POINTS, _BYTES = 1300, 2**30  # most points of a lattice, and what as many genes may need
 
@@ -158,7 +159,7 @@ class Objective:
         """The point from r'D v, |v_k|² and v_k'T_kl v_l."""
         nu = self.nu
         Q = genes.yRy - form
-        ok = det.ok & (1e-13 * genes.yRy < Q)
+        ok = det.ok & (_LEAST * genes.yRy < Q)
         Q = np.where(ok, Q, genes.yRy)
         f = np.where(ok, nu * np.log(Q / genes.yRy) + det.logdet, np.inf)
         u = v_sq / Q[:, None]
@@ -211,7 +212,7 @@ class Objective:
     @cached_property
     def _columns(self) -> SharedVectors:
         """The columns of A."""
-        return self.solved.shared(self.projection.A, np.eye(self.projection.p))
+        return self.projection.random_part
 
     @cached_property
     def _column_forms(self) -> Forms | None:

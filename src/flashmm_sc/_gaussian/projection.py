@@ -44,14 +44,18 @@ MOST_AT_ALL = 20_000
 class Projection:
     """What the designs X and Z give, the same for all genes. R = I - X (X'X)⁻¹ X'.
 
+    Where the cross-products are those of X T, X̃ = X T: the span is the same, and β = T β̃.
+
     Attributes
     ----------
     XXi
         (X'X)⁻¹, p × p.
     logdet_XX
         log det X'X.
+    inverse
+        (X̃'X̃)⁻¹, p × p.
     A
-        Z'X (X'X)⁻¹, q × p.
+        Z'X̃ (X̃'X̃)⁻¹, q × p.
     n, p
         Cells and fixed columns.
     d
@@ -76,6 +80,7 @@ class Projection:
 
     XXi: np.ndarray
     logdet_XX: float
+    inverse: np.ndarray
     A: np.ndarray
     n: int
     p: int
@@ -129,7 +134,8 @@ class Projection:
         unit = XX / np.outer(scale, scale)
         L = np.linalg.cholesky(unit)
         Li = np.linalg.inv(L)
-        XXi = (Li.T @ Li) / np.outer(scale, scale)
+        inverse = (Li.T @ Li) / np.outer(scale, scale)
+        T = np.eye(p) if cross.basis is None else cross.basis  # of determinant 1
         B = (ZX / scale) @ Li.T
         within = [Within.of(ZZ[part, part], B[part], Li) for part in component_slices(d)]
         structure = Structure(len(d), tuple(map(tuple, correlated)), max(len(groups) - 1, 0))
@@ -142,9 +148,9 @@ class Projection:
         residuals = residual_names([group.name for group in groups]) or ["residual"]
         _check_distinct(S, n - p, component_names, covariance_names(component_names, structure.groups), residuals)
         error = float(rounding(np.linalg.cond(unit)))
-        return cls(
-            XXi, logdet, ZX @ XXi, n, p, tuple(d), cross, S, Li / scale, within, error, sparse, structure, tuple(groups)
-        )
+        fixed = T @ inverse @ T.T, logdet, inverse, ZX @ inverse
+        basis = (Li / scale) @ T.T
+        return cls(*fixed, n, p, tuple(d), cross, S, basis, within, error, sparse, structure, tuple(groups))
 
     @cached_property
     def Z(self) -> Covariance:
@@ -158,12 +164,20 @@ class Projection:
 
     @cached_property
     def random_part(self) -> SharedVectors:
-        """The columns of A."""
+        """The columns of Z'X (X'X)⁻¹."""
         return self.shared(np.eye(self.p))
 
     def shared(self, L: np.ndarray) -> SharedVectors:
-        """A c for the columns c of L (p × r)."""
-        return self.S.shared(self.A, L)
+        """A T'c for the columns c of L (p × r)."""
+        return self.S.shared(self.A, L if self.cross.basis is None else self.cross.basis.T @ L)
+
+    def ols(self, XY: np.ndarray) -> np.ndarray:
+        """Coefficients (p × ·) of ordinary least squares, from X̃'y."""
+        return self.original(self.inverse @ XY)
+
+    def original(self, coef: np.ndarray) -> np.ndarray:
+        """Coefficients β = T β̃ of X's columns, from those of X̃'s (p × ·)."""
+        return coef if self.cross.basis is None else self.cross.basis @ coef
 
     def prepared(self, n_genes: int, n_jobs: int | None, *, traces: bool) -> Projection:
         """The same for many genes, with the traces of REML or without."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -52,14 +52,14 @@ class Centred:
     ) -> Centred:
         """From the cross-products, and 1'X and 1'Z; with weights all of them are weighted sums."""
         total_X, total_Z = totals
-        XX = cross.XX - np.outer(total_X, total_X) / weight_sum
+        XX, least = _centred(cross, total_X, weight_sum), 1e-11 if cross.basis is None else 1e-14
         parts, sizes = component_slices(d), np.zeros((len(d), len(d)))
         for term in structure.terms:
             for k in term:
                 for l in term:
                     whole = cross.ZZ[parts[k], parts[l]].trace()
                     sizes[k, l] = whole - total_Z[parts[k]] @ total_Z[parts[l]] / weight_sum
-        return cls(XX, XX.diagonal() > 1e-11 * cross.XX.diagonal(), sizes, structure, np.atleast_1d(n))
+        return cls(XX, XX.diagonal() > least * cross.plain.XX.diagonal(), sizes, structure, np.atleast_1d(n))
 
     def random_terms(self, names: Sequence[str]) -> list[str]:
         """Names of the random terms, whose components have these."""
@@ -86,3 +86,16 @@ class Centred:
             own = np.where(sums == 0, 0.0, each / sums) * fixed[:, None]
         parts = np.column_stack([own, *random, residual])
         return np.asarray(parts / parts.sum(axis=1, keepdims=True))
+
+
+def _centred(cross: CrossProducts, total: np.ndarray, weight_sum: float) -> np.ndarray:
+    """X'X of centred columns, from the sums 1'X̃ of those that the cross-products are of.
+
+    Large coefficients are mostly multiples of 1 = X̃ c, of which centring leaves not even rounding.
+    """
+    XX = cross.XX - np.outer(total, total) / weight_sum
+    c = np.linalg.solve(cross.XX, total)
+    if abs(weight_sum - c @ total) < 1e-9 * weight_sum:
+        others = np.eye(len(c)) - np.outer(c, c) / (c @ c)
+        XX = others @ XX @ others
+    return replace(cross, XX=XX).plain.XX

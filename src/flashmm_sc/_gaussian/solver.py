@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _POLISH = 1e-9  # below this Newton decrement one more full step is exact to rounding
 _ZERO = 1e-6  # ratios closer to zero than this many of their standard errors are zero
 _SHORTEST = 0.01  # share of a step away from a saddle that is tried last
+_EPS = 32 * np.finfo(np.float64).eps  # relative error of r'D (I + S D)⁻¹ r, as seen
 _SADDLE = 1e-4  # decrement below which negative curvature is followed instead of the gradient
 
 
@@ -142,18 +143,16 @@ def _descend(
     for _ in range(max_iter):
         local = _Local.of(here, structure)
         step, decrement, newton, saddle = _step(local, bounded, escape[active], None if nonnegative else here.norm)
-        rise = 1e-12 * (objective.nu + np.abs(here.f)) + np.where(
-            newton, ROUNDING, 0.0
-        )  # a Newton step may seem to raise it
-        x = local.x + scale[active, None] * step
-        trial = objective(subset, structure.gamma(np.where(bounded, np.maximum(x, 0.0), x)))
+        blur = objective.nu * _EPS * subset.yRy / here.Q  # of f: a Newton step may seem to raise it
+        x = np.maximum(local.x + scale[active, None] * step, np.where(bounded, 0.0, -np.inf))
+        trial = objective(subset, structure.gamma(x))
         n_iter[active] += 1
-        accepted = trial.f <= here.f + rise
+        accepted = trial.f - here.f <= 1e-12 * (objective.nu + np.abs(here.f)) + newton * (ROUNDING + blur)
         scale[active] = np.where(accepted, 1.0, scale[active] / 4)
         lost = active[saddle & (scale[active] < _SHORTEST)]
         escape[lost], scale[lost] = False, 1.0
         here = here.replaced(accepted, trial)
-        done = (decrement <= tol) | (newton & accepted & (decrement <= _POLISH))
+        done = (decrement <= tol) | (newton & accepted & (decrement <= np.maximum(_POLISH, blur**2 / objective.nu)))
         converged[active[done]] = True
         point.put(active[done], here[done])
         active, subset, here = active[~done], subset[~done], here[~done]

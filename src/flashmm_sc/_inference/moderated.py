@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flashmm_sc._base.errors import warn
-from flashmm_sc._gaussian.genes import Genes
+from flashmm_sc._gaussian.estimate import data_of
 from flashmm_sc._gaussian.profile import Method, Objective
 from flashmm_sc._inference.df import Combinations
 from flashmm_sc._inference.prior import MAX_COMPONENTS, MIN_GENES, MIN_LEVELS, Prior, grid, learn, posterior
@@ -21,6 +21,7 @@ from flashmm_sc._stats.totals import column_totals
 
 if TYPE_CHECKING:
     from flashmm_sc._gaussian.covariance import Factorisation
+    from flashmm_sc._gaussian.genes import Genes
     from flashmm_sc._gaussian.projection import Projection
     from flashmm_sc._gaussian.vectors import Vectors
     from flashmm_sc._stats.summary import SummaryStats
@@ -99,7 +100,7 @@ def moderation(stats: SummaryStats, projection: Projection, fitted: np.ndarray, 
         what = f"Group {group!r} is not moderated" if group else "Not moderated"
         warn(f"{what}: {reason}. Satterthwaite's df serve instead.")
         return None
-    return Moderated.of(projection, Genes.of(projection, stats), fitted, mean_expression(stats))
+    return Moderated.of(projection, data_of(projection, stats), fitted, mean_expression(stats))
 
 
 def mean_expression(stats: SummaryStats) -> np.ndarray:

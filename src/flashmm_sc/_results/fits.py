@@ -137,7 +137,8 @@ class StoredDesign:
         """Those of all groups of a fit, in order."""
         found, p, k = [], 0, 0
         for described in result.models:
-            cross = CrossProducts(described["XX"], described["ZX"], sp.csr_array(described["ZZ"]))
+            parts = described["XX"], described["ZX"], sp.csr_array(described["ZZ"])
+            cross = CrossProducts(*parts, described.get("basis"))
             d, groups = [int(size) for size in described["d"]], _groups(described)
             structure = Structure(len(d), tuple(map(tuple, correlated_in(described))), max(len(groups) - 1, 0))
             coef, theta = slice(p, p + len(cross.XX)), slice(k, k + structure.size + 1)
@@ -211,6 +212,7 @@ def _described(model: Model, fit: LMMFit) -> dict[str, Any]:
             "XX": model.cross.XX,
             "ZX": model.cross.ZX,
             "ZZ": sp.csr_matrix(model.cross.ZZ),
+            **({} if model.cross.basis is None else {"basis": model.cross.basis}),
             "component_names": texts([model.design.random.names]),
             "correlated": to_numbers(model.design.random.correlated, len(model.design.random.d)),
             "ranef_names": texts([model.design.random.ranef_names]),

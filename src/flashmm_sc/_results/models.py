@@ -12,7 +12,7 @@ from flashmm_sc._design.cell_design import CellDesign
 from flashmm_sc._design.fixed import check_full_rank, fixed_design
 from flashmm_sc._design.random import random_design
 from flashmm_sc._design.reference_grid import ReferenceGrid
-from flashmm_sc._design.rows import Encoder, Rows
+from flashmm_sc._design.rows import Encoder, Rows, turned
 from flashmm_sc._gaussian.projection import Projection
 from flashmm_sc._results.groups import each_group
 from flashmm_sc._results.residual import check_uncorrelated, own_sums, residual_rows
@@ -85,13 +85,13 @@ class Model:
         design = CellDesign(X, random_design(random, obs))
         Z, table = design.random, design.table(obs)
         groups: list[ResidualGroup] = []
-        if residual_by is None:
-            rows = design.all_rows(table)
-            cross = CrossProducts.of(rows.gram(None if weights is None else weights.each), p)
-        else:
+        rows, gram, basis = design.all_rows(table).untangled(p, None if weights is None else weights.each)
+        cross = CrossProducts.of(gram, p, basis)
+        if residual_by is not None:
             check_uncorrelated(residual_by, Z.correlated)
-            rows, groups = residual_rows(design, table, obs, residual_by, weights, min_cells)
-            cross = CrossProducts.summed([group.cross(p, design.width) for group in groups])
+            rows, groups = residual_rows(
+                turned(design.rows, basis), design.width, table, obs, residual_by, weights, min_cells
+            )
         check_full_rank(X, cross.XX, obs)
         how: dict[str, Any] = {"sparse": sparse, "correlated": Z.correlated, "groups": groups}
         projection = Projection.of(cross, n, Z.d, X.names, Z.names, **how)
@@ -104,6 +104,12 @@ class Model:
     def p(self) -> int:
         """Number of fixed columns."""
         return len(self.design.fixed.names)
+
+    def fixed_columns(self, start: int) -> tuple[np.ndarray, np.ndarray]:
+        """Columns of W that are of fixed columns, in this group, which has those from `start` on; and which of these each is."""
+        columns = np.concatenate([one.columns for one in self.groups]) if self.groups else np.arange(self.p)
+        at = np.flatnonzero(columns < self.p)
+        return at + (0 if self.groups else start), columns[at]
 
     def stats(self, sums: Sums, start: int, index: int, genes: np.ndarray, gene_names: list[str]) -> SummaryStats:
         """Statistics of some genes in this group, which has columns `start` on of WY and row `index` of yy."""

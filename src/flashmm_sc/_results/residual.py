@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from flashmm_sc._design.cell_design import CellDesign
     from flashmm_sc._stats.weights import Weights
 
 
@@ -49,14 +48,17 @@ def check_uncorrelated(residual_by: str, correlated: Sequence[Sequence[int]]) ->
 
 
 def residual_rows(
-    design: CellDesign,
+    encode: Callable[[Any], sp.csr_array],
+    width: int,
     table: pd.DataFrame,
     obs: pd.DataFrame,
     residual_by: str,
     weights: Weights | None,
     min_cells: int,
 ) -> tuple[Rows, list[ResidualGroup]]:
-    """Design rows of the cells of each level of a column, only of the columns that they have, from their table; and the groups.
+    """Design rows of the cells of each level of a column, only of the columns that they have; and the groups.
+
+    `encode` makes whole rows, of this width, of those of a table.
 
     Raises
     ------
@@ -69,11 +71,10 @@ def residual_rows(
     if len(names) < 2:
         msg = f"{where} has one level only: there is one residual variance in any case. Leave it out."
         raise ValueError(msg)
-    width = design.width
     each = [np.flatnonzero(factor.codes == code) for code in range(len(names))]
     parts = [(cells, table.iloc[cells]) for cells in each]
     starts = [g * width for g in range(len(names))]
-    gram = Rows(len(obs), Encoder([design.rows] * len(names), starts, len(names) * width), parts).gram(
+    gram = Rows(len(obs), Encoder([encode] * len(names), starts, len(names) * width), parts).gram(
         None if weights is None else weights.each
     )
     groups = []
@@ -82,9 +83,9 @@ def residual_rows(
         columns = np.flatnonzero(own.diagonal())
         groups.append(ResidualGroup(name, len(cells), columns, own[columns][:, columns]))
         _check_cells(groups[-1], where, min_cells)
-    encode = [_Columns(design.rows, group.columns) for group in groups]
+    encoders = [_Columns(encode, group.columns) for group in groups]
     ends = np.cumsum([len(group.columns) for group in groups]).tolist()
-    return Rows(len(obs), Encoder(encode, [0, *ends[:-1]], ends[-1]), parts), groups
+    return Rows(len(obs), Encoder(encoders, [0, *ends[:-1]], ends[-1]), parts), groups
 
 
 def _check_cells(group: ResidualGroup, where: str, min_cells: int) -> None:

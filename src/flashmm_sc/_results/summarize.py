@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from flashmm_sc._arrays.refined import refined
 from flashmm_sc._base.log import detail, told
 from flashmm_sc._base.options import check_optional_flags
 from flashmm_sc._base.threads import n_threads
@@ -101,9 +102,12 @@ def summarize(
         cross = CrossProducts.of(rows.gram(None if own is None else own.each), len(design.names))
         advice_on_values(study.scales, values)
         study = with_sizes(study, values, rows, n_jobs, show_progress)
-        sums = study.sums(rows, transform=values.transform, n_jobs=n_jobs, show_progress=show_progress)
-    names = cells.labels | {"gene_names": study.genes, "origin": design.origin(values.words)}
-    names |= {} if own is None else own.sums
-    stats = SummaryStats.of(cross, sums.WY, sums.yy[0], rows.n, **names)
+        how: dict[str, Any] = {"transform": values.transform, "n_jobs": n_jobs, "show_progress": show_progress}
+        sums = study.sums(rows, **how)
+        names = cells.labels | {"gene_names": study.genes, "origin": design.origin(values.words)}
+        names |= {} if own is None else own.sums
+        stats = SummaryStats.of(cross, sums.WY, sums.yy[0], rows.n, **names)
+        if not study.of_strata:
+            stats = refined(stats, study.matrices, rows, describe=study.describe, **how)
     detail(repr(stats))
     return stats

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from flashmm_sc._base.errors import listed, warn
+from flashmm_sc._results.refined import Residuals
 from flashmm_sc._results.residual import added_up, linear_columns
 from flashmm_sc._stream.sums import Tally
 
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
     from flashmm_sc._design.rows import Rows
     from flashmm_sc._results.filters import Filter
     from flashmm_sc._results.models import Model
+    from flashmm_sc._results.study import Study
     from flashmm_sc._stats.summary import SummaryStats
+    from flashmm_sc._stream.kernel import Transform
     from flashmm_sc._stream.sums import Sums
 
 
@@ -56,7 +59,21 @@ def tally_of(models: Sequence[Model], rows: Rows, *, expressed: bool, linear: bo
     return Tally(expressed, expressed, np.concatenate([start + np.arange(model.p) for model, start in pairs]))
 
 
-def summed(models: Sequence[Model], rows: Rows, sums: Sums, least: Filter, gene_names: list[str]) -> list[SummedModel]:
+def passes(
+    study: Study, models: Sequence[Model], rows: Rows, tally: Tally, transform: Transform, **options: Any
+) -> tuple[Sums, Residuals | None]:
+    """Sums over all cells, and those of the residuals of genes that need them."""
+    sums = study.sums(rows, tally=tally, transform=transform, **options)
+    return sums, Residuals.of(study, models, rows, sums, transform=transform, **options)
+
+
+def summed(
+    models: Sequence[Model],
+    rows: Rows,
+    passed: tuple[Sums, Residuals | None],
+    least: Filter,
+    gene_names: list[str],
+) -> list[SummedModel]:
     """Each model with its statistics. Models without a gene that passes the filter are left out, with a warning.
 
     Raises
@@ -64,16 +81,20 @@ def summed(models: Sequence[Model], rows: Rows, sums: Sums, least: Filter, gene_
     ValueError
         When that is all of them.
     """
-    found, first, read, starts = [], 0, sums, rows.encoder.start
+    (sums, residuals), found, first, starts = passed, [], 0, rows.encoder.start
+    read = sums
     if groups := models[0].groups:
         sums, starts = added_up(groups, sums, models[0].p), [0]
     for i, (model, start) in enumerate(zip(models, starts, strict=True)):
         genes = least.passing(sums, i, model)
         expressed = sums.seen[i, genes] / model.n if sums.seen.size else np.empty(0)
-        means = (model.projection.XXi @ sums.WC[first : first + model.p, genes]).T if sums.WC.size else None
+        means = model.projection.ols(sums.WC[first : first + model.p, genes]).T if sums.WC.size else None
         first += model.p
         if genes.size:
-            stats = model.stats(read, start, i, genes, gene_names)
+            which = start, i, genes, gene_names
+            stats = model.stats(read, *which)
+            if residuals is not None:
+                stats = residuals.refining(stats, model, *which)
             found.append(SummedModel(model, genes, stats, expressed, means))
     if not found:
         msg = f"No gene has min_fraction={least.min_fraction} and min_counts={least.min_counts}; lower them."

@@ -20,6 +20,7 @@ _FORMAT = "flashmm-sc summary statistics 1"
 _NAMES = ("coef_names", "component_names", "ranef_names")
 _WEIGHTS = ("weight_sum", "log_weight_sum")
 """Files of earlier versions lack them: their cells have no weights."""
+_REFINED, _SUMS = ("genes", "coef", "noise"), ("XY", "ZY", "yy")
 
 
 def save(stats: Mapping[str, Any], path: Path) -> None:
@@ -30,6 +31,13 @@ def save(stats: Mapping[str, Any], path: Path) -> None:
     adata.uns.update({name: stats[name] for name in ("named_levels", *_WEIGHTS)})
     adata.uns.update(XX=stats["XX"], ZX=stats["ZX"], ZZ=sp.csr_matrix(stats["ZZ"]))
     adata.uns.update({name: np.array(stats[name], dtype=object) for name in _NAMES})
+    if (refined := stats["refined"]) is not None:
+        its = {name: getattr(refined, name) for name in _REFINED} | {
+            name: getattr(refined.stats, name) for name in _SUMS
+        }
+        adata.uns["refined"] = its
+    if stats["basis"] is not None:
+        adata.uns["basis"] = stats["basis"]
     if stats["correlated"]:
         adata.uns["correlated"] = to_numbers(stats["correlated"], len(stats["d"]))
     if stats["slopes"] is not None:
@@ -42,15 +50,15 @@ def save(stats: Mapping[str, Any], path: Path) -> None:
         raise OSError(msg) from error
 
 
-def load(path: Path) -> dict[str, Any]:
-    """Read the fields of statistics."""
+def load(path: Path) -> tuple[dict[str, Any], tuple[Any, ...] | None]:
+    """Read the fields of statistics, and what `Refined.of` takes if there are sums of residuals."""
     adata = ad.read_h5ad(path)
     if adata.uns.get("format") != _FORMAT:
         msg = f"{str(path)!r} holds no summary statistics of flashmm-sc."
         raise ValueError(msg)
     stored, varm = adata.uns, adata.varm
     try:
-        return dict(
+        fields = dict(
             XX=stored["XX"],
             XY=varm["XY"].T,
             ZX=stored["ZX"],
@@ -63,10 +71,14 @@ def load(path: Path) -> dict[str, Any]:
             slopes=stored["slopes"].tolist() if "slopes" in stored else None,
             correlated=from_numbers(stored["correlated"]) if "correlated" in stored else (),
             origin=str(stored["origin"]),
+            basis=stored.get("basis"),
             named_levels=bool(stored["named_levels"]),
             **{name: [str(text) for text in stored[name]] for name in _NAMES},
             **{name: float(stored[name]) for name in _WEIGHTS if name in stored},
         )
+        its = stored.get("refined")
+        refined = None if its is None else (*(its[name] for name in _REFINED), tuple(its[name] for name in _SUMS))
+        return fields, refined
     except KeyError as error:
         msg = f"{str(path)!r} lacks {error} of the summary statistics; write it anew."
         raise ValueError(msg) from error

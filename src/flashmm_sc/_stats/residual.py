@@ -78,7 +78,7 @@ class ResidualStats(SummaryStats):
         p, whole = len(cross.XX), np.zeros((cross.width, yy.shape[1]))
         for group, own in zip(groups, WY, strict=True):
             whole[group.columns] += own
-        sums = {"XX": cross.XX, "XY": whole[:p], "ZX": cross.ZX, "ZY": whole[p:], "ZZ": cross.ZZ, "yy": yy.sum(axis=0)}
+        sums = {"XY": whole[:p], "ZY": whole[p:], "yy": yy.sum(axis=0)} | vars(cross)
         n = sum(group.n for group in groups)
         return cls(**sums, n=n, groups=tuple(groups), WY=tuple(WY), own_yy=yy, **labels)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from flashmm_sc._base.errors import listed
 from flashmm_sc._base.render import table
 from flashmm_sc._base.selection import Selection, component_slices, positions
+from flashmm_sc._stats.checks import check_array, check_basis, check_symmetric, check_weights, names_of
 from flashmm_sc._stats.correlated import correlated_groups, covariance_names, kept_groups
 from flashmm_sc._stats.cross import CrossProducts
 from flashmm_sc._stats.file import load, save
+from flashmm_sc._stats.refined import Refined, added
 from flashmm_sc._stats.unite import united
 
 if TYPE_CHECKING:
@@ -65,6 +66,13 @@ class SummaryStats:
     weight_sum, log_weight_sum
         Sums over the cells of their weights and of the natural logarithms of these; by default n and 0, of cells without
         weights.
+    basis
+        T where the sums are those of X T in the place of X, p × p, of determinant 1; by default of X itself. `sslmm` makes
+        them so where columns of X are nearly combinations of others, of whose sums too few digits would be right. Names
+        and coefficients are those of X all the same.
+    refined
+        Sums of residuals of genes whose values are far from zero, as `sslmm` and `summarize` make them: of their variation
+        the sums above keep few digits.
 
     Raises
     ------
@@ -90,6 +98,8 @@ class SummaryStats:
     named_levels: bool = True
     weight_sum: float | None = None
     log_weight_sum: float = 0.0
+    basis: np.ndarray | None = None
+    refined: Refined | None = None
 
     def __post_init__(self) -> None:
         set_ = lambda name, value: object.__setattr__(self, name, value)
@@ -103,13 +113,13 @@ class SummaryStats:
         p, m, q = len(self.XX), np.shape(self.XY)[1], len(self.ZX)
         d = tuple(int(k) for k in np.atleast_1d(self.d)) or (q,)
         set_("d", d)
-        set_("coef_names", _names(self.coef_names, getattr(self.XX, "index", None), "x", p))
-        set_("gene_names", _names(self.gene_names, getattr(self.XY, "columns", None), "gene", m))
+        set_("coef_names", names_of(self.coef_names, getattr(self.XX, "index", None), "x", p))
+        set_("gene_names", names_of(self.gene_names, getattr(self.XY, "columns", None), "gene", m))
         rows = getattr(self.ZY, "index", None)
         given = len(self.ranef_names) > 0 or not (rows is None or isinstance(rows, pd.RangeIndex))
         set_("named_levels", bool(self.named_levels) and given)
-        set_("ranef_names", _names(self.ranef_names, rows, "z", q, unique=False))
-        set_("component_names", _names(self.component_names, None, "var", len(d)))
+        set_("ranef_names", names_of(self.ranef_names, rows, "z", q, unique=False))
+        set_("component_names", names_of(self.component_names, None, "var", len(d)))
         ZZ: Any = self.ZZ.to_numpy() if isinstance(self.ZZ, pd.DataFrame) else self.ZZ
         set_("ZZ", sp.csr_array(ZZ, dtype=np.float64))
         set_("n", int(self.n))
@@ -120,10 +130,11 @@ class SummaryStats:
             set_(name, np.ascontiguousarray(getattr(self, name), dtype=np.float64))
         shapes = {"XX": (p, p), "XY": (p, m), "ZX": (q, p), "ZY": (q, m), "ZZ": (q, q), "yy": (m,)}
         for name, shape in shapes.items():
-            _check_array(name, getattr(self, name), shape)
-        _check_symmetric("XX", self.XX)
-        _check_symmetric("ZZ", self.ZZ)
-        _check_weights(self.n, self.weight_sum, self.log_weight_sum)
+            check_array(name, getattr(self, name), shape)
+        check_basis(self.basis, p)
+        check_symmetric("XX", self.XX)
+        check_symmetric("ZZ", self.ZZ)
+        check_weights(self.n, self.weight_sum, self.log_weight_sum)
         if min(d, default=0) < 1 or sum(d) != q:
             msg = f"d={d} should hold the columns of each random component, {q} in total (the rows of ZX)."
             raise ValueError(msg)
@@ -147,7 +158,8 @@ class SummaryStats:
     def of(cls, cross: CrossProducts, WY: np.ndarray, yy: np.ndarray, n: int, **labels: Any) -> SummaryStats:
         """The statistics of n cells from those of their designs and W'Y of rows W = [X Z]; names as in the class."""
         p = len(cross.XX)
-        return cls(XX=cross.XX, XY=WY[:p], ZX=cross.ZX, ZY=WY[p:], ZZ=cross.ZZ, yy=yy, n=n, **labels)
+        own: dict[str, Any] = {"XX": cross.XX, "ZX": cross.ZX, "ZZ": cross.ZZ, "basis": cross.basis}
+        return cls(**own, XY=WY[:p], ZY=WY[p:], yy=yy, n=n, **labels)
 
     @property
     def theta_names(self) -> list[str]:
@@ -157,7 +169,15 @@ class SummaryStats:
     @property
     def cross(self) -> CrossProducts:
         """What the designs alone give."""
-        return CrossProducts(self.XX, self.ZX, self.ZZ)
+        return CrossProducts(self.XX, self.ZX, self.ZZ, self.basis)
+
+    @property
+    def plain(self) -> SummaryStats:
+        """Those of X itself."""
+        if self.basis is None:
+            return self
+        cross, back = self.cross.plain, np.linalg.inv(self.basis)
+        return replace(self, basis=None, XX=cross.XX, XY=back.T @ self.XY, ZX=cross.ZX, refined=None)
 
     @property
     def n_genes(self) -> int:
@@ -206,11 +226,14 @@ class SummaryStats:
                 raise ValueError(msg)
         parts = component_slices(self.d)
         z = np.concatenate([np.arange(parts[i].start, parts[i].stop) for i in k])
+        basis, whole = self.basis, self
+        if basis is not None and np.delete(basis, j, axis=0)[:, j].any():  # columns left out are subtracted from others
+            basis, whole = None, self.plain
         pick = lambda names, kept: [names[i] for i in kept]
         return SummaryStats(
-            XX=_taken(self.XX, j, j),
-            XY=_taken(self.XY, j, g),
-            ZX=_taken(self.ZX, z, j),
+            XX=_taken(whole.XX, j, j),
+            XY=_taken(whole.XY, j, g),
+            ZX=_taken(whole.ZX, z, j),
             ZY=_taken(self.ZY, z, g),
             ZZ=_taken(self.ZZ, z, z),
             yy=self.yy[g],
@@ -226,6 +249,8 @@ class SummaryStats:
             named_levels=self.named_levels,
             weight_sum=self.weight_sum,
             log_weight_sum=self.log_weight_sum,
+            basis=None if basis is None else basis[np.ix_(j, j)],
+            refined=whole.refined and whole.refined.select(j, k, g),
         )
 
     def __add__(self, other: SummaryStats) -> SummaryStats:
@@ -241,7 +266,9 @@ class SummaryStats:
         """
         if not isinstance(other, SummaryStats):
             return NotImplemented
-        return SummaryStats(**united(vars(self), vars(other)))
+        a, b = self.plain, other.plain
+        total = SummaryStats(**united(vars(a), vars(b)))
+        return total if (refined := added(a, b, total)) is None else replace(total, refined=refined)
 
     def __radd__(self, other: object) -> SummaryStats:
         """So that `sum` adds up a list of parts: it begins with 0."""
@@ -266,7 +293,9 @@ class SummaryStats:
         OSError, ValueError
             When the file can't be read, or holds something else.
         """
-        return cls(**load(Path(path)))
+        fields, refined = load(Path(path))
+        stats = cls(**fields)
+        return stats if refined is None else replace(stats, refined=Refined.of(stats, *refined))
 
     def __repr__(self) -> str:
         p, q = len(self.XX), len(self.ZX)
@@ -291,39 +320,3 @@ def _taken(array: Any, rows: np.ndarray, columns: np.ndarray) -> Any:
     whole = [np.array_equal(kept, np.arange(size)) for kept, size in zip((rows, columns), array.shape, strict=True)]
     array = array if whole[0] else array[rows]
     return array if whole[1] else array[:, columns]
-
-
-def _names(given: Sequence[Any], index: Any, stem: str, size: int, *, unique: bool = True) -> list[str]:
-    source = given if len(given) else index
-    names = [f"{stem}{i + 1}" for i in range(size)] if source is None else [str(name) for name in source]
-    if len(names) != size:
-        msg = f"There are {len(names)} names for {size} {stem} columns: {listed(names)}."
-        raise ValueError(msg)
-    if unique and len(set(names)) < size:
-        repeated = [name for name, times in pd.Series(names).value_counts().items() if times > 1]
-        msg = f"Names must be unique; {listed(repeated)} occur more than once."
-        raise ValueError(msg)
-    return names
-
-
-def _check_weights(n: int, total: float | None, logs: float) -> None:
-    """Refuse sums that no weights of n cells have: a geometric mean above the arithmetic one."""
-    if total is None or not (0 < total < np.inf and -np.inf < logs <= n * (np.log(total / n) + 1e-9)):
-        msg = f"weight_sum={total} and log_weight_sum={logs} are not sums of positive weights of {n} cells and their logarithms."
-        raise ValueError(msg)
-
-
-def _check_symmetric(name: str, matrix: Any) -> None:
-    apart, size = (np.abs(sp.csr_array(part).data).max(initial=0.0) for part in (matrix - matrix.T, matrix))
-    if apart > 1e-8 * size:
-        msg = f"{name} must be symmetric, as sums of products are; it differs from its transpose by up to {apart:.3g}."
-        raise ValueError(msg)
-
-
-def _check_array(name: str, array: Any, shape: tuple[int, ...]) -> None:
-    if array.shape != shape:
-        msg = f"{name} has shape {array.shape} where {shape} was expected from XX (p × p), XY (p × m) and ZX (q × p)."
-        raise ValueError(msg)
-    if not np.isfinite(array.data if isinstance(array, sp.csr_array) else array).all():
-        msg = f"{name} holds NaN or infinite values; look for them in the expression matrix and the design."
-        raise ValueError(msg)

@@ -47,6 +47,8 @@ def united(a: Fields, b: Fields) -> dict[str, Any]:
         **{name: a[name] + b[name] for name in ("n", "weight_sum", "log_weight_sum")},
         "d": d,
         "ranef_names": names,
+        "basis": None,
+        "refined": None,
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -77,6 +78,14 @@ def accumulate(
             except UnusableValueError as error:  # whose cell says what part it is of
                 raise ValueError(_complaint(part, error, transform, describe)) from None
     return sums
+
+
+def residual_sums(parts: Sequence[CellMatrix], rows: Rows, genes: np.ndarray, coef: np.ndarray, **options: Any) -> Sums:
+    """`accumulate` for y - W b in the place of y, of genes at these positions; b (columns of W × genes) are their `coef`."""
+    place = np.full(max(int(part.gene.max(initial=-1)) for part in parts) + 1, -1)
+    place[genes] = np.arange(len(genes))
+    some = [replace(part, gene=np.where(part.gene < 0, -1, place[part.gene])) for part in parts]
+    return accumulate(some, rows, tally=Tally(minus=coef), **options)
 
 
 def _add(

@@ -157,7 +157,8 @@ def _partial(
     W = sp.csr_array((W.data, indices, W.indptr), shape=(W.shape[0], len(columns)))
     number = np.where(number < 0, -1, np.searchsorted(models, number)).astype(np.int32)
     linear = np.flatnonzero(np.isin(columns, tally.linear))
-    tally = replace(tally, linear=linear)
+    minus = None if tally.minus is None else tally.minus[np.ix_(columns, genes)]
+    tally = replace(tally, linear=linear, minus=minus)
     sums = Sums.zeros(len(columns), len(models), len(genes), tally, sized=size is not None)
     local = np.full(starts[0] + len(gene), -1) if not by_rows else np.full(len(gene), -1)
     local[-len(gene) :] = np.where(gene < 0, -1, np.searchsorted(genes, gene))

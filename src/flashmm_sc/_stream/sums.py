@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from flashmm_sc._stream.kernel import Transform, add_columns, add_rows, kind_and_table, row_totals
+from flashmm_sc._stream.residuals import add_residuals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -56,6 +57,12 @@ class CellMatrix:
         """All cells and genes."""
         return cls(X, np.arange(X.shape[1]))
 
+    @property
+    def eps(self) -> float:
+        """Relative rounding of the values as they are stored."""
+        dtype = np.dtype(getattr(self.X, "dtype", np.float64))
+        return float(np.finfo(dtype).eps) if dtype.kind == "f" else 0.0
+
 
 @dataclass(frozen=True, eq=False)
 class Tally:
@@ -73,6 +80,8 @@ class Tally:
         Whether models are strata, of which the sums of values are wanted, and with size factors those of values over them.
     weigh
         Whether size factors weigh the values of strata, and divide none.
+    minus
+        Coefficients b of each gene, columns of W × genes: W'Y and y'y are then of Y - W b, and nothing else is summed.
     """
 
     expressed: bool = False
@@ -80,6 +89,7 @@ class Tally:
     linear: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     strata: bool = False
     weigh: bool = False
+    minus: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,6 +215,9 @@ def add_block(
     if size is not None and not isinstance(size, np.ndarray):
         size = _sizes(block.start, cell_totals(block, pool, threads), size, number, tally.weigh)
     sizes, precisions = (np.require([] if one is None else one, float, ["C", "W"]) for one in (size, precision))
+    if tally.minus is not None:
+        add_residuals(values, design, gene, transform, tally.minus, (sizes, precisions), (sums.WY, sums.yy))
+        return
     weight = np.empty(0)
     order = np.flatnonzero(number >= 0)
     if tally.strata:

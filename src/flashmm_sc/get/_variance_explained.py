@@ -105,7 +105,8 @@ def _centred(design: StoredDesign, key: str) -> Centred:
     described, cross, n = design.described, design.cross, int(design.described["n"])
     weight_sum = float(described.get("weight_sum", n))
     constant = np.asarray(described["constant"])
-    totals = (cross.XX @ constant, cross.ZX @ constant)  # as X c = 1, where there is such a c
+    own = constant if cross.basis is None else np.linalg.solve(cross.basis, constant)
+    totals = (cross.XX @ own, cross.ZX @ own)  # as X c = 1, where there is such a c
     if not constant.any():
         labels = {"coef_names": strings(described["coef_names"]), "d": tuple(design.d), "weight_sum": weight_sum}
         found = column_totals(SummaryStats.of(cross, np.empty((cross.width, 0)), np.empty(0), n, **labels))

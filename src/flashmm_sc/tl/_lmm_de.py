@@ -26,7 +26,7 @@ from flashmm_sc._results.scale import base_of
 from flashmm_sc._results.sizes import with_sizes
 from flashmm_sc._results.stored import stored
 from flashmm_sc._results.strata_study import cells_or_strata
-from flashmm_sc._results.summed import summed, tally_of
+from flashmm_sc._results.summed import passes, summed, tally_of
 from flashmm_sc._results.values import PerCell, SizeFactors, Values
 
 if TYPE_CHECKING:
@@ -289,7 +289,7 @@ def lmm_de(
         call = Call.of(cells, models[0].design, len(study.kept), groupby, residual_by, moderate=moderate, ddf=ddf)
         notes = before_fit(call, study.scales, values)
         tally = tally_of(models, rows, expressed=moderate or least.of_genes, linear=values.sized)
-        sums = study.sums(rows, transform=values.transform, tally=tally, n_jobs=n_jobs, show_progress=show_progress)
+        sums = passes(study, models, rows, tally, values.transform, n_jobs=n_jobs, show_progress=show_progress)
     parts = summed(models, rows, sums, least, study.genes)
     notes += after_pass({part.model.group: part.expressed for part in parts if moderate})
     fits = fit_each(parts, options, ddf, moderate=moderate, n_jobs=n_jobs, show_progress=show_progress)

@@ -11,6 +11,7 @@ from flashmm_sc._gaussian.genes import Genes
 
 if TYPE_CHECKING:
     from flashmm_sc._gaussian.grouped.covariance import GroupedCovariance
+    from flashmm_sc._gaussian.projection import Projection
     from flashmm_sc._stats.residual import ResidualStats
 
 LEAST = 1e-6
@@ -34,7 +35,9 @@ class GroupedGenes(Genes):
     groups: np.ndarray
 
     @classmethod
-    def of_groups(cls, S: GroupedCovariance, XXi: np.ndarray, stats: ResidualStats, genes: slice) -> GroupedGenes:
+    def of_groups(
+        cls, S: GroupedCovariance, projection: Projection, stats: ResidualStats, genes: slice | np.ndarray
+    ) -> GroupedGenes:
         """Of some genes, from sums over the cells of each group."""
         u, p, XY = S.units, len(S.Li), stats.XY[:, genes]
         eta = S.Li @ XY
@@ -57,7 +60,7 @@ class GroupedGenes(Genes):
         yRy = groups[:, p].sum(axis=0)
         r = S.split(stats.ZY[:, genes])
         units, groups = np.ascontiguousarray(units.T), np.ascontiguousarray(groups.transpose(2, 0, 1))
-        return cls((XXi @ XY).T, r, yRy, stats.yy[genes], units=units, groups=groups)
+        return cls(projection.ols(XY).T, r, yRy, stats.yy[genes].copy(), units=units, groups=groups)
 
     def __getitem__(self, index: np.ndarray) -> GroupedGenes:
         its = (self.b[index], self.r[index], self.yRy[index], self.yy[index])

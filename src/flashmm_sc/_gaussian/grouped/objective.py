@@ -61,7 +61,8 @@ class GroupedObjective(Objective):
 
     def random_part(self, genes: Genes, point: Point) -> np.ndarray:
         """By how much the coefficients of each gene differ from those of ordinary least squares, m × p."""
-        return -self._at(genes, point.gamma, derived=False).eta @ self.grouped.Li
+        eta = self._at(genes, point.gamma, derived=False).eta
+        return -self.projection.original((eta @ self.grouped.Li).T).T
 
     def random_effects(self, genes: Genes, gamma: np.ndarray) -> np.ndarray:
         """D v, genes × q."""
