@@ -55,7 +55,11 @@ exclude_patterns = ["_build", "jupyter_execute", "Thumbs.db", ".DS_Store", "**.i
 html_theme = "sphinx_book_theme"
 html_title = "flashmm-sc"
 html_show_copyright = False
-html_theme_options = {"show_toc_level": 2, "home_page_in_toc": True, "navbar_persistent": []}  # the search is at the left
+html_theme_options = {
+    "show_toc_level": 2,
+    "home_page_in_toc": True,
+    "navbar_persistent": [],
+}  # the search is at the left
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 
@@ -98,8 +102,8 @@ if os.environ.get("DOCS_INTERSPHINX"):  # needs the network, which tests of the 
     }
 
 
-def what_is_returned(docstring: NumpyDocstring, section: str) -> list[str]:
-    """What a function returns as it was written; napoleon takes each line for a type, after a colon from typehints one of them."""
+def what_is_returned(docstring: NumpyDocstring, _: str) -> list[str]:
+    """What a function returns, as it was written; napoleon takes each line for a type, and typehints puts a colon before them."""
     lines = docstring._dedent(docstring._consume_to_next_section())
     return [*docstring._format_block(":returns: ", lines[lines[0] == ":" :]), ""]
 

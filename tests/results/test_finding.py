@@ -78,9 +78,7 @@ def test_tables_of_variances_and_means_are_in_that_order_too(grouped):
         (group, component) for group in ("B", "NK") for component in ("batch", "sam")
     ]
     fitted = fsc.get.fitted(grouped, first, {"trt": ["A"]})
-    for group in asked:
-        of_group = tables[-1].query("group == @group")["fit"].tolist()
-        assert of_group == fitted.query("group == @group")["fit"].tolist()
+    assert tables[-1]["fit"].tolist() == fitted.set_index("group").loc[asked, "fit"].tolist()
 
 
 def test_plots_are_in_that_order_too(grouped):

@@ -214,7 +214,9 @@ def _tidy(
     columns["group"] = np.repeat(np.array(result.groups, dtype=object), [len(texts) for texts in names])
     for name, asked in (("component", keep), ("group", wanted)):  # sorted by groups last: they stay together
         if asked is not None:
-            columns = columns[columns[name].isin(asked)].sort_values(name, key=lambda its: its.map(asked.index), kind="stable")
+            columns = columns[columns[name].isin(asked)].sort_values(
+                name, key=lambda its: its.map(asked.index), kind="stable"
+            )
     labelled = columns if result.n_groups else columns.drop(columns="group")
     table = {"variable": np.tile(adata.var_names.to_numpy(), len(columns))}
     table |= {name: np.repeat(labelled[name].to_numpy(), adata.n_vars) for name in labelled.columns}
