@@ -8,6 +8,8 @@ import shutil
 import warnings
 from pathlib import Path
 
+from sphinx.ext.napoleon.docstring import NumpyDocstring
+
 import flashmm_sc
 from flashmm_sc.cli import _main
 
@@ -53,7 +55,13 @@ exclude_patterns = ["_build", "jupyter_execute", "Thumbs.db", ".DS_Store", "**.i
 html_theme = "sphinx_book_theme"
 html_title = "flashmm-sc"
 html_show_copyright = False
-html_theme_options = {"show_toc_level": 2, "home_page_in_toc": True}
+html_theme_options = {
+    "show_toc_level": 2,
+    "home_page_in_toc": True,
+    "navbar_persistent": [],
+}  # the search is at the left
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
@@ -92,6 +100,15 @@ if os.environ.get("DOCS_INTERSPHINX"):  # needs the network, which tests of the 
         "scanpy": ("https://scanpy.readthedocs.io/en/stable/", None),
         "scipy": ("https://docs.scipy.org/doc/scipy/", None),
     }
+
+
+def what_is_returned(docstring: NumpyDocstring, _: str) -> list[str]:
+    """What a function returns, as it was written; napoleon takes each line for a type, and typehints puts a colon before them."""
+    lines = docstring._dedent(docstring._consume_to_next_section())
+    return [*docstring._format_block(":returns: ", lines[lines[0] == ":" :]), ""]
+
+
+NumpyDocstring._parse_returns_section = what_is_returned
 
 
 def write_api() -> None:

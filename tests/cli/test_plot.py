@@ -76,14 +76,33 @@ def test_of_several_contrasts_one_is_chosen_before_anything_is_read(source, tmp_
     assert "--plot draws one effect; choose --plot-coef among 'up', 'down'." in capsys.readouterr().err
 
 
-def test_results_are_safe_where_nothing_can_be_drawn(source, tmp_path, capsys):
-    command = ["de", source, "--fixed", "~ trt + cls", *MODEL[2:], "--table", tmp_path / "out.csv"]
-    assert run(*command, "--plot", tmp_path / "a.png") == 2
-    out, err = capsys.readouterr()
-    assert "choose --plot-coef among 'trt[T.B]', 'cls[T.NK]'" in err
-    assert f"Written: {tmp_path / 'out.csv'}" in out
-    assert (tmp_path / "out.csv").exists()
-    assert not (tmp_path / "a.png").exists()
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--fixed", "~ trt + cls"], "choose --plot-coef among 'trt[T.B]', 'cls[T.NK]'"),
+        (["--fixed", "~ 0 + cls + cls:trt"], "among 'cls[B]:trt[T.B]', 'cls[NK]:trt[T.B]'"),
+        (["--fixed", "~ trt + batch", "--groupby", "cls"], "among 'trt[T.B]', 'batch[T.y]', 'batch[T.z]'"),
+        (["--fixed", "~ trt + batch", "--subset", "batch=x,y", "--plot-coef", "trt"], "'trt' is none of the effects"),
+        (["--contrast", "down=-1 * trt[T.B]", "--plot-coef", "up"], "'up' is none of the effects"),
+        (["--fixed", "~ 1"], "there is no effect to draw"),
+    ],
+)
+@pytest.mark.parametrize("model", ["lmm_de", "nbmm_de"])
+def test_nothing_is_fitted_that_can_not_be_drawn(source, tmp_path, monkeypatch, capsys, model, options, words):
+    monkeypatch.setattr(fsc.tl, model, lambda *_, **__: pytest.fail("it is fitted"))
+    how = MODEL if model == "lmm_de" else [*MODEL[:2], "--model", "nb", "--sample", "sam:batch:cls"]
+    before = set(tmp_path.iterdir())
+    assert run("de", source, *how, *options, "--out", tmp_path / "b.h5ad", "--plot", tmp_path / "a.png") == 2
+    assert words in capsys.readouterr().err
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_the_only_effect_of_sums_is_known_before_they_are_read(source, tmp_path, drawn):
+    strata = tmp_path / "sums.h5ad"
+    assert run("aggregate", source, "--by", "sam", "--by", "cls", "--transform", "log1p", "--out", strata) == 0
+    assert run("de", strata, *MODEL[:4], "--plot", tmp_path / "a.png", "--plot-coef", "trt[T.B]") == 0
+    assert run("de", strata, *MODEL[:4], "--groupby", "cls", "--plot", tmp_path / "b.png") == 0
+    assert [coef for coef, _ in drawn] == ["trt[T.B]"] * 2
 
 
 def test_only_means_and_f_tests(adata):

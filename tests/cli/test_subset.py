@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 
 import flashmm_sc as fsc
+from flashmm_sc._results.chosen import mask_of
 from flashmm_sc.cli._main import main
-from flashmm_sc.cli._subset import column_and_values, subset_mask
+from flashmm_sc.cli._subset import column_and_values, subset_values
 
 MODEL = ["--fixed", "~ trt", "--random", "sam", "--transform", "log1p"]
 
@@ -42,7 +43,7 @@ def source(adata, tmp_path):
     ],
 )
 def test_cells_that_are_chosen(adata, source, texts, expected):
-    mask = subset_mask([source], [column_and_values(text) for text in texts])
+    mask = mask_of([adata.obs], subset_values([source], [column_and_values(text) for text in texts]))
     assert mask.dtype == bool
     assert mask.tolist() == expected(adata.obs).tolist()
     assert 0 < mask.sum() < adata.n_obs
@@ -112,6 +113,19 @@ def test_no_cell_is_left(source, capsys):
     both = ["--subset", "batch=x", "--subset", "batch=y"]
     assert main(["de", str(source), *MODEL, *both, "--table", "t.csv"]) == 2
     assert "--subset 'batch=x batch=y' leaves no cell." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("model", [MODEL, ["--model", "nb", "--fixed", "~ trt", "--sample", "sam"]], ids=["lmm", "nb"])
+def test_samples_of_the_result_are_those_that_were_chosen(adata, source, tmp_path, model):
+    adata[adata.obs["batch"].isin(["x", "y"]) & adata.obs["flag"]].copy().write_h5ad(tmp_path / "own.h5ad")
+    subset, shown = ["--subset", "batch=x,y", "--subset", "flag=True"], []
+    for path, options in ((source, subset), (tmp_path / "own.h5ad", [])):
+        assert main(["de", str(path), *model, *options, "--out", str(tmp_path / "out.h5ad")]) == 0
+        shown.append(fsc.pl.samples(ad.read_h5ad(tmp_path / "out.h5ad"), "gene0", "trt", show=False))
+    ours, theirs = ([points.get_offsets() for points in ax.collections] for ax in shown)
+    assert len(ours) == len(theirs)
+    for mine, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(mine, other)
 
 
 @pytest.mark.parametrize("text", ["cls", "=NK", "cls=", "cls= , "])

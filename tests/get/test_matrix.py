@@ -42,7 +42,7 @@ def test_the_default_is_z_and_t_is_short(fitted):
     ("options", "rows"),
     [
         ({}, [f"{group}|{name}" for group in "123" for name in ("trt[T.B]", "libsize")]),
-        ({"coefs": "libsize", "groups": ["3", "1"]}, ["1", "3"]),
+        ({"coefs": "libsize", "groups": ["3", "1"]}, ["3", "1"]),
         ({"coefs": "2|libsize"}, ["2"]),
         ({"groups": "2"}, ["trt[T.B]", "libsize"]),
         ({"coefs": ["Intercept", "trt[T.B]"], "groups": "2"}, ["Intercept", "trt[T.B]"]),

@@ -8,6 +8,7 @@ import pytest
 import scanpy as sc
 
 import flashmm_sc as fsc
+from flashmm_sc._results.packed import packed, unpacked
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def bars(ax):
 
 
 def test_statuses_of_each_group(fitted):
-    status, _ = fsc.pl.fit_diagnostics(fitted, key="lmm_de", show=False)
+    status, *_ = fsc.pl.fit_diagnostics(fitted, key="lmm_de", show=False)
     names = np.array(fitted.uns["lmm_de"]["status_names"])
     codes = fitted.varm["lmm_de_status"].astype(int)
     expected = {name: (names[codes] == name).sum(axis=0).tolist() for name in np.unique(names[codes])}
@@ -45,7 +46,7 @@ def test_statuses_of_each_group(fitted):
 
 
 def test_a_histogram_of_iterations(fitted):
-    _, iterations = fsc.pl.fit_diagnostics(fitted, key="one", show=False)
+    _, iterations, _ = fsc.pl.fit_diagnostics(fitted, key="one", show=False)
     n_iter = fitted.varm["one_n_iter"][:, 0][np.arange(fitted.n_vars) != 4]
     heights = {round(bar.get_x() + bar.get_width() / 2): bar.get_height() for bar in iterations.patches}
     expected = dict(zip(*np.unique(n_iter, return_counts=True), strict=True))
@@ -53,7 +54,7 @@ def test_a_histogram_of_iterations(fitted):
 
 
 def test_a_row_of_shares_for_each_group(fitted):
-    _, iterations = fsc.pl.fit_diagnostics(fitted, key="lmm_de", show=False)
+    _, iterations, _ = fsc.pl.fit_diagnostics(fitted, key="lmm_de", show=False)
     n_iter, ran = fitted.varm["lmm_de_n_iter"], np.isfinite(fitted.varm["lmm_de_loglik"])
     mesh = iterations.collections[0]
     left = mesh.get_coordinates()[0, :-1, 0] + 0.5
@@ -64,9 +65,52 @@ def test_a_row_of_shares_for_each_group(fitted):
 
 def test_many_iterations_share_bins(fitted):
     fitted.varm["one_n_iter"][:, 0] = np.arange(fitted.n_vars) * 10
-    _, iterations = fsc.pl.fit_diagnostics(fitted, key="one", show=False)
+    _, iterations, _ = fsc.pl.fit_diagnostics(fitted, key="one", show=False)
     assert len(iterations.patches) <= 30
     assert sum(bar.get_height() for bar in iterations.patches) == fitted.n_vars - 1
+
+
+def decades(ax):
+    """How many genes have a gradient from each power of ten on."""
+    heights = {round(bar.get_x()): bar.get_height() for bar in ax.patches}
+    return {power: n for power, n in heights.items() if n}
+
+
+def test_a_histogram_of_gradients(fitted):
+    """Far from optima it is the gradient itself; at them it is zero, but where a variance is."""
+    stats = fsc.summarize(fitted, fsc.Design.of(fitted.obs, "~ trt", "sam"), transform="log1p")
+    *_, ax = fsc.pl.fit_diagnostics(fitted, key="one", show=False)
+    fit = fsc.lmm(stats, nonnegative=True)
+    assert (fit.grad["sam"][fit.status == "boundary"] < -1).any()
+    assert sum(decades(ax).values()) == fitted.n_vars - 1
+    assert max(decades(ax)) <= -5
+    random = ["sam", "batch"]
+    fsc.tl.lmm_de(fitted, "~ trt", random, transform="log1p", key_added="early", max_iter=1)
+    *_, ax = fsc.pl.fit_diagnostics(fitted, key="early", show=False)
+    stats = fsc.summarize(fitted, fsc.Design.of(fitted.obs, "~ trt", random), transform="log1p")
+    fit = fsc.lmm(stats, nonnegative=True, max_iter=1)
+    largest = fit.grad.abs().max(axis=1)[fit.status == "not converged"]
+    assert len(largest) == fitted.n_vars - 1
+    powers, n = np.unique(np.floor(np.log10(largest)), return_counts=True)
+    assert decades(ax) == dict(zip(powers, n, strict=True))
+    assert len(powers) > 3
+
+
+def test_gradients_of_each_group_and_of_correlated_effects(fitted):
+    *_, ax = fsc.pl.fit_diagnostics(fitted, key="lmm_de", show=False)
+    np.testing.assert_allclose(ax.collections[0].get_array().sum(axis=1), 1)
+    fsc.tl.lmm_de(fitted, "~ trt + score", "(score|sam)", transform="log1p", key_added="correlated")
+    assert (fitted.varm["correlated_status"] == 1).any()
+    *_, ax = fsc.pl.fit_diagnostics(fitted, key="correlated", show=False)
+    assert sum(decades(ax).values()) == fitted.n_vars - 1
+    assert max(decades(ax)) <= -3
+
+
+def test_results_of_older_versions_hold_no_gradients(fitted):
+    models = unpacked(fitted.uns["one"]["models"])
+    del models["0"]["gradients"]
+    fitted.uns["one"]["models"] = packed(models)
+    assert len(fsc.pl.fit_diagnostics(fitted, key="one", show=False)) == 2
 
 
 def test_counts_have_no_iterations():

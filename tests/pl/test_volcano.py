@@ -198,7 +198,7 @@ def test_coef_is_needed_among_several(adata: ad.AnnData) -> None:
 
 
 def test_groups(adata: ad.AnnData) -> None:
-    with pytest.raises(ValueError, match="choose group= among '1', '2'"):
+    with pytest.raises(ValueError, match=r"choose group= among '1', '2'.*groups='all'"):
         axes(adata, "trt[T.B]", key="by_cls")
     ax = axes(adata, "trt[T.B]", key="by_cls", group="2")
     assert ax.get_title() == axes(adata, "2|trt[T.B]", key="by_cls").get_title() == "2: trt[T.B]"

@@ -10,6 +10,7 @@ import scipy.sparse as sp
 from containers import assert_unchanged, warned_of_a_view
 
 import flashmm_sc as fsc
+from flashmm_sc._results.chosen import from_text, mask_of
 
 OPTIONS = {"transform": "log1p", "size_factors": "total", "groupby": "cls", "min_cells": 1}
 
@@ -58,6 +59,28 @@ GIVEN = {
 def test_one_boolean_a_cell(adata, mask, kind):
     given = GIVEN[kind](mask, adata)
     assert_same_fits(fitted(adata.copy(), mask_obs=given), fitted(alone(adata, mask)))
+
+
+VALUES = [
+    ({"cls": ["NK"]}, lambda obs: obs["cls"] == "NK"),
+    ({"cls": "NK", "batch": ("x", "y")}, lambda obs: (obs["cls"] == "NK") & obs["batch"].isin(["x", "y"])),
+    ({"dose": [1.0, 2.5]}, lambda obs: obs["dose"].isin([1, 2.5])),
+    ({"flag": True, "dose": [0, 1]}, lambda obs: obs["flag"] & obs["dose"].isin([0, 1])),
+]
+
+
+@pytest.mark.parametrize(("chosen", "expected"), VALUES)
+def test_values_of_columns(adata, tmp_path, chosen, expected):
+    adata.obs["dose"] = np.resize([0.0, 1.0, 2.5, np.nan], adata.n_obs)
+    adata.obs["flag"] = np.arange(adata.n_obs) % 3 > 0
+    path = tmp_path / "b.h5ad"
+    adata[90:].copy().write_h5ad(path)
+    theirs = fitted(alone(adata, expected(adata.obs).to_numpy()))
+    assert_same_fits(fitted([adata[:90].copy(), path], mask_obs=chosen), theirs, rtol=1e-8)
+    assert_same_fits(fitted(adata, mask_obs=chosen), theirs)
+    adata.write_h5ad(path)
+    stored = from_text(ad.read_h5ad(path).uns["lmm_de"]["params"]["mask_obs"])
+    np.testing.assert_array_equal(mask_of([adata.obs], stored), expected(adata.obs))
 
 
 def test_numbers_of_cells_are_of_all_that_are_given(adata, mask):
@@ -138,6 +161,10 @@ def test_a_bad_value_is_named_by_its_own_cell(adata, mask):
         (lambda mask: mask.astype(int), ValueError, "not int64 of shape"),
         (lambda mask: mask & False, ValueError, "mask_obs leaves no cell to use"),
         (lambda mask: "none", ValueError, "mask_obs='none' leaves no cell to use"),
+        (lambda mask: {"class": "NK"}, KeyError, "uses 'class', which is not a column of obs. Did you mean 'cls'"),
+        (lambda mask: {"cls": ["NK", "Bb"]}, ValueError, r"mask_obs: obs\['cls'\] has no 'Bb'. Did you mean 'B'"),
+        (lambda mask: {"cls": []}, ValueError, "leaves no cell to use"),
+        (lambda mask: {}, ValueError, "names no column; give values to choose"),
         (lambda mask: pd.Series(mask, [f"x{i}" for i in range(160)]), ValueError, "labelled by other cells"),
     ],
 )

@@ -39,8 +39,57 @@ def test_it_is_found_wherever_it_lies(tested):
         assert shown(tested, name) == [name]
         assert fsc.get.lmm_de_df(tested, name).equals(fsc.get.lmm_de_df(tested, name, key=key))
         assert fsc.pl.volcano(tested, name, show=False).get_title() == name
-    assert shown(tested, ["minus", "NK only"]) == ["NK only", "minus"]
+    assert shown(tested, ["minus", "NK only"]) == ["minus", "NK only"]
     assert len(shown(tested)) == 4
+
+
+@pytest.mark.parametrize(
+    ("coefs", "groups", "expected"),
+    [
+        (None, None, ["B|x", "B|y", "NK|x", "NK|y", "|d"]),
+        (None, ["NK", "B"], ["NK|x", "NK|y", "B|x", "B|y"]),
+        (None, ["", "NK"], ["|d", "NK|x", "NK|y"]),
+        (["y", "x"], None, ["B|y", "B|x", "NK|y", "NK|x"]),
+        (["y", "x"], ["NK", "B"], ["NK|y", "NK|x", "B|y", "B|x"]),
+        (["NK|x", "B|y"], None, ["NK|x", "B|y"]),
+        (["d", "x"], ["", "B"], ["|d", "B|x"]),
+    ],
+)
+def test_in_the_order_in_which_they_are_asked_for(grouped, coefs, groups, expected):
+    effects = {"x": "trt[T.B]", "d": "`B|trt[T.B]` - `NK|trt[T.B]`", "y": "2 * trt[T.B]"}
+    fsc.tl.lmm_test(grouped, effects)
+    table = fsc.get.lmm_de_df(grouped, coefs, groups=groups, key="lmm_test")
+    assert list(dict.fromkeys(table["group"] + "|" + table["contrast"])) == expected
+
+
+def test_tables_of_variances_and_means_are_in_that_order_too(grouped):
+    asked, first = ["NK", "B"], list(grouped.var_names[:1])
+    fsc.tl.lmm_de(grouped, "~ trt", ["sam", "batch"], groupby="cls", transform="log1p", ranef=True)
+    tables = [
+        fsc.get.variance_df(grouped, groups=asked),
+        fsc.get.variance_explained_df(grouped, groups=asked),
+        fsc.get.ranef_df(grouped, groups=asked),
+        fsc.get.fitted(grouped, first, {"trt": ["A"]}, groups=asked),
+    ]
+    assert [list(dict.fromkeys(table["group"])) for table in tables] == [asked] * 4
+    assert fsc.get.matrix(grouped, coefs="down", groups=asked).index.tolist() == asked
+    effects = fsc.get.ranef_df(grouped, ["batch", "sam"])
+    assert list(dict.fromkeys(zip(effects["group"], effects["component"], strict=True))) == [
+        (group, component) for group in ("B", "NK") for component in ("batch", "sam")
+    ]
+    fitted = fsc.get.fitted(grouped, first, {"trt": ["A"]})
+    assert tables[-1]["fit"].tolist() == fitted.set_index("group").loc[asked, "fit"].tolist()
+
+
+def test_plots_are_in_that_order_too(grouped):
+    groups = ["NK", "B"]
+    assert [ax.get_title() for ax in fsc.pl.volcano(grouped, groups=groups, key="lmm_test", show=False)] == groups
+    rows = [
+        fsc.pl.hits(grouped, key="lmm_test", groups=groups, show=False),
+        fsc.pl.dotplot(grouped, ["gene0"], key="lmm_test", groups=groups, show=False),
+        fsc.pl.effects(grouped, "gene0", key="lmm_test", groups=groups, show=False),
+    ]
+    assert [[text.get_text() for text in ax.get_yticklabels()] for ax in rows] == [groups] * 3
 
 
 def test_groups_have_names_of_their_own(grouped):

@@ -86,14 +86,20 @@ def factors_of(fit: Result | None) -> dict[str, list[str]]:
 
 
 def columns_of(result: Result, coefs: str | Sequence[str] | None, groups: str | Sequence[str] | None) -> list[int]:
-    """Positions of the columns of these coefficients, found before, in these groups."""
+    """Positions of the columns of these coefficients, found before, in these groups, in the order in which they are asked for.
+
+    The coefficients of a group stay together, unless each name is that of one column.
+    """
     names, chosen = _texts("coefs", coefs), selected("groups", groups, result.groups, result.key)
     columns = zip(*(result.names(name) for name in ("column_names", "coef_names", "column_groups")), strict=True)
-    return [
-        j
+    asked, order = names or [], result.groups if chosen is None else chosen
+    places = {
+        j: (order.index(group), asked.index(name if name in asked else full) if asked else 0)
         for j, (name, full, group) in enumerate(columns)
         if (names is None or name in names or full in names) and (chosen is None or group in chosen)
-    ]
+    }
+    by_name = len(places) == len(set(asked))
+    return sorted(places, key=lambda j: places[j][::-1] if by_name else places[j])
 
 
 def selected(argument: str, values: str | Sequence[str] | None, known: Sequence[str], key: str) -> list[str] | None:

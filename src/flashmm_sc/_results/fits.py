@@ -38,6 +38,10 @@ if TYPE_CHECKING:
     from flashmm_sc._results.summed import SummedModel
 
 
+DECADES = range(-16, 5)
+"""Powers of ten from which on gradients are counted; smaller and larger ones with the first and last."""
+
+
 def fit_each(
     parts: Sequence[SummedModel],
     options: Options,
@@ -216,9 +220,27 @@ def _described(model: Model, fit: LMMFit) -> dict[str, Any]:
             "component_names": texts([model.design.random.names]),
             "correlated": to_numbers(model.design.random.correlated, len(model.design.random.d)),
             "ranef_names": texts([model.design.random.ranef_names]),
+            "gradients": _gradients(fit),
         }
         | _described_groups(model.groups)
     )
+
+
+def _gradients(fit: LMMFit) -> np.ndarray:
+    """How many genes have a gradient of the log-likelihood of each of `DECADES`, by its largest component where they ended.
+
+    It is taken in coordinates in which it is zero at an optimum: variances at zero count if the likelihood rises from there.
+    """
+    structure, grad, theta = fit.projection.structure, fit.grad.to_numpy(), fit.theta.to_numpy()
+    x = structure.coordinates(theta[:, :-1])
+    slope = np.einsum("ijk,ij->ik", structure.jacobian(x), grad[:, :-1])
+    slope = np.where(np.isnan(x), grad[:, :-1], slope)  # not converged: the parameters themselves
+    if fit.nonnegative:
+        slope = np.where(structure.bounded & (x == 0), np.maximum(slope, 0.0), slope)
+    largest = np.abs(np.column_stack([slope, grad[:, -1]])).max(axis=1)
+    with np.errstate(divide="ignore"):
+        decade = np.floor(np.log10(largest[np.isfinite(largest)]))
+    return np.bincount(np.clip(decade - DECADES[0], 0, len(DECADES) - 1).astype(int), minlength=len(DECADES))
 
 
 def _described_groups(groups: Sequence[ResidualGroup]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from flashmm_sc._design.columns import as_factor, check_columns
 from flashmm_sc._design.random import Component
 from flashmm_sc._design.random_terms import parse_random
 from flashmm_sc._results.aggregated import made, n_cells
+from flashmm_sc._results.chosen import from_text, mask_of
 from flashmm_sc._results.count_models import sample_term
 from flashmm_sc._results.result import strings
 from flashmm_sc._results.strata import numbered, strata_of
@@ -136,9 +137,10 @@ def _values(adata: AnnData, fit: Result, genes: np.ndarray) -> Values:
     """The values of the fit, of these genes; sums of strata are of their values already."""
     mask = np.isin(np.arange(adata.n_vars), genes)
     if made(adata) is not None:
-        return Values(mask_var=mask, mask_obs=fit.params["mask_obs"])
-    names = ("layer", "use_raw", "transform", "size_factors", "target_sum", "weights", "mask_obs")
+        return Values(mask_var=mask, mask_obs=from_text(fit.params["mask_obs"]))
+    names = ("layer", "use_raw", "transform", "size_factors", "target_sum", "weights")
     params: dict[str, Any] = {name: fit.params[name] for name in names}
+    params["mask_obs"] = from_text(fit.params["mask_obs"])
     for name, kind in {"use_raw": bool, "target_sum": float}.items():
         params[name] = params[name] if params[name] is None else kind(params[name])
     return Values(mask_var=mask, **params)
@@ -201,9 +203,8 @@ def _of_samples(
     check_columns([*columns, *([groupby] if groupby else [])], obs.columns, "The plot")
     n = n_cells(adata) if made(adata) is not None else np.ones(len(obs))
     own = (n > 0) & _in_group(obs, groupby, fit.groups[at])
-    if (mask := fit.params["mask_obs"]) is not None:
-        check_columns([mask], obs.columns, f"mask_obs={mask!r}")
-        own &= obs[mask].to_numpy(bool)
+    if (mask := from_text(fit.params["mask_obs"])) is not None:
+        own &= mask_of([obs], mask)
     cells, names = obs[own], strings(fit.models[at]["samples"])
     levels = Component.of(term, cells, f"sample={term.spelled!r}")
     if unknown := sorted(set(names) - set(levels.levels)):

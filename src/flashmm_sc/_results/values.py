@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from flashmm_sc._base.options import check_flags, check_number, one_of
+from flashmm_sc._results.chosen import CellMask, as_text
 from flashmm_sc._stream.kernel import Transform
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class Values:
     target_sum: float | None = None
     log_base: float | None = None
     weights: PerCell = None
-    mask_obs: str | Sequence[bool] | np.ndarray | pd.Series | None = None
+    mask_obs: CellMask = None
     weigh: bool = False
     """Whether size factors weigh counts as they are, instead of dividing them."""
 
@@ -79,7 +80,7 @@ class Values:
         return {
             "layer": self.layer,
             "use_raw": self.use_raw,
-            "mask_obs": _word(self.mask_obs),
+            "mask_obs": as_text(self.mask_obs),
             "mask_var": mask if mask is None or isinstance(mask, str) else np.asarray(mask),
             "transform": self.transform,
             "size_factors": _word(self.size_factors),

@@ -141,7 +141,7 @@ def _de(args: argparse.Namespace) -> None:
     from flashmm_sc._results.files import check_room, copied, write_results
     from flashmm_sc._results.result import Result
     from flashmm_sc.cli._models import of_model
-    from flashmm_sc.cli._plot import check_choice, draw, effect
+    from flashmm_sc.cli._plot import check_choice, check_effect, draw, effect
     from flashmm_sc.cli._report import summary
     from flashmm_sc.get import lmm_de_df
 
@@ -160,6 +160,8 @@ def _de(args: argparse.Namespace) -> None:
         if new and single:
             check_room(sources[0], key)
         take_subset(options, sources)
+        if plot:
+            check_effect(sources, options, coef)
         adata = fit(sources, **options)
         n_obs = adata.uns[key]["params"]["n_obs"]
         print(f"{', '.join(map(str, sources))}: {n_obs:,} cells, {adata.n_vars:,} genes", *summary(adata), sep="\n")

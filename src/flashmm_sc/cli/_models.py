@@ -28,14 +28,18 @@ _ALONE = {
 _NEEDED = {"lmm": "--random TERM", "nb": "--sample COLUMN"}
 
 
-_SWITCHES = {"nonnegative=False": "nonnegative", "moderate=True": "moderate"}
-"""Arguments as messages have them, whose options are switches."""
+_OTHERS = {
+    "nonnegative=False": _ALONE["lmm"]["nonnegative"],
+    "moderate=True": _ALONE["lmm"]["moderate"],
+    "mask_obs={": "--subset {",
+}
+"""Arguments as messages have them, whose options are others."""
 
 
 def in_options(message: str) -> str:
-    """A message with the switches of the command in the place of arguments in Python."""
-    for argument, name in _SWITCHES.items():
-        message = message.replace(argument, _ALONE["lmm"][name])
+    """A message with the options of the command in the place of arguments in Python."""
+    for argument, option in _OTHERS.items():
+        message = message.replace(argument, option)
     return message
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any, get_args
 
-from flashmm_sc.cli._subset import add_subset, subset_mask
+from flashmm_sc.cli._subset import add_subset, subset_values
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,7 +41,7 @@ def named(text: str) -> tuple[str, str]:
 def take_subset(options: dict[str, Any], sources: Sequence[Path]) -> None:
     """Put the cells that are chosen in the place of the option that chooses them."""
     if "subset" in options:
-        options["mask_obs"] = subset_mask(sources, options.pop("subset"))
+        options["mask_obs"] = subset_values(sources, options.pop("subset"))
 
 
 def given(args: argparse.Namespace) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
-from flashmm_sc._base.errors import did_you_mean, listed
+from flashmm_sc._base.errors import FlashmmWarning, did_you_mean, listed
 from flashmm_sc._base.files import appearing_whole
 
 if TYPE_CHECKING:
@@ -20,8 +21,26 @@ _DPI = 150
 
 def check_choice(contrasts: dict[str, Any] | None, coef: str | None) -> None:
     """Refuse contrasts of which it isn't said which one is drawn."""
-    if coef is None and contrasts is not None and len(contrasts) > 1:
-        raise ValueError(_choose(list(contrasts)))
+    if coef is None and contrasts:
+        _only(list(contrasts))
+
+
+def check_effect(sources: Sequence[Path], options: dict[str, Any], coef: str | None) -> None:
+    """Refuse, before the pass over the data, what can't be drawn of the fit that has these options.
+
+    Raises
+    ------
+    KeyError, ValueError
+        As `effect`; and for columns of obs that can't be used.
+    """
+    contrasts = list(options.get("contrasts", ()))
+    if coef in contrasts or (coef is None and contrasts):
+        return
+    names, effects = _of_designs(sources, options)
+    if coef is None:
+        _only(effects)
+    else:
+        _check_known(coef, [*contrasts, *names])
 
 
 def effect(results: Sequence[Result], coef: str | None) -> tuple[Result, str]:
@@ -32,22 +51,13 @@ def effect(results: Sequence[Result], coef: str | None) -> tuple[Result, str]:
     KeyError, ValueError
         When none has this name; when there is not one effect, and no name.
     """
-    known = {result.key: result for result in results if {"coef", "pval"} <= set(result.arrays)}
+    known = [result for result in results if {"coef", "pval"} <= set(result.arrays)]
     if coef is not None:
-        for result in known.values():
-            if coef in result.names("column_names"):
-                return result, coef
-        names = [name for result in known.values() for name in result.names("column_names")]
-        msg = f"--plot-coef {coef!r} is none of the effects. {did_you_mean(coef, dict.fromkeys(names))}"
-        raise KeyError(msg)
-    for result in known.values():
-        names = list(dict.fromkeys(result.names("column_names")[j] for j in result.findings.nonzero()[0]))
-        if len(names) == 1:
-            return result, names[0]
-        if names:
-            raise ValueError(_choose(names))
-    msg = "--plot: there is no effect to draw, only means or F tests; choose one by --plot-coef."
-    raise ValueError(msg)
+        _check_known(coef, [name for result in known for name in result.names("column_names")])
+        return next(result for result in known if coef in result.names("column_names")), coef
+    found = [(result, [result.names("column_names")[j] for j in result.findings.nonzero()[0]]) for result in known]
+    result, effects = next((pair for pair in found if pair[1]), (results[0], []))
+    return result, _only(effects)
 
 
 def draw(adata: AnnData, result: Result, coef: str, path: Path) -> None:
@@ -69,5 +79,41 @@ def draw(adata: AnnData, result: Result, coef: str, path: Path) -> None:
     plt.close(figure)
 
 
-def _choose(names: list[str]) -> str:
-    return f"--plot draws one effect; choose --plot-coef among {listed(names)}."
+def _of_designs(sources: Sequence[Path], options: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """The coefficients of the designs of all groups, and those that are no intercepts or means of levels."""
+    from flashmm_sc._design.cell_design import needed_columns
+    from flashmm_sc._design.fixed import fixed_design
+    from flashmm_sc._results.groups import each_group
+    from flashmm_sc._results.strata_study import cells_or_strata
+    from flashmm_sc._results.values import Values
+
+    fixed, groupby = options["fixed"], options.get("groupby")
+    alike = options["random" if "random" in options else "sample"]
+    needed = lambda obs, where: needed_columns(obs, fixed, alike, where, groupby=groupby)
+    values = Values(**{name: options[name] for name in ("layer", "use_raw", "mask_obs") if name in options})
+    with warnings.catch_warnings(), cells_or_strata(list(sources), needed, values, copy=False) as study:
+        warnings.simplefilter("ignore", FlashmmWarning)  # of groups that are left out, which the fit tells
+        built = each_group(study.obs, groupby, lambda _, own, __: fixed_design(fixed, own), min_cells=1)
+    names = [name for _, design in built for name in design.names]
+    effects = [
+        name for _, design in built for name, mean in zip(design.names, design.constant, strict=True) if not mean
+    ]
+    return names, effects
+
+
+def _check_known(coef: str, names: list[str]) -> None:
+    if coef not in names:
+        msg = f"--plot-coef {coef!r} is none of the effects. {did_you_mean(coef, dict.fromkeys(names))}"
+        raise KeyError(msg)
+
+
+def _only(effects: list[str]) -> str:
+    """The one effect there is to draw."""
+    names = list(dict.fromkeys(effects))
+    if len(names) > 1:
+        msg = f"--plot draws one effect; choose --plot-coef among {listed(names)}."
+        raise ValueError(msg)
+    if not names:
+        msg = "--plot: there is no effect to draw, only means or F tests; choose one by --plot-coef."
+        raise ValueError(msg)
+    return names[0]

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flashmm_sc._base.errors import did_you_mean, named
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
-
-    import numpy as np
 
 
 def add_subset(command: argparse.ArgumentParser) -> None:
@@ -31,45 +29,32 @@ def column_and_values(text: str) -> tuple[str, str]:
     return column, values
 
 
-def subset_mask(sources: Sequence[Path], subset: Sequence[tuple[str, str]]) -> np.ndarray:
-    """Which of the cells of all files are chosen.
+def subset_values(sources: Sequence[Path], subset: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
+    """The values of each column that are chosen, as `mask_obs` takes them.
 
     Raises
     ------
     KeyError, ValueError
-        For a column or value that isn't there, and where no cell is left.
+        For a column or value that isn't in any of the files, and where choices of a column exclude each other.
     """
-    import numpy as np
-
+    from flashmm_sc._design.columns import check_columns
+    from flashmm_sc._results.chosen import levels_of
     from flashmm_sc._results.files import streamed
 
-    columns: dict[str, list[Any]] = {column: [] for column, _ in subset}
+    known: dict[str, list[str]] = {column: [] for column, _ in subset}
     for source in sources:
         with streamed(source) as cells, named(repr(str(source)) if len(sources) > 1 else ""):
-            for column, of in columns.items():
-                of.append(_levels(cells.obs, column))
-    mask = np.ones(sum(len(codes) for codes, _ in next(iter(columns.values()))), bool)
+            for column, levels in known.items():
+                check_columns([column], cells.obs.columns, f"--subset {column}=")
+                levels += levels_of(cells.obs[column])[1]
+    chosen = {column: list(dict.fromkeys(levels)) for column, levels in known.items()}
     for column, values in subset:
-        known = list(dict.fromkeys(name for _, names in columns[column] for name in names))
-        wanted = _wanted(column, values, known)
-        parts = [
-            np.isin(codes, [i for i, name in enumerate(names) if name in wanted]) for codes, names in columns[column]
-        ]
-        mask &= np.concatenate(parts)
-    if not mask.any():
-        msg = f"--subset {' '.join('='.join(one) for one in subset)!r} leaves no cell."
-        raise ValueError(msg)
-    return mask
-
-
-def _levels(obs: Any, column: str) -> tuple[np.ndarray, list[str]]:
-    """Codes of the cells and names of the levels of a column; a missing value has none."""
-    from flashmm_sc._design.columns import as_factor, check_columns
-
-    check_columns([column], obs.columns, f"--subset {column}=")
-    factor = as_factor(obs[column])
-    whole = lambda level: int(level) if isinstance(level, float) and level.is_integer() else level
-    return factor.codes, [str(whole(level)) for level in factor.categories]
+        wanted = _wanted(column, values, known[column])
+        chosen[column] = [level for level in chosen[column] if level in wanted]
+        if not chosen[column]:
+            msg = f"--subset {' '.join('='.join(one) for one in subset)!r} leaves no cell."
+            raise ValueError(msg)
+    return chosen
 
 
 def _wanted(column: str, values: str, known: list[str]) -> set[str]:

@@ -51,7 +51,7 @@ def fitted(
     conf_level
         Level of the intervals, for each point by itself.
     groups
-        Groups to show if the fit has any (`groupby`), by default all.
+        Groups to show if the fit has any (`groupby`), in this order; by default all.
 
     Returns
     -------
@@ -96,7 +96,9 @@ def fitted(
     wanted_groups = selected("groups", groups, result.groups, result.key)
     points = _points(grid)
     rows = np.arange(adata.n_vars) if wanted is None else adata.var_names.get_indexer_for(pd.Index(wanted))
-    models = [m for m in fitted_models(result.of_genes(rows)) if wanted_groups is None or m.group in wanted_groups]
+    models = fitted_models(result.of_genes(rows))
+    if wanted_groups is not None:
+        models = sorted((m for m in models if m.group in wanted_groups), key=lambda m: wanted_groups.index(m.group))
     weights = [_weights(model.reference, points, model.group) for model in models]
     tests = [
         model.inference.t_tests(L, conf_level=conf_level, n_jobs=1) for model, L in zip(models, weights, strict=True)

@@ -45,11 +45,11 @@ def matrix(
         where degrees of freedom differ from gene to gene, as they do unless ``ddf="residual"``: t = 5 is weak evidence
         on 3 df and strong on 300. After `flashmm_sc.tl.shrink`, "coef" has the shrunken effects.
     coefs
-        Coefficients or contrasts, by default all but intercepts and means of levels.
+        Coefficients or contrasts, in this order; by default all but intercepts and means of levels.
     key
         Key of the results. By default that of the fit or tests that have all of `coefs`: ``"lmm_de"`` before others.
     groups
-        Groups to show if the fit has any (`groupby`), by default all; "" for contrasts across groups.
+        Groups to show if the fit has any (`groupby`), in this order; by default all; "" for contrasts across groups.
     fill_value
         What to put where a gene has no result. By default genes that lack one in any row are left out, so that nothing
         is made up. 0 keeps them as if they hadn't changed; ``float("nan")`` keeps them as they are.

@@ -31,11 +31,11 @@ def lmm_de_df(
         With results of `flashmm_sc.tl.lmm_de`, `flashmm_sc.tl.nbmm_de`, `flashmm_sc.tl.lmm_test`,
         `flashmm_sc.tl.lmm_anova` or `flashmm_sc.tl.shrink`.
     coefs
-        Coefficients or contrasts to show, by default all.
+        Coefficients or contrasts to show, in this order; by default all.
     key
         Key of the results. By default that of the fit or tests that have all of `coefs`: ``"lmm_de"`` before others.
     groups
-        Groups to show if the fit has any (`groupby`), by default all; "" for contrasts across groups.
+        Groups to show if the fit has any (`groupby`), in this order; by default all; "" for contrasts across groups.
 
     Returns
     -------

@@ -35,7 +35,7 @@ def variance_df(
     key
         Key of the fit, by default ``"lmm_de"`` or that of the only fit.
     groups
-        Groups to show if the fit has any (`groupby`), by default all.
+        Groups to show if the fit has any (`groupby`), in this order; by default all.
 
     Returns
     -------
@@ -102,7 +102,7 @@ def variance_test_df(
     key
         Key of the results.
     groups
-        Groups to show if the fit has any (`groupby`), by default all.
+        Groups to show if the fit has any (`groupby`), in this order; by default all.
 
     Returns
     -------
@@ -154,11 +154,11 @@ def ranef_df(
     adata
         With results of `flashmm_sc.tl.lmm_de`, run with ``ranef=True``.
     components
-        Random components to show, by default all.
+        Random components to show, in this order; by default all.
     key
         Key of the fit, by default ``"lmm_de"`` or that of the only fit.
     groups
-        Groups to show if the fit has any (`groupby`), by default all.
+        Groups to show if the fit has any (`groupby`), in this order; by default all.
 
     Returns
     -------
@@ -208,14 +208,15 @@ def _tidy(
     keep: list[str] | None = None,
 ) -> pd.DataFrame:
     """Stack genes × columns arrays, groups side by side; `labels` has the texts of the columns of each group."""
-    wanted = selected("groups", groups, result.groups, result.key)
+    wanted = result.groups if groups is None else selected("groups", groups, result.groups, result.key)
     names = next(iter(labels.values()))
     columns = pd.DataFrame({name: list(chain(*texts)) for name, texts in labels.items()}, dtype=object)
     columns["group"] = np.repeat(np.array(result.groups, dtype=object), [len(texts) for texts in names])
-    if wanted is not None:
-        columns = columns[columns["group"].isin(wanted)]
-    if keep is not None:
-        columns = columns[columns["component"].isin(keep)]
+    for name, asked in (("component", keep), ("group", wanted)):  # sorted by groups last: they stay together
+        if asked is not None:
+            columns = columns[columns[name].isin(asked)].sort_values(
+                name, key=lambda its: its.map(asked.index), kind="stable"
+            )
     labelled = columns if result.n_groups else columns.drop(columns="group")
     table = {"variable": np.tile(adata.var_names.to_numpy(), len(columns))}
     table |= {name: np.repeat(labelled[name].to_numpy(), adata.n_vars) for name in labelled.columns}

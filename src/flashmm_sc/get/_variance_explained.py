@@ -41,7 +41,7 @@ def variance_explained_df(
     key
         Key of the fit, by default ``"lmm_de"`` or that of the only fit.
     groups
-        Groups to show if the fit has any (`groupby`), by default all.
+        Groups to show if the fit has any (`groupby`), in this order; by default all.
 
     Returns
     -------

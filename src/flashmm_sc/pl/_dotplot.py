@@ -55,11 +55,11 @@ def dotplot(
     genes
         Names of genes, or how many of those with the smallest p-values to show of each row.
     coefs
-        Coefficients, contrasts or terms to show, by default all but intercepts and means of levels.
+        Coefficients, contrasts or terms to show, in this order; by default all but intercepts and means of levels.
     key
         Key of the results. By default that of the fit or tests that have all of `coefs`: ``"lmm_de"`` before others.
     groups
-        Groups to show if the fit has any (`groupby`), by default all.
+        Groups to show if the fit has any (`groupby`), in this order; by default all.
     alpha
         Bound of the adjusted p-values.
     gene_symbols

@@ -48,11 +48,11 @@ def effects(
     gene
         The gene.
     coefs
-        Coefficients or contrasts to show, by default all but intercepts and means of levels.
+        Coefficients or contrasts to show, in this order; by default all but intercepts and means of levels.
     key
         Key of the results. By default that of the fit or tests that have all of `coefs`: ``"lmm_de"`` before others.
     groups
-        Groups to show if the fit has any (`groupby`), by default all.
+        Groups to show if the fit has any (`groupby`), in this order; by default all.
     conf_level
         Level of the intervals, for each row by itself.
     alpha

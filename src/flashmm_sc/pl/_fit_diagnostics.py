@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from textwrap import fill
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from flashmm_sc._base.options import check_optional_texts
 from flashmm_sc._results.finding import found_fit
+from flashmm_sc._results.fits import DECADES
 from flashmm_sc.pl._figure import DOWN, THIRD, UP, check_figure, finished
 
 if TYPE_CHECKING:
@@ -42,16 +43,19 @@ def fit_diagnostics(
     show: bool | None = None,
     save: str | os.PathLike[str] | None = None,
 ) -> list[Axes] | None:
-    """Draw what became of the genes in each group: how many have which status, and how many iterations their fits took.
+    """Draw what became of the genes in each group: their status, how many iterations their fits took, and their gradients.
 
     Genes with the statuses ``ok`` and ``boundary`` (a variance component at zero) have valid results; grey ones were not
-    fitted. What is stored of the optimiser is the number of its iterations, which is high where the likelihood is flat; a fit
-    whose gradient stayed too large is ``not converged``.
+    fitted. Iterations are many where the likelihood is flat. The gradient is that of the log-likelihood with respect to the
+    variance components where the optimiser stopped, zero at an optimum but for rounding: drawn is the order of magnitude of its
+    largest component, of all genes that were fitted or did not converge. Variances at zero count if the likelihood rises from
+    there. (Of correlated random effects it is that with respect to the Cholesky factor of their covariance.)
 
     Parameters
     ----------
     adata
-        With results of `flashmm_sc.tl.lmm_de` or `flashmm_sc.tl.nbmm_de`; the latter has no iterations.
+        With results of `flashmm_sc.tl.lmm_de`, or of `flashmm_sc.tl.nbmm_de`, which has neither iterations nor gradients. Fits
+        of older versions hold no gradients. For those of single genes see `grad` of `flashmm_sc.LMMFit`.
     key
         Key of the fit, by default ``"lmm_de"`` or that of the only fit.
     title
@@ -84,16 +88,17 @@ def fit_diagnostics(
     check_optional_texts(title=title)
     check_figure(None, show, save)
     fit = found_fit(adata, key)
-    iterated = "n_iter" in fit.arrays
-    n = len(fit.groups)
-    figure, grid = plt.subplots(
-        1, 1 + iterated, figsize=(5 + 4.2 * iterated, max(2.4, 1.5 + 0.24 * n)), layout="constrained", squeeze=False
-    )
+    gradients = [model["gradients"] for model in fit.models if "gradients" in model]
+    panels = 1 + ("n_iter" in fit.arrays) + bool(gradients)
+    size = (1.2 + 3.8 * panels, max(2.4, 1.5 + 0.24 * len(fit.groups)))
+    figure, grid = plt.subplots(1, panels, figsize=size, layout="constrained", squeeze=False)
     axes: list[Axes] = list(grid[0])
     _draw_status(axes[0], fit)
-    if iterated:
+    if panels > 1:
         _draw_iterations(axes[1], fit)
-    figure.suptitle(fill(fit.formula, 60 + 40 * iterated) if title is None else title, fontsize="medium")
+    if gradients:
+        _draw_gradients(axes[2], np.array(gradients))
+    figure.suptitle(fill(fit.formula, 20 + 40 * panels) if title is None else title, fontsize="medium")
     return finished(axes, ax=None, show=show, save=save)
 
 
@@ -113,21 +118,40 @@ def _draw_status(ax: Axes, fit: Result) -> None:
 
 
 def _draw_iterations(ax: Axes, fit: Result) -> None:
-    """A histogram of the iterations; of several groups each in a row of its own, the darker the more of its genes."""
+    """How many genes took so many iterations."""
     n_iter = fit["n_iter"]
     fitted = np.isfinite(n_iter) & np.isfinite(fit["loglik"])
     first, last = (int(end) for end in (n_iter[fitted].min(initial=1), n_iter[fitted].max(initial=1)))
     step = -(-(last + 1 - first) // BINS)
     edges = np.arange(first, last + step + 1, step) - 0.5
-    counts = np.array([np.histogram(its[own], edges)[0] for its, own in zip(n_iter.T, fitted.T, strict=True)])
-    ax.set(xlabel="iterations", xlim=(edges[0], edges[-1]))
+    _draw_counts(
+        ax, edges, np.array([np.histogram(its[own], edges)[0] for its, own in zip(n_iter.T, fitted.T, strict=True)])
+    )
+    ax.set_xlabel("iterations")
     ax.locator_params(axis="x", integer=True)
+
+
+def _draw_gradients(ax: Axes, counts: np.ndarray) -> None:
+    """How many genes have a gradient of so many decades."""
+    (found,) = counts.sum(axis=0).nonzero()
+    shown = slice(found.min(initial=len(DECADES) - 1), found.max(initial=0) + 1)
+    edges = np.append(DECADES[shown], DECADES[shown][-1] + 1)
+    _draw_counts(ax, edges, counts[:, shown])
+    ticks = edges[:: -(-len(edges) // 7)]
+    ax.set_xticks(ticks, [f"$10^{{{tick}}}$" for tick in ticks])
+    ax.set_xlabel(r"largest $|\partial\,\log L\,/\,\partial\,$variance$|$")
+
+
+def _draw_counts(ax: Axes, edges: np.ndarray, counts: np.ndarray) -> None:
+    """A histogram; of several groups each in a row of its own, the darker the more of its genes."""
+    ax.set_xlim(edges[0], edges[-1])
     if len(counts) == 1:
-        ax.bar((edges[:-1] + edges[1:]) / 2, counts[0], width=step, color=DOWN, edgecolor="white", linewidth=0.5)
-        ax.set(ylabel="genes")
+        ax.bar(edges[:-1], counts[0], np.diff(edges), align="edge", color=DOWN, edgecolor="white", linewidth=0.5)
+        ax.set_ylabel("genes")
         return
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    mesh = ax.pcolormesh(edges, np.arange(len(counts) + 1) - 0.5, share, cmap="Blues", vmin=0, rasterized=True)
+    look: dict[str, Any] = {"cmap": "Blues", "vmin": 0, "edgecolors": "white", "linewidth": 0.4, "rasterized": True}
+    mesh = ax.pcolormesh(edges, np.arange(len(counts) + 1) - 0.5, share, **look)
     ax.figure.colorbar(mesh, ax=ax, label="share of the group's genes")
     _order(ax, [""] * len(counts))
 

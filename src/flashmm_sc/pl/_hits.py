@@ -40,11 +40,11 @@ def hits(
         With results of `flashmm_sc.tl.lmm_de`, `flashmm_sc.tl.nbmm_de`, `flashmm_sc.tl.lmm_test` or
         `flashmm_sc.tl.lmm_anova`, whose F tests have no direction.
     coefs
-        Coefficients, contrasts or terms to show, by default all but intercepts and means of levels.
+        Coefficients, contrasts or terms to show, in this order; by default all but intercepts and means of levels.
     key
         Key of the results. By default that of the fit or tests that have all of `coefs`: ``"lmm_de"`` before others.
     groups
-        Groups to show if the fit has any (`groupby`), by default all.
+        Groups to show if the fit has any (`groupby`), in this order; by default all.
     alpha
         Bound of the adjusted p-values.
     min_effect

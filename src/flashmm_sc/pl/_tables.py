@@ -160,7 +160,9 @@ def gene_position(adata: AnnData, gene: str, gene_symbols: str | None) -> int:
 def _check_one(table: pd.DataFrame, column: str, argument: str, key: str) -> None:
     names: list[str] = list(table[column].unique()) if column in table else []
     if len(names) > 1:
-        raise ValueError(several(argument, names, key))
+        grid = " Or give groups='all', for a panel each." if argument == "group" else ""
+        msg = f"{several(argument, names, key)}{grid}"
+        raise ValueError(msg)
 
 
 def several(argument: str, names: Sequence[str], key: str) -> str:

@@ -52,7 +52,7 @@ def volcano(
     Parameters
     ----------
     adata
-        With results of `flashmm_sc.tl.lmm_de` or `flashmm_sc.tl.lmm_test`.
+        With results of `flashmm_sc.tl.lmm_de`, `flashmm_sc.tl.nbmm_de` or `flashmm_sc.tl.lmm_test`.
     coef
         Coefficient or contrast; may be left out if there is only one besides intercepts and means of levels.
     key

@@ -32,13 +32,13 @@ from flashmm_sc._results.values import PerCell, SizeFactors, Values
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import pandas as pd
     from anndata import AnnData
 
     from flashmm_sc._design.questions import Question
     from flashmm_sc._design.random_terms import Random
     from flashmm_sc._gaussian.profile import Method
     from flashmm_sc._inference.contrasts import Contrasts
+    from flashmm_sc._results.chosen import CellMask
     from flashmm_sc._results.study import Source
     from flashmm_sc._stream.kernel import Transform
 
@@ -52,7 +52,7 @@ def lmm_de(
     layer: str | None = None,
     use_raw: bool = False,
     mask_var: str | Sequence[bool] | np.ndarray | None = None,
-    mask_obs: str | Sequence[bool] | np.ndarray | pd.Series | None = None,
+    mask_obs: CellMask = None,
     transform: Transform = None,
     size_factors: SizeFactors = None,
     target_sum: float | None = None,
@@ -105,8 +105,9 @@ def lmm_de(
     mask_var
         Genes to fit: a boolean column of `adata.var`, or one boolean a gene.
     mask_obs
-        Cells to use, as if the others were not there: a boolean column of `adata.obs`, or one boolean a cell. Nothing is
-        copied, so it also chooses from files and backed data.
+        Cells to use, as if the others were not there: a boolean column of `adata.obs`; values of its columns, as in
+        ``{"cell_type": ["B", "NK"], "batch": "x"}``, all of which must hold; or one boolean a cell, which is not stored with
+        the results. Nothing is copied, so it also chooses from files and backed data.
     transform
         Applied to the values as they are read: None for values that are logged already, "log1p" for ln(1 + x),
         "log2p1" for log2(1 + x). `adata.X` itself is not changed.

@@ -28,11 +28,11 @@ from flashmm_sc._results.values import TOTAL, SizeFactors, Values
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import pandas as pd
     from anndata import AnnData
 
     from flashmm_sc._design.questions import Question
     from flashmm_sc._inference.contrasts import Contrasts
+    from flashmm_sc._results.chosen import CellMask
     from flashmm_sc._results.study import Source
 
 Normalize: TypeAlias = Literal[None, "ratio"]
@@ -48,7 +48,7 @@ def nbmm_de(
     layer: str | None = None,
     use_raw: bool = False,
     mask_var: str | Sequence[bool] | np.ndarray | None = None,
-    mask_obs: str | Sequence[bool] | np.ndarray | pd.Series | None = None,
+    mask_obs: CellMask = None,
     size_factors: SizeFactors = None,
     normalize: Normalize = "ratio",
     min_cells: int = 10,
@@ -91,8 +91,9 @@ def nbmm_de(
     mask_var
         Genes to fit: a boolean column of `adata.var`, or one boolean a gene. Totals are over all genes.
     mask_obs
-        Cells to use, as if the others were not there: a boolean column of `adata.obs`, or one boolean a cell. Nothing is
-        copied, so it also chooses from files and backed data.
+        Cells to use, as if the others were not there: a boolean column of `adata.obs`; values of its columns, as in
+        ``{"cell_type": ["B", "NK"], "batch": "x"}``, all of which must hold; or one boolean a cell, which is not stored with
+        the results. Nothing is copied, so it also chooses from files and backed data.
     size_factors
         Depth of each cell: None (or "total") for its total over all genes, a column of `adata.obs`, or one number a cell;
         taken over the mean of the group's cells. Not for strata, which were summed with theirs.
