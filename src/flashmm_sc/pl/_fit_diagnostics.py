@@ -25,6 +25,7 @@ COLORS = {
     "not converged": UP,
     "indefinite": "#CC79A7",
     "no df": "#E69F00",
+    "no residual": "#8C510A",
     "constant": "#777777",
     "filtered": "#AAAAAA",
     "masked": "#DDDDDD",
@@ -46,7 +47,8 @@ def fit_diagnostics(
 
     Genes with the statuses ``ok`` and ``boundary`` (a variance component at zero) have valid results; grey ones were not
     fitted. What is stored of the optimiser is the number of its iterations, which is high where the likelihood is flat; a fit
-    whose gradient stayed too large is ``not converged``.
+    whose gradient stayed too large is ``not converged``, and a gene that fixed and random effects explain exactly, as in a few
+    cells, has ``no residual``.
 
     Parameters
     ----------
