@@ -211,7 +211,9 @@ class DenseModel:
         """rank [X Z_k] - p where c'β can't be estimated with fixed effects of component k, else infinite."""
         Z = np.split(self.Z, np.cumsum(self.d)[:-1], axis=1)[k]
         within = (self.X - Z @ np.linalg.pinv(Z) @ self.X) / np.linalg.norm(self.X, axis=0)
-        lost = null_space(np.where(np.abs(within) > 1e-12, within, 0.0), rcond=1e-9).T @ (c / np.linalg.norm(self.X, axis=0))
+        lost = null_space(np.where(np.abs(within) > 1e-12, within, 0.0), rcond=1e-9).T @ (
+            c / np.linalg.norm(self.X, axis=0)
+        )
         if np.abs(lost).max(initial=0.0) < 1e-9:
             return np.inf
         return np.linalg.matrix_rank(np.hstack([self.X, Z])) - self.X.shape[1]

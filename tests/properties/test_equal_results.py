@@ -93,7 +93,9 @@ def test_parts_of_the_cells(made, seed):
             own.obs["size"] = own.obs["depth"] / study.obs["depth"].mean()
         how["target_sum"] = 1.0
     sums = [fsc.summarize(own, design, n_jobs=1, **how) for own in parts]
-    fit = fsc.lmm(sum(sums[1:], sums[0]), method=options["method"], nonnegative=options["nonnegative"], ddf=options["ddf"])
+    fit = fsc.lmm(
+        sum(sums[1:], sums[0]), method=options["method"], nonnegative=options["nonnegative"], ddf=options["ddf"]
+    )
     for name, theirs in numbers(expected).items():
         ours = getattr(fit, {"pval": "p"}.get(name, name))
         if name in {"coef", "se", "theta"}:
