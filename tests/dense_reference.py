@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 from scipy.linalg import null_space
+from scipy.optimize import minimize
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,11 +153,67 @@ class DenseModel:
         gradient = self.variance_gradient(theta, c)
         return 2 * (c @ self.cov(theta) @ c) ** 2 / (gradient @ self.theta_cov(theta) @ gradient)
 
+    def satterthwaite_f(self, theta: np.ndarray, L: np.ndarray) -> tuple[float, float]:
+        """F of L'β = 0 and its df: of t tests along the eigenvectors of L'cov(β)L, as lmerTest's."""
+        value, vector = np.linalg.eigh(L.T @ self.cov(theta) @ L)
+        along = L @ vector
+        F = np.mean((along.T @ self.coef(theta)) ** 2 / value)
+        nu, r = np.array([self.satterthwaite(theta, c) for c in along.T]), len(value)
+        if np.ptp(nu) < 1e-8:
+            return F, nu.mean()
+        E = np.sum(nu / (nu - 2))
+        return F, 2 * E / (E - r) if (nu > 2).all() else 2.0
+
+    def kenward_roger(self, theta: np.ndarray, L: np.ndarray) -> tuple[np.ndarray, float, float]:
+        """Adjusted covariance of L'β, F of L'β = 0 and its df (Kenward & Roger 1997)."""
+        V, C, r = self.V(theta), self.cov(theta), L.shape[1]
+        Vi, W = np.linalg.inv(V), np.linalg.inv(self.expected_information(theta))
+        U = [Vi @ kernel @ Vi for kernel in self.kernels]
+        P = [-self.X.T @ one @ self.X for one in U]
+        pairs = list(product(range(len(U)), repeat=2))
+        inner = sum(W[i, j] * (self.X.T @ U[i] @ V @ U[j] @ self.X - P[i] @ C @ P[j]) for i, j in pairs)
+        adjusted = L.T @ (C + 2 * C @ inner @ C) @ L
+        T = L @ np.linalg.solve(L.T @ C @ L, L.T)
+        moved = [T @ C @ one @ C for one in P]
+        A1 = sum(W[i, j] * np.trace(moved[i]) * np.trace(moved[j]) for i, j in pairs)
+        A2 = sum(W[i, j] * np.trace(moved[i] @ moved[j]) for i, j in pairs)
+        B, g = (A1 + 6 * A2) / (2 * r), ((r + 1) * A1 - (r + 4) * A2) / ((r + 2) * A2)
+        c1, c2, c3 = np.array([g, r - g, r + 2 - g]) / (3 * r + 2 * (1 - g))
+        mean, variance = 1 / (1 - A2 / r), 2 / r * (1 + c1 * B) / ((1 - c2 * B) ** 2 * (1 - c3 * B))
+        df = 4 + (r + 2) / (r * variance / (2 * mean**2) - 1)
+        effect = L.T @ self.coef(theta)
+        return adjusted, df / (mean * (df - 2)) * (effect @ np.linalg.solve(adjusted, effect)) / r, df
+
+    def ratios(self, x: np.ndarray) -> np.ndarray:
+        """Ratios γ of any numbers: squares, and Λ Λ' of correlated components, whose Λ has the numbers row by row."""
+        K = len(self.d)
+        Gamma, place = np.diag(np.square(x[:K])), K
+        for group in self.correlated:
+            root = np.diag(x[list(group)])
+            below = np.tril_indices(len(group), -1)
+            root[below] = x[place : place + len(below[0])]
+            place += len(below[0])
+            Gamma[np.ix_(group, group)] = root @ root.T
+        return np.append(np.diag(Gamma), [Gamma[pair] for pair in self.pairs])
+
+    def maximum(self, starts: int = 4, seed: int = 0) -> float:
+        """The highest log-likelihood found from random starts, variances being nonnegative."""
+        rng, size = np.random.default_rng(seed), len(self.d) + len(self.pairs)
+        trace = np.array([np.trace(V) for V in self.kernels[: len(self.d)]])
+        unit = np.append(np.sqrt(len(self.y) / trace), np.full(len(self.pairs), 0.1))
+        found = [
+            minimize(lambda x: -self.profile(self.ratios(x)), unit * 10 ** rng.uniform(-1.5, 1, size), method="BFGS")
+            for _ in range(starts)
+        ]
+        return max(-one.fun for one in found)
+
     def containment(self, k: int, c: np.ndarray) -> float:
         """rank [X Z_k] - p where c'β can't be estimated with fixed effects of component k, else infinite."""
         Z = np.split(self.Z, np.cumsum(self.d)[:-1], axis=1)[k]
-        within = self.X - Z @ np.linalg.pinv(Z) @ self.X
-        lost = null_space(within / np.linalg.norm(self.X, axis=0), rcond=1e-9).T @ (c / np.linalg.norm(self.X, axis=0))
+        within = (self.X - Z @ np.linalg.pinv(Z) @ self.X) / np.linalg.norm(self.X, axis=0)
+        lost = null_space(np.where(np.abs(within) > 1e-12, within, 0.0), rcond=1e-9).T @ (
+            c / np.linalg.norm(self.X, axis=0)
+        )
         if np.abs(lost).max(initial=0.0) < 1e-9:
             return np.inf
         return np.linalg.matrix_rank(np.hstack([self.X, Z])) - self.X.shape[1]

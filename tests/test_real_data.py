@@ -108,6 +108,20 @@ def test_genes_of_few_cells_have_numbers(kang):
     assert_fitted_genes_have_numbers(fsc.get.lmm_de_df(cells))
 
 
+def test_genes_without_a_result_in_few_cells_are_explained_exactly(kang):
+    """By a donor's mean, or a sample's: nothing is left of them, and the likelihood of their variances has no maximum."""
+    cells = kang[kang.obs["cell_type"] == "Megakaryocytes"].copy()
+    donors = pd.get_dummies(cells.obs["donor_id"]).to_numpy(float)
+    W = np.column_stack([donors, cells.obs["group_id"] == cells.obs["group_id"].cat.categories[0]])
+    Y = cells.X.toarray().astype(float)
+    left = np.square(Y - W @ np.linalg.lstsq(W, Y)[0]).sum(axis=0) <= 1e-10 * np.square(Y).sum(axis=0)
+    fsc.tl.lmm_de(cells, "~ group_id", "donor_id")
+    status = fsc.get.lmm_de_df(cells, "group_id[T.stim]")["status"].to_numpy()
+    np.testing.assert_array_equal(np.isin(status, ["no residual", "constant"]), left)
+    assert (status == "no residual").sum() > 800
+    assert (status != "not converged").all()
+
+
 def test_effects_of_donors(onek1k):
     """Sex and age vary between donors only: 40 of them, whatever the number of cells, and no interferon to find."""
     onek1k.obs["sex"] = onek1k.obs["sex"].astype(str)

@@ -298,3 +298,24 @@ def test_variances_that_are_zero_but_for_rounding_are_zero_in_every_order_of_cel
     assert not ((theta[:, :2] > 0) & (theta[:, :2] < 1e-12)).any()
     np.testing.assert_array_equal(adata.varm["lmm_de_status"], other.varm["lmm_de_status"])
     np.testing.assert_allclose(adata.varm["lmm_de_pval"], other.varm["lmm_de_pval"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["REML", "ML"])
+@pytest.mark.parametrize("nonnegative", [True, False])
+@pytest.mark.parametrize("nested", [False, True])
+def test_genes_that_random_effects_explain_have_no_residual(method, nonnegative, nested):
+    """As in 13 megakaryocytes of six donors, where a gene may be expressed in a donor's only cell: the likelihood has no end."""
+    donor, trt = np.array([0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 4, 4]), np.array([0, 0, 0, 1, 1, 0, 0, 1, 1, 0, 0, 0, 1])
+    X, Z = np.column_stack([np.ones(13), trt]), [np.eye(5)[donor]]
+    if nested:
+        Z.append(np.eye(10)[2 * donor + trt][:, [0, 2, 3, 4, 5, 6, 8, 9]])
+    rng, d = np.random.default_rng(0), [part.shape[1] for part in Z]
+    varied = np.column_stack([rng.normal(size=(13, 3)), np.isin(np.arange(13), [1, 4])])
+    single = np.eye(13)[:, [0]] * 2.5
+    effects = Z[0] @ rng.normal(size=(5, 3)) + X @ rng.normal(size=(2, 3))
+    fit = fsc.lmmfit(np.hstack([varied, single, effects]), X, np.hstack(Z), d, method=method, nonnegative=nonnegative)
+    assert list(fit.status[4:]) == ["no residual"] * 4
+    assert fit.coef[4:].isna().all(axis=None)
+    assert "no residual" not in set(fit.status[:4])
+    if nonnegative:
+        assert set(fit.status[:4]) <= {"ok", "boundary"}

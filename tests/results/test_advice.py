@@ -329,7 +329,7 @@ def test_groups_too_small_for_their_model(paired):
     random = ["patient_id", "patient_id:condition"]
     small.X = small.X * (rng.random(small.shape) < 0.2)
     note = said(small, "~ condition", random, groupby="type", **LOGGED)[-1]
-    lost = (fsc.get.lmm_de_df(small)["status"] == "not converged").groupby(fsc.get.lmm_de_df(small)["group"]).mean()
+    lost = (fsc.get.lmm_de_df(small)["status"] == "no residual").groupby(fsc.get.lmm_de_df(small)["group"]).mean()
     assert note.startswith(f"{lost.max():.0%} of the genes have no result in the 13 cells of '{lost.idxmax()}'")
     assert "min_cells=14" in note
     assert not any("no result" in note for note in said(paired, "~ condition", random, **LOGGED))

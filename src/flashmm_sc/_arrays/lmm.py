@@ -52,8 +52,9 @@ class LMMFit:
         Steps of the optimiser.
     status
         One of "ok", "boundary" (a variance is zero, or a correlation ±1; results are valid), "constant" (no variation
-        beyond the fixed effects), "no df" (degrees of freedom can't be estimated), "not converged" (also: the likelihood of
-        free components has no finite optimum), "indefinite" (free components: the restricted likelihood has its optimum
+        beyond the fixed effects), "no df" (degrees of freedom can't be estimated), "no residual" (fixed and
+        random effects explain the gene exactly, so that its likelihood has no maximum), "not converged" (also: the likelihood
+        of free components has no finite optimum), "indefinite" (free components: the restricted likelihood has its optimum
         where V is not positive definite; numbers as FLASHMM's).
     method, nonnegative, ddf
         As given to `lmm`.

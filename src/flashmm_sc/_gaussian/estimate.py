@@ -17,7 +17,7 @@ from flashmm_sc._gaussian.grouped.genes import GroupedGenes
 from flashmm_sc._gaussian.grouped.objective import GroupedObjective
 from flashmm_sc._gaussian.information import expected_information, inverse_on, observed_information
 from flashmm_sc._gaussian.profile import Method, Objective
-from flashmm_sc._gaussian.solver import optimise
+from flashmm_sc._gaussian.solver import Optimum, optimise
 from flashmm_sc._stats.residual import ResidualStats
 
 if TYPE_CHECKING:
@@ -27,9 +27,12 @@ if TYPE_CHECKING:
     from flashmm_sc._gaussian.projection import Projection
     from flashmm_sc._stats.summary import SummaryStats
 
+STATUS = ("ok", "boundary", "constant", "masked", "not converged", "indefinite", "no df", "filtered", "no residual")
+OK, BOUNDARY, CONSTANT, MASKED, NOT_CONVERGED, INDEFINITE, NO_DF, FILTERED, NO_RESIDUAL = range(len(STATUS))
 _FEW_DIGITS = 1e-9
-STATUS = ("ok", "boundary", "constant", "masked", "not converged", "indefinite", "no df", "filtered")
-OK, BOUNDARY, CONSTANT, MASKED, NOT_CONVERGED, INDEFINITE, NO_DF, FILTERED = range(len(STATUS))
+"""Share of the mean square from which on sums keep few digits of the residual variance."""
+_EXPLAINED = 1e-6
+"""Share of y'Ry left where a descent without end tells that fixed and random effects explain all of it."""
 
 
 @dataclass(frozen=True)
@@ -120,11 +123,11 @@ def estimate(
             start=None if start is None else np.tile(start, (use.size, 1)),
         )
         out.n_iter[index] = best.n_iter
-        out.status[index] = code = _status(projection, best.point, best.converged, options.nonnegative)
+        out.status[index] = _status(projection, genes, best, options.nonnegative)
         results = _results(objective, genes, best.point, options)
         results["loglik"] += stats.log_weight_sum / 2
         out.grad[index] = results.pop("grad")
-        good = code != NOT_CONVERGED
+        good = best.converged
         for name, values in results.items():
             getattr(out, name)[index[good]] = values[good]
 
@@ -191,8 +194,10 @@ def _starting_ratios(theta0: Sequence[float] | np.ndarray, projection: Projectio
     return gamma
 
 
-def _status(projection: Projection, point: Point, converged: np.ndarray, nonnegative: bool) -> np.ndarray:
-    code = np.where(converged, OK, NOT_CONVERGED).astype(np.int8)
+def _status(projection: Projection, genes: Genes, best: Optimum, nonnegative: bool) -> np.ndarray:
+    point, converged = best.point, best.converged
+    failed = np.where(_EXPLAINED * genes.yRy > point.Q, NO_RESIDUAL, NOT_CONVERGED)
+    code = np.where(converged, OK, failed).astype(np.int8)
     if nonnegative:
         code[converged & projection.structure.boundary(point.gamma)] = BOUNDARY
         return code

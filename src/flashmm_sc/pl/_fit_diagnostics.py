@@ -26,6 +26,7 @@ COLORS = {
     "not converged": UP,
     "indefinite": "#CC79A7",
     "no df": "#E69F00",
+    "no residual": "#8C510A",
     "constant": "#777777",
     "filtered": "#AAAAAA",
     "masked": "#DDDDDD",
@@ -46,10 +47,11 @@ def fit_diagnostics(
     """Draw what became of the genes in each group: their status, how many iterations their fits took, and their gradients.
 
     Genes with the statuses ``ok`` and ``boundary`` (a variance component at zero) have valid results; grey ones were not
-    fitted. Iterations are many where the likelihood is flat. The gradient is that of the log-likelihood with respect to the
-    variance components where the optimiser stopped, zero at an optimum but for rounding: drawn is the order of magnitude of its
-    largest component, of all genes that were fitted or did not converge. Variances at zero count if the likelihood rises from
-    there. (Of correlated random effects it is that with respect to the Cholesky factor of their covariance.)
+    fitted. Iterations are many where the likelihood is flat; a gene that fixed and random effects explain exactly, as in a few
+    cells, has ``no residual``. The gradient is that of the log-likelihood with respect to the variance components where the
+    optimiser stopped, zero at an optimum but for rounding: drawn is the order of magnitude of its largest component, of all
+    genes that were fitted or did not converge. Variances at zero count if the likelihood rises from there. (Of correlated
+    random effects it is that with respect to the Cholesky factor of their covariance.)
 
     Parameters
     ----------
