@@ -80,6 +80,7 @@ def t_tests(
             df = capped(satterthwaite(variance, gradient, theta_cov), theta, combos.cap)
             variance = adjusted
         se = np.sqrt(np.where(variance > 0, variance, np.nan))
+        df = np.where(np.isnan(se), np.nan, df)  # containment's may be there nevertheless
         out.se[genes], out.df[genes] = se, df
         out.t[genes], out.p[genes] = t_and_p(out.coef[genes], se, df, alternative, effect)
 
