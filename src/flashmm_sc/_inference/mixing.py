@@ -10,6 +10,8 @@ from flashmm_sc._base.threads import one_blas_thread
 GAP = 1e-8
 """What the sum of log-likelihoods, over all genes together, may still lack."""
 _MOST_STEPS = 200
+_MOST_SETS = 100  # active sets of a step, for each point; some steps take four
+_DAMPING = 1e-5
 _ROUNDING = 1e-14
 _LOST = 1e-9 - 1
 """Change of an observation's density at which a step is too long."""
@@ -50,6 +52,13 @@ def mixing_weights(log_lik: np.ndarray, pseudo: np.ndarray) -> np.ndarray:
 
 
 def _newton_step(S: np.ndarray, share: np.ndarray, pi: np.ndarray) -> np.ndarray:
+    """To the minimum of |S x - 2|² over the simplex, by its scale: x = c π is where a step ends that leads nowhere.
+
+    Likelihoods of neighbouring points are all but linearly dependent. A little of |x - Σx π|², which vanishes there and
+    so moves no optimum, keeps the active sets of the least-squares problem from going round in circles.
+    """
+    K = len(pi)
     R = np.linalg.qr(np.sqrt(share)[:, None] * (S - 2), mode="r")
-    x = nnls(np.vstack([R, np.ones(len(pi))]), np.append(np.zeros(len(R)), 1.0))[0]
+    A = np.vstack([R, _DAMPING * (np.eye(K) - pi[:, None]), np.ones(K)])
+    x = nnls(A, np.append(np.zeros(len(A) - 1), 1.0), maxiter=_MOST_SETS * K)[0]
     return x / x.sum() - pi
