@@ -97,7 +97,7 @@ def kenward_roger_variance(
     theta_cov = inverse_expected(projection, theta, factor)
     w, _ = factor.solve(combos.random.vectors)
     more = 2 * np.einsum("ikl,ijkl->ij", contracted(theta, theta_cov), factor.products(w)) / theta[:, -1:]
-    return np.where(more > -1e-6 * f, f + more, np.nan), theta_cov
+    return np.where(more > -1e-6 * np.abs(f), f + more, np.nan), theta_cov
 
 
 def inverse_expected(projection: Projection, theta: np.ndarray, factor: Factorisation) -> np.ndarray:
