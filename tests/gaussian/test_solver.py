@@ -7,6 +7,7 @@ import dense_reference as dense
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.optimize import brentq
 
 import flashmm_sc as fsc
 from flashmm_sc._gaussian.genes import Genes
@@ -319,3 +320,61 @@ def test_genes_that_random_effects_explain_have_no_residual(method, nonnegative,
     assert "no residual" not in set(fit.status[:4])
     if nonnegative:
         assert set(fit.status[:4]) <= {"ok", "boundary"}
+# ---- free components: the optimum inside the domain, whatever the likelihood is at its edge -------------------------------
+
+
+def edge(model: dense.DenseModel, angle: float) -> tuple[np.ndarray, float]:
+    """Ratios in this direction at which the covariance of the contrasts is singular, and y's part in its null vector."""
+    direction, K = np.array([np.cos(angle), np.sin(angle)])[: len(model.d)], model.contrasts
+    V = sum(g * K.T @ kernel @ K for g, kernel in zip(direction, model.kernels[:-1], strict=True))
+    value, vector = np.linalg.eigh(V)
+    null = vector[:, 0] * np.sign(vector[np.abs(vector[:, 0]).argmax(), 0])
+    return -direction / value[0], null @ K.T @ model.y
+
+
+def check_unbounded(model: dense.DenseModel, gamma: np.ndarray) -> None:
+    """A thousand times nearer to the edge the log-likelihood is log(1000) / 2 higher."""
+    near = [model.profile((1 - distance) * gamma) for distance in (1e-6, 1e-9, 1e-12)]
+    np.testing.assert_allclose(np.diff(near), np.log(1000) / 2, rtol=1e-3)
+
+
+def test_a_gene_of_one_arm_has_no_bound_where_the_other_is_singular():
+    rng = np.random.default_rng(0)
+    level = np.repeat(np.arange(7), [30, 25, 8, 6, 10, 9, 7])
+    X, Z = np.eye(2)[(level > 1) * 1], np.eye(7)[level]
+    y = X[:, 1] * (rng.normal(size=len(level)) + Z @ rng.normal(size=7))
+    fit = fsc.lmmfit(y[:, None], X, Z, [7])
+    assert list(fit.status) == ["ok"]
+    theta, model = fit.theta.to_numpy()[0], dense.DenseModel(y, X, Z, (7,))
+    check_optimum(model, theta, nonnegative=False)
+    gamma, part = edge(model, np.pi)
+    assert abs(part) < 1e-12
+    check_unbounded(model, gamma)
+
+
+def test_half_of_the_genes_have_no_bound_with_two_components():
+    """Somewhere along the edge the null vector is orthogonal to y: fits are the local optima inside."""
+    X, Z, d, Y = dense.example("nested", m=12)
+    fit = fsc.lmmfit(Y, X, Z, d)
+    unbounded = 0
+    for g in np.flatnonzero(fit.status == "ok"):
+        model = dense.DenseModel(Y[:, g], X, Z, d)
+        check_optimum(model, fit.theta.to_numpy()[g], nonnegative=False, nearby=10)
+        angles = np.linspace(0.6, 1.9, 131) * np.pi  # the others lead to the edge far away, or never
+        parts = np.array([edge(model, angle)[1] for angle in angles])
+        for k in np.flatnonzero(parts[1:] * parts[:-1] < 0):
+            angle = brentq(lambda a, model=model: edge(model, a)[1], angles[k], angles[k + 1], xtol=1e-15)
+            gamma, part = edge(model, angle)
+            if abs(part) < 1e-9:  # not where the null vector turns into its opposite
+                check_unbounded(model, gamma)
+                unbounded += 1
+                break
+    assert unbounded >= 4
+
+
+def test_up_to_the_edge_there_is_no_optimum():
+    rng = np.random.default_rng(0)
+    Z = np.eye(8)[np.repeat(np.arange(8), 11)]
+    Y = rng.normal(size=(88, 3))
+    Y -= Z @ (Z.T @ Y) / 11  # no variation between levels
+    assert (fsc.lmmfit(Y, np.ones((88, 1)), Z).status == "not converged").all()

@@ -100,3 +100,24 @@ def test_missing_df_stay_missing_beside_genes_at_the_boundary():
     df = np.array([[100.0], [np.nan], [30.0], [np.nan]])
     np.testing.assert_array_equal(capped(df, theta, np.array([[6.0]])), [[6], [np.nan], [30], [6]])
     np.testing.assert_array_equal(capped(df, theta, np.array([[np.inf]])), df)
+
+
+def test_what_has_no_standard_error_has_no_df_and_its_status_says_so():
+    """Effects of single cells, next to which nothing is left for the residual: rounding takes Kenward and Roger's term."""
+    rng = np.random.default_rng(0)
+    sample = np.repeat(np.arange(12), 10)
+    samples, cells = np.eye(12)[sample], np.eye(120) * (1 + 0.01 * rng.normal(size=120))
+    X = np.column_stack([np.ones(120), sample % 2, rng.normal(size=120)])
+    Y = rng.normal(size=(120, 60)) + samples @ rng.normal(size=(12, 60)) * 0.2
+    stats = fsc.sslmm(X, Y, np.hstack([samples, cells]), [12, 120])
+    fit = fsc.lmm(stats, ddf="kenward-roger", nonnegative=True)
+    lost = fit.se.isna().to_numpy()
+    tested = fit.status.isin(["ok", "boundary"]).to_numpy()
+    assert (fit.status[lost.any(axis=1)].isin(["no df", "not converged"])).all()
+    assert (fit.status == "no df").any()
+    assert np.isfinite(fit.p[tested]).all(axis=None)
+    plain = fsc.lmm(stats, ddf="satterthwaite", nonnegative=True)
+    assert (fit.se[tested] >= plain.se[tested] * (1 - 1e-6)).all(axis=None)
+    np.testing.assert_array_equal(np.isnan(fit.df), lost)
+    joint = fit.inference.f_tests([np.eye(3)[:, 1:]], ddf="kenward-roger")
+    np.testing.assert_array_equal(np.isnan(joint.df), np.isnan(joint.F))

@@ -11,7 +11,7 @@ from scipy import stats as sps
 
 import flashmm_sc as fsc
 from flashmm_sc._inference import prior
-from flashmm_sc._inference.moderated import Moderated
+from flashmm_sc._inference.moderated import Moderated, log_likelihoods
 
 
 def by_hand(fit: fsc.LMMFit, Y: np.ndarray, X: pd.DataFrame, Z: np.ndarray, gene: int, c: np.ndarray):
@@ -85,15 +85,31 @@ def test_one_sided_tests_have_the_se_and_df_of_the_two_sided_one():
         np.testing.assert_allclose(p, one.p, rtol=1e-6)
 
 
-def test_prior_is_the_maximum_likelihood_estimate_where_it_is_not_shrunken():
-    """Kiefer and Wolfowitz: at the NPMLE, mean_g L_gk / Σ_j π_j L_gj is at most 1, and 1 where π_k > 0."""
-    rng = np.random.default_rng(0)
-    lik = np.exp(-0.5 * (rng.normal(size=(500, 1)) * 2 - np.linspace(-4, 4, 15)) ** 2)
-    uniform = np.full(15, 1 / 15)
-    weights = prior.maximised(lik, uniform, uniform, 0.0)
-    slope = (lik / (lik @ weights)[:, None]).mean(axis=0)
-    assert slope.max() < 1.01
-    np.testing.assert_allclose(slope[weights > 0.05], 1, atol=0.01)
+def slopes(log_lik, weights):
+    """Σ_g L_gk / Σ_j π_j L_gj at each point."""
+    lik = np.exp(log_lik - log_lik.max(axis=1, keepdims=True))
+    return (lik / (lik @ weights)[:, None]).sum(axis=0)
+
+
+@pytest.mark.parametrize("batches", [0, 4])
+def test_prior_is_the_maximum_likelihood_estimate(batches):
+    """Kiefer and Wolfowitz: slopes are m where π_k > 0, and nowhere above; in a bin with 50 genes more, as π⁰ has them."""
+    Y, X, Z, d = study(genes=400, batches=batches)
+    fit = fsc.lmmfit(Y, X, Z, d, moderate=True, nonnegative=True)
+    projection, moderated, m = fit.projection, fit.moderated, 400
+    learned, x = moderated.prior, moderated.covariate
+    log_lik = log_likelihoods(projection, moderated.genes, learned.gamma)
+    everywhere = prior.learn(learned.gamma, log_lik, np.zeros(m)).of(np.zeros(1))[0]
+    assert abs(slopes(log_lik, everywhere).max() - m) < 1e-7
+    bins = np.searchsorted(learned.edges, x, side="right")
+    assert len(learned.weights) == 4
+    for b, weights in enumerate(learned.weights):
+        slope = slopes(log_lik[bins == b], weights)
+        some = everywhere > 0
+        slope[some] += 50 * everywhere[some] / weights[some]
+        total = (bins == b).sum() + 50
+        assert slope.max() - total < 1e-7
+        np.testing.assert_allclose(slope[weights > 0], total, rtol=1e-3)
 
 
 def test_prior_recovers_the_distribution_of_ratios():

@@ -52,10 +52,10 @@ class LMMFit:
         Steps of the optimiser.
     status
         One of "ok", "boundary" (a variance is zero, or a correlation ±1; results are valid), "constant" (no variation
-        beyond the fixed effects), "no df" (degrees of freedom can't be estimated), "no residual" (fixed and
-        random effects explain the gene exactly, so that its likelihood has no maximum), "not converged" (also: the likelihood
-        of free components has no finite optimum), "indefinite" (free components: the restricted likelihood has its optimum
-        where V is not positive definite; numbers as FLASHMM's).
+        beyond the fixed effects), "no df" (degrees of freedom can't be estimated), "no residual" (fixed and random effects
+        explain the gene exactly, so that its likelihood has no maximum), "not converged" (also: the likelihood of free
+        components rises up to the edge of the domain), "indefinite" (free components: the restricted likelihood has its
+        optimum where V is not positive definite; numbers as FLASHMM's).
     method, nonnegative, ddf
         As given to `lmm`.
     moderated
@@ -221,7 +221,8 @@ def lmm(
         which also adjusts the standard errors.
     nonnegative
         Bound variance components at zero, as lme4. False lets them be negative as in FLASHMM, as long as the
-        covariance matrix stays positive definite.
+        covariance matrix stays positive definite. The optimum is then a local one, inside the domain: at its edge, where
+        that matrix is singular, the likelihood of many genes has no bound, which tells nothing of the data.
     moderate
         Average the tests over the posterior of the variance ratios, whose prior is learned from all genes: calibrated
         with few samples, and more powerful. `ddf` then plays no part. REML with one or two components only; falls back

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flashmm_sc._inference.prior import MIN_GENES, SHRINKAGE, Prior, learn, maximised
+from flashmm_sc._inference.mixing import mixing_weights
+from flashmm_sc._inference.prior import MIN_GENES, SHRINKAGE, Prior, learn
 
 if TYPE_CHECKING:
     from flashmm_sc._counts.regression import Regression
@@ -39,7 +40,7 @@ def count_prior(tau2: np.ndarray, log_lik: np.ndarray, log_rate: np.ndarray) -> 
     centre = np.zeros(len(tau2))
     centre[1:] = np.exp(-0.5 * (np.log(tau2[1:] / median) / sd) ** 2)
     centre /= centre.sum()
-    weights = maximised(np.exp(log_lik - log_lik.max(axis=1, keepdims=True)), centre, centre, SHRINKAGE)
+    weights = mixing_weights(log_lik, SHRINKAGE * centre)
     return Prior(tau2[:, None], np.empty(0), smoothed(tau2, weights[None]))
 
 

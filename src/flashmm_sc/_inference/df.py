@@ -89,11 +89,15 @@ def satterthwaite(f: np.ndarray, gradient: np.ndarray, theta_cov: np.ndarray) ->
 def kenward_roger_variance(
     projection: Projection, theta: np.ndarray, factor: Factorisation, combos: Combinations, f: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Adjusted variance of each combination (m × r), and the inverse expected information for θ."""
+    """Adjusted variance of each combination (m × r), and the inverse expected information for θ.
+
+    What is added can't be negative: where it is, next to a residual variance of zero, rounding has taken it all, and there
+    is NaN.
+    """
     theta_cov = inverse_expected(projection, theta, factor)
     w, _ = factor.solve(combos.random.vectors)
-    inner = factor.products(w)
-    return f + 2 * np.einsum("ikl,ijkl->ij", contracted(theta, theta_cov), inner) / theta[:, -1:], theta_cov
+    more = 2 * np.einsum("ikl,ijkl->ij", contracted(theta, theta_cov), factor.products(w)) / theta[:, -1:]
+    return np.where(more > -1e-6 * np.abs(f), f + more, np.nan), theta_cov
 
 
 def inverse_expected(projection: Projection, theta: np.ndarray, factor: Factorisation) -> np.ndarray:

@@ -96,6 +96,8 @@ def _f_test(
             F, df = _kenward_roger(effect[genes], V, factor, combos, theta, projection)
         if ddf != "residual":
             df = capped(df[:, None], theta, combos.cap.min(axis=1, keepdims=True))[:, 0]
+        if ddf == "kenward-roger":  # what only the adjusted variances lack; containment's df may be there nevertheless
+            df = np.where(np.isnan(F) & ~np.isnan(_wald(effect[genes], V)), np.nan, df)
         out_F[genes], out_df[genes] = F, df
         out_p[genes] = betainc(df / 2, r / 2, df / (df + r * F))
 

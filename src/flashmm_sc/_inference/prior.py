@@ -5,8 +5,9 @@ effects. On a grid γ_1 ... γ_G that all genes share
 
     L_gk = Q_g(γ_k)^(-ν/2) det(I + S D_k)^(-½)
 
-and the prior π over the grid is the nonparametric maximum-likelihood estimate, by EM: first from all genes, then within
-bins of a covariate (mean expression), each bin's M step shrunk to the global prior by w_0 pseudo-genes.
+and the prior π over the grid is the nonparametric maximum-likelihood estimate, which maximises Σ_g log Σ_k π_k L_gk: first
+that of all genes, π⁰, then within bins of a covariate (mean expression) the π that maximises the same over the bin's genes
+plus w_0 Σ_k π⁰_k log π_k, as if w_0 genes more were known to be distributed as π⁰. A bin may well have ratios that π⁰ has not.
 """
 
 from __future__ import annotations
@@ -15,9 +16,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import xlogy
 
-from flashmm_sc._base.threads import one_blas_thread
+from flashmm_sc._inference.mixing import mixing_weights
 
 if TYPE_CHECKING:
     from flashmm_sc._gaussian.projection import Projection
@@ -28,8 +28,6 @@ MIN_GENES = 100
 MIN_LEVELS = 2
 MAX_COMPONENTS = 2
 _POINTS = {1: 41, 2: 13}  # grid points of each component, by the number of components
-_TOL = 1e-3  # of the log-likelihood of all genes together
-_DEAD = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,36 +62,12 @@ def grid(projection: Projection) -> np.ndarray:
 
 def learn(gamma: np.ndarray, log_lik: np.ndarray, covariate: np.ndarray) -> Prior:
     """Estimate the prior from log L (m × G) and the covariate of the genes (m)."""
-    with one_blas_thread():
-        return _learn(gamma, np.exp(log_lik - log_lik.max(axis=1, keepdims=True)), covariate)
-
-
-def _learn(gamma: np.ndarray, lik: np.ndarray, covariate: np.ndarray) -> Prior:
-    start = np.full(len(gamma), 1 / len(gamma))
-    everywhere = maximised(lik, start, start, 0.0)
+    everywhere = mixing_weights(log_lik, np.zeros(len(gamma)))
     n_bins = max(1, min(N_BINS, len(covariate) // MIN_GENES))
     edges = np.unique(np.quantile(covariate, np.arange(1, n_bins) / n_bins))
     bins = np.searchsorted(edges, covariate, side="right")
-    weights = [maximised(lik[bins == b], everywhere, everywhere, SHRINKAGE) for b in range(len(edges) + 1)]
+    weights = [mixing_weights(log_lik[bins == b], SHRINKAGE * everywhere) for b in range(len(edges) + 1)]
     return Prior(gamma, edges, np.stack(weights))
-
-
-def maximised(lik: np.ndarray, start: np.ndarray, centre: np.ndarray, shrinkage: float) -> np.ndarray:
-    """The π that maximises Σ_g log Σ_k π_k L_gk + shrinkage Σ_k centre_k log π_k; points that die out are left behind."""
-    weights, alive, before = start, np.arange(len(start)), -np.inf
-    for step in range(2000):
-        if step % 50 == 0:
-            keep = weights > _DEAD
-            lik, weights, centre, alive = lik[:, keep], weights[keep] / weights[keep].sum(), centre[keep], alive[keep]
-        mixture = lik @ weights
-        now = np.log(mixture).sum() + xlogy(shrinkage * centre, weights).sum()
-        if now - before < _TOL and step % 50 > 1:
-            break
-        before = now
-        weights = (weights * (lik.T @ (1 / mixture)) + shrinkage * centre) / (len(lik) + shrinkage * centre.sum())
-    out = np.zeros(len(start))
-    out[alive] = weights
-    return out
 
 
 def posterior(prior: np.ndarray, log_lik: np.ndarray) -> np.ndarray:

@@ -10,20 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import nnls
 from scipy.special import gammaln, ndtr, softmax
 
-from flashmm_sc._base.threads import one_blas_thread
+from flashmm_sc._inference.mixing import mixing_weights
 from flashmm_sc._inference.tails import MANY_DF, normal_deviate
 
 NULL_WEIGHT = 10
 """Dirichlet parameter of π_0, against 1 of the others: where the data can't tell, effects are zero rather than tiny."""
 _STEP = np.sqrt(2)
-_OPTIMAL = 1e-9
-_MOST_STEPS = 200
-_ROUNDING = 1e-14
-_LOST = 1e-9 - 1
-"""Change of an estimate's density at which a step is too long."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +63,8 @@ def normal_errors(coef: np.ndarray, se: np.ndarray, t: np.ndarray, df: np.ndarra
 def learn(coef: np.ndarray, s: np.ndarray) -> NormalMixture:
     """The mixture of largest penalised likelihood."""
     sd = _grid(coef, s)
-    return NormalMixture(sd, _weights(_log_likelihoods(sd, coef, s)))
+    pseudo = (NULL_WEIGHT - 1.0) * (sd == 0)
+    return NormalMixture(sd, mixing_weights(_log_likelihoods(sd, coef, s), pseudo))
 
 
 def shrink(prior: NormalMixture, coef: np.ndarray, s: np.ndarray) -> Shrunken:
@@ -101,34 +96,6 @@ def _log_likelihoods(sd: np.ndarray, coef: np.ndarray, s: np.ndarray) -> np.ndar
     """Log density of each estimate under each component, up to a constant: m × K."""
     total = s[:, None] ** 2 + sd**2
     return -0.5 * (coef[:, None] ** 2 / total + np.log(total))
-
-
-def _weights(log_lik: np.ndarray) -> np.ndarray:
-    """The π that maximises Σ_j log Σ_k π_k L_jk + (NULL_WEIGHT - 1) log π_0, which is concave.
-
-    The constrained Newton method of Wang (JRSS B 2007): to second order in π the sum is -½ |S π - 2|² with S_jk =
-    L_jk / (L π)_j, up to a constant; its minimum over the simplex comes from a non-negative least-squares problem.
-    """
-    K = log_lik.shape[1]
-    L = np.vstack([np.exp(log_lik - log_lik.max(axis=1, keepdims=True)), np.eye(1, K)])  # the penalty is a row
-    share = np.append(np.ones(len(log_lik)), NULL_WEIGHT - 1)
-    share /= share.sum()
-    pi = np.full(K, 1 / K)
-    with one_blas_thread(), np.errstate(divide="ignore", invalid="ignore"):  # of steps too long
-        for _ in range(_MOST_STEPS):
-            S = L / (L @ pi)[:, None]
-            slope = share @ S  # at the optimum 1 where π > 0, less elsewhere
-            if slope.max() < 1 + _OPTIMAL:
-                break
-            R = np.linalg.qr(np.sqrt(share)[:, None] * (S - 2), mode="r")
-            x = nnls(np.vstack([R, np.ones(K)]), np.append(np.zeros(len(R)), 1.0))[0]
-            step, size = x / x.sum() - pi, 1.0
-            change = S @ step
-            least = share @ change / 3
-            while size * change.min() < _LOST or not share @ np.log1p(size * change) >= size * least - _ROUNDING:
-                size /= 2
-            pi = pi + size * step
-    return pi
 
 
 def _mean_of_lower(lfsr: np.ndarray) -> np.ndarray:

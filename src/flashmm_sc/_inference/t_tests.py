@@ -78,7 +78,7 @@ def t_tests(
         else:
             adjusted, theta_cov = kenward_roger_variance(projection, theta, factor, combos, variance)
             df = capped(satterthwaite(variance, gradient, theta_cov), theta, combos.cap)
-            variance = adjusted
+            df, variance = np.where(np.isnan(adjusted), np.nan, df), adjusted  # containment's may be there nevertheless
         se = np.sqrt(np.where(variance > 0, variance, np.nan))
         out.se[genes], out.df[genes] = se, df
         out.t[genes], out.p[genes] = t_and_p(out.coef[genes], se, df, alternative, effect)
