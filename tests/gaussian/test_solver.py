@@ -320,6 +320,8 @@ def test_genes_that_random_effects_explain_have_no_residual(method, nonnegative,
     assert "no residual" not in set(fit.status[:4])
     if nonnegative:
         assert set(fit.status[:4]) <= {"ok", "boundary"}
+
+
 # ---- free components: the optimum inside the domain, whatever the likelihood is at its edge -------------------------------
 
 
