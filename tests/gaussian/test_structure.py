@@ -8,6 +8,7 @@ import pytest
 from flashmm_sc._gaussian.structure import Structure, check_correlated
 
 STRUCTURES = [Structure(2, ((0, 1),)), Structure(4, ((1, 3),)), Structure(5, ((0, 1, 4), (2, 3))), Structure(3)]
+STRUCTURES += [Structure(2, residuals=2), Structure(3, ((0, 2),), residuals=1)]
 
 
 @pytest.fixture(params=STRUCTURES, ids=str)
@@ -18,6 +19,7 @@ def structure(request):
 def drawn(structure: Structure, m: int = 5) -> np.ndarray:
     x = np.random.default_rng(0).normal(size=(m, structure.size))
     x[:, : structure.K] = np.abs(x[:, : structure.K])  # the diagonal of Λ
+    x[:, structure.size - structure.residuals :] = np.abs(x[:, structure.size - structure.residuals :])
     return x
 
 

@@ -6,8 +6,9 @@ import pytest
 import reference_data as rd
 
 import flashmm_sc as fsc
+from flashmm_sc._gaussian.estimate import STATUS
 from flashmm_sc._inference import t_tests
-from flashmm_sc._inference.df import Combinations, capped
+from flashmm_sc._inference.df import Combinations, capped, satterthwaite, with_df
 
 DESIGNS = ["sam", "sam_batch", "sam_samcls"]
 
@@ -100,3 +101,18 @@ def test_missing_df_stay_missing_beside_genes_at_the_boundary():
     df = np.array([[100.0], [np.nan], [30.0], [np.nan]])
     np.testing.assert_array_equal(capped(df, theta, np.array([[6.0]])), [[6], [np.nan], [30], [6]])
     np.testing.assert_array_equal(capped(df, theta, np.array([[np.inf]])), df)
+
+
+def test_df_of_a_covariance_of_theta_that_gives_no_answer_are_missing():
+    f, gradient = np.full((3, 1), 2.0), np.tile([1.0, 0.5], (3, 1, 1))
+    theta_cov = np.array([[[4.0, 0.0], [0.0, 4.0]], [[-4.0, 0.0], [0.0, 4.0]], [[0.0, 0.0], [0.0, 0.0]]])
+    np.testing.assert_allclose(satterthwaite(f, gradient, theta_cov), [[8 / 5], [np.nan], [np.nan]])
+
+
+def test_status_of_genes_without_some_df():
+    """Of those that were fitted only; with all df they are ok again."""
+    df = np.array([[1.0, np.nan]] * 8 + [[1.0, 2.0]] * 8)
+    became = [STATUS[code] for code in with_df(np.tile(np.arange(8), 2).astype(np.int8), df)]
+    fitted = {"ok", "boundary", "indefinite", "no df"}
+    assert became[:8] == ["no df" if name in fitted else name for name in STATUS]
+    assert became[8:] == ["ok" if name == "no df" else name for name in STATUS]
