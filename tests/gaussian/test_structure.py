@@ -53,6 +53,17 @@ def test_singular_is_the_boundary():
     np.testing.assert_array_equal(structure.nonnegative(np.array([[4.0, 9.0, 6.1], [-1.0, 1.0, 0.0]])), [False, False])
 
 
+def test_rounding_makes_no_singular_matrix_negative():
+    a, b = np.random.default_rng(2).normal(size=(2, 40))
+    gamma = np.column_stack([a * a, b * b, a * b])
+    assert Structure(2, ((0, 1),)).nonnegative(gamma).all()
+
+
+def test_residual_variances_are_positive():
+    gamma = np.array([[1.0, 0.5, 0.1], [1.0, 0.5, 0.0], [1.0, -0.5, 0.1], [0.0, 0.5, 0.1]])
+    np.testing.assert_array_equal(Structure(1, residuals=2).nonnegative(gamma), [True, False, False, True])
+
+
 def test_within_cuts_principal_axes():
     structure = Structure(3, ((0, 2),))
     gamma = np.array([[1.0, -2.0, 1.0, 3.0]])  # an eigenvalue of Γ is negative
