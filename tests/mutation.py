@@ -34,18 +34,36 @@ from cosmic_ray.mutating import mutate_code
 from cosmic_ray.plugins import get_operator, operator_names
 
 HOME = Path(__file__).parents[1]
-OTHERS = ["anndata", "dask.array", "formulaic", "h5py", "hypothesis", "pandas", "scipy.stats", "statsmodels.api", "zarr"]
+OTHERS = [
+    "anndata",
+    "dask.array",
+    "formulaic",
+    "h5py",
+    "hypothesis",
+    "pandas",
+    "scipy.stats",
+    "statsmodels.api",
+    "zarr",
+]
 LMM, LMMTEST = "tests/arrays/test_lmm.py", "tests/arrays/test_lmmtest.py"
 COUNTS = ["tests/inference/test_counts.py", "tests/tl/test_nbmm_de.py"]
 GAUSSIAN = ["tests/gaussian/test_solver.py", "tests/gaussian/test_optima.py", "tests/gaussian/test_correlated.py", LMM]
-MODERATED = ["tests/inference/test_moderated.py", "tests/inference/test_moderated_f.py", "tests/inference/test_across.py"]
+MODERATED = [
+    "tests/inference/test_moderated.py",
+    "tests/inference/test_moderated_f.py",
+    "tests/inference/test_across.py",
+]
 TESTS = {
     "_gaussian.profile": GAUSSIAN,
     "_gaussian.solver": GAUSSIAN,
     "_gaussian.estimate": [*GAUSSIAN, "tests/gaussian/grouped/test_genes.py", "tests/inference/test_df.py"],
     "_gaussian.information": ["tests/inference/test_df.py", "tests/gaussian/test_solver.py", LMM],
     "_gaussian.projection": ["tests/gaussian/test_projection.py", "tests/gaussian/test_vectors.py", LMM],
-    "_gaussian.structure": ["tests/gaussian/test_structure.py", "tests/gaussian/test_correlated.py", "tests/gaussian/blocks"],
+    "_gaussian.structure": [
+        "tests/gaussian/test_structure.py",
+        "tests/gaussian/test_correlated.py",
+        "tests/gaussian/blocks",
+    ],
     "_inference.df": ["tests/inference/test_df.py", LMMTEST],
     "_inference.t_tests": ["tests/inference/test_t_tests.py", "tests/inference/test_df.py", LMMTEST],
     "_inference.f_tests": ["tests/inference/test_f_tests.py", LMMTEST],
@@ -66,7 +84,11 @@ TESTS = {
     "_counts.elementary": ["tests/counts/test_elementary.py"],
     "_counts.algebra": ["tests/counts/test_regression.py"],
     "_counts.kernel": ["tests/counts/test_regression.py"],
-    "_design.random_terms": ["tests/design/test_random_terms.py", "tests/design/test_random.py", "tests/design/test_slopes.py"],
+    "_design.random_terms": [
+        "tests/design/test_random_terms.py",
+        "tests/design/test_random.py",
+        "tests/design/test_slopes.py",
+    ],
     "_design.formula": ["tests/design/test_fixed.py", "tests/design/test_names.py", "tests/design/test_encoding.py"],
     "_design.formula_operators": ["tests/design/test_formula_operators.py", "tests/design/test_fixed.py"],
     "_design.questions": ["tests/design/test_questions.py", "tests/results/test_questions.py"],
@@ -78,7 +100,7 @@ PLAIN = {"_counts.elementary", "_counts.algebra", "_counts.kernel"}
 LIMIT = 200
 """Seconds of the processor after which a mutant hangs."""
 OPTIONS = [
-    *"-x -q --tb=line --assert=plain -p no:cacheprovider -p no:xdist --hypothesis-seed=0".split(),
+    *["-x", "-q", "--tb=line", "--assert=plain", "-p", "no:cacheprovider", "-p", "no:xdist", "--hypothesis-seed=0"],
     "--deselect=tests/counts/test_regression.py::test_one_gene_after_another_or_all_at_once",  # where memory lies
     "--deselect=tests/inference/test_contrasts.py::test_round_trip_of_arbitrary_quoted_names",  # takes long
     "--deselect=tests/inference/test_contrasts.py::test_round_trip_of_realistic_names",
@@ -107,7 +129,10 @@ def unread(source: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
     for node in ast.walk(ast.parse(source)):
         for annotation in (getattr(node, "annotation", None), getattr(node, "returns", None)):
             if annotation is not None:
-                start, end = (annotation.lineno, annotation.col_offset), (annotation.end_lineno, annotation.end_col_offset)
+                start, end = (
+                    (annotation.lineno, annotation.col_offset),
+                    (annotation.end_lineno, annotation.end_col_offset),
+                )
                 found.append((start, end))
     return found
 
@@ -139,7 +164,9 @@ class Subject:
 
     def __init__(self, module: str, nearest: bool):
         self.module = module
-        self.tests = [TESTS[module][:1]] if nearest else [part for part in (TESTS[module][:1], TESTS[module][1:]) if part]
+        self.tests = (
+            [TESTS[module][:1]] if nearest else [part for part in (TESTS[module][:1], TESTS[module][1:]) if part]
+        )
         self.path = HOME / "src/flashmm_sc" / (module.replace(".", "/") + ".py")
         self.source = self.path.read_text(encoding="utf-8")
         self.log = Path(tempfile.gettempdir()) / f"mutation-{module}.log"
@@ -168,13 +195,14 @@ class Subject:
             os.dup2(output, 2)
             resource.setrlimit(resource.RLIMIT_CPU, (LIMIT, LIMIT + 5))
             sys.meta_path.insert(0, Mutant(f"flashmm_sc.{self.module}", self.path, source))
+            code = 9
             try:
                 code = int(pytest.main([*OPTIONS, *tests]))
-            except BaseException:
-                traceback.print_exc()
-                code = 9
-            sys.stdout.flush()
-            os._exit(code)
+            finally:
+                if sys.exc_info()[0] is not None:
+                    traceback.print_exc()
+                sys.stdout.flush()
+                os._exit(code)
         _, status = os.waitpid(child, 0)
         if os.WIFSIGNALED(status):
             return "hangs" if os.WTERMSIG(status) in {signal.SIGXCPU, signal.SIGKILL} else "crashes"

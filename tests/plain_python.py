@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+
 def _add_product(y, i, f, k, x, j):
     y[i] += (f if np.ndim(f) == 0 else f[k]) * x[j]
 

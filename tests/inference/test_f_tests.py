@@ -86,7 +86,9 @@ def test_df_and_scale_of_kenward_and_roger(r):
     c = np.array([g, r - g, r + 2 - g]) / (3 * r + 2 * (1 - g))
     mean, variance = 1 / (1 - A2 / r), 2 / r * (1 + c[0] * B) / ((1 - c[1] * B) ** 2 * (1 - c[2] * B))
     np.testing.assert_allclose(scale * mean, df / (df - 2), rtol=1e-9)
-    np.testing.assert_allclose(scale**2 * variance, 2 * df**2 * (r + df - 2) / (r * (df - 2) ** 2 * (df - 4)), rtol=1e-9)
+    np.testing.assert_allclose(
+        scale**2 * variance, 2 * df**2 * (r + df - 2) / (r * (df - 2) ** 2 * (df - 4)), rtol=1e-9
+    )
 
 
 def test_walds_statistic_where_the_covariance_is_singular():

@@ -72,7 +72,11 @@ def p_of(t, df, alternative):
 
 
 def test_intervals_are_those_of_t():
-    coef, se, df = np.array([[-1.0, 0.0], [3.0, np.nan]]), np.array([[0.5, 2.0], [1.0, 1.0]]), np.array([[2.5, 60.0], [1e5, 3.0]])
+    coef, se, df = (
+        np.array([[-1.0, 0.0], [3.0, np.nan]]),
+        np.array([[0.5, 2.0], [1.0, 1.0]]),
+        np.array([[2.5, 60.0], [1e5, 3.0]]),
+    )
     ours = with_intervals(TTests(coef, se, coef / se, df, np.ones((2, 2))), 0.9)
     low, high = stats.t.interval(0.9, df, coef, se)
     np.testing.assert_allclose(ours.ci_low, low, rtol=1e-10)
