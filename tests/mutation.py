@@ -74,7 +74,11 @@ TESTS = {
     "_inference.prior": MODERATED,
     "_inference.contrasts": ["tests/inference/test_contrasts.py"],
     "_inference.likelihood_ratio": ["tests/inference/test_likelihood_ratio.py", "tests/arrays/test_lrt.py"],
-    "_inference.tails": ["tests/inference/test_tails.py"],
+    "_inference.tails": [
+        "tests/inference/test_tails.py",
+        "tests/inference/test_moderated_f.py",
+        "tests/inference/test_mixture.py",
+    ],
     "_inference.across": ["tests/inference/test_across.py"],
     "_inference.counts": COUNTS,
     "_inference.count_prior": ["tests/inference/test_count_prior.py", *COUNTS],
