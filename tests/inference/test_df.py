@@ -7,6 +7,7 @@ import reference_data as rd
 
 import flashmm_sc as fsc
 from flashmm_sc._gaussian.estimate import STATUS
+from flashmm_sc._gaussian.information import inverse_on
 from flashmm_sc._inference import t_tests
 from flashmm_sc._inference.df import Combinations, capped, satterthwaite, with_df
 
@@ -116,3 +117,16 @@ def test_status_of_genes_without_some_df():
     fitted = {"ok", "boundary", "indefinite", "no df"}
     assert became[:8] == ["no df" if name in fitted else name for name in STATUS]
     assert became[8:] == ["ok" if name == "no df" else name for name in STATUS]
+
+
+def test_inverse_of_information_on_any_scale():
+    """Of what is kept; NaN where that is singular."""
+    M, scale = np.array([[2.0, -1.0, 0.5], [-1.0, 3.0, 0.2], [0.5, 0.2, 1.0]]), np.array([1e-9, 1.0, 1e6])
+    scaled = M * np.outer(scale, scale)
+    keep = np.array([[True, True, True], [True, False, True], [True, True, False]])
+    found = inverse_on(np.array([scaled, scaled, np.ones((3, 3))]), keep) * np.outer(scale, scale)
+    np.testing.assert_allclose(found[0], np.linalg.inv(M), rtol=1e-10)
+    part = np.ix_([0, 2], [0, 2])
+    np.testing.assert_allclose(found[1][part], np.linalg.inv(M[part]), rtol=1e-10)
+    assert (found[1, 1] == 0).all()
+    assert np.isnan(found[2, :2, :2]).all()
