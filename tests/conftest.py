@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 
 import anndata as ad
+import numba
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
 from containers import CONTAINERS, stored
 from hypothesis import settings
+from plain_python import stand_in
 from threadpoolctl import threadpool_limits
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores, and BLAS's threads would wait for each other
@@ -27,6 +29,9 @@ def pytest_xdist_make_scheduler(config, log):
 
 settings.register_profile("no deadline", deadline=None)  # the first example may compile, and machines are busy
 settings.load_profile("no deadline")
+
+if numba.config.DISABLE_JIT:
+    stand_in()
 
 N_CELLS, N_GENES = 160, 12
 

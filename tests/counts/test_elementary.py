@@ -17,8 +17,7 @@ def test_exponentials_are_those_of_numpy(scale):
 def test_exponentials_stay_numbers_however_far():
     out = np.empty(4)
     exp_of(np.array([-np.inf, -1e4, 1e4, np.inf]), out)
-    assert np.isfinite(out).all()
-    assert (out > 0).all()
+    np.testing.assert_allclose(out, np.exp([-700.0, -700.0, 700.0, 700.0]), rtol=2 * EPS)
 
 
 @pytest.mark.parametrize("exponents", [(-300, -20), (-20, -1), (-1, 1), (1, 20), (20, 300)])

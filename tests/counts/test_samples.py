@@ -34,6 +34,17 @@ def strata(x, s, sample):
     )
 
 
+def test_sizes_and_numbers_of_cells():
+    """A sample counts as (Σ s)² / Σ s² cells, with size factors s over their mean."""
+    x, s, sample = cells(0.4)
+    found = Samples.of(strata(x, s, sample), np.arange(8), normalize=False)
+    s /= s.mean()
+    np.testing.assert_allclose(found.size, [s[sample == i].sum() for i in range(6)], rtol=1e-12)
+    expected = [(s[sample == i] ** 2).sum() / s[sample == i].sum() ** 2 for i in range(6)]
+    np.testing.assert_allclose(found.inverse_cells, expected, rtol=1e-12)
+    np.testing.assert_allclose(found.inflated(3.0).inverse_cells, np.multiply(3, expected), rtol=1e-12)
+
+
 @pytest.mark.parametrize("phi", [0.0, 0.7])
 def test_dispersion_is_that_of_the_cells(phi):
     x, s, sample = cells(phi)

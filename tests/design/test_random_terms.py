@@ -135,6 +135,7 @@ def test_repeated_names(random):
         ("(1|sam) + (x|sam)", "(1 + x|sam)", "(0 + x|sam)"),
         ("(x|sam) + (z|sam)", "(1 + x + z|sam)", "(0 + x|sam)"),
         (["donor id", "(x|donor id)"], "(1 + x|`donor id`)", "(0 + x|`donor id`)"),
+        ("(1|sam) + (x|sam) + (0 + z|batch)", "(1 + x|sam)", "(0 + x|sam)"),
     ],
 )
 def test_an_intercept_beside_that_of_slopes(random, whole, alone):

@@ -7,13 +7,17 @@ import numpy as np
 import pytest
 
 from flashmm_sc._arrays.sslmm import sslmm
+from flashmm_sc._gaussian import projection as room
+from flashmm_sc._gaussian.crossed.covariance import CrossedCovariance
+from flashmm_sc._gaussian.dense.covariance import DenseCovariance
 from flashmm_sc._gaussian.genes import Genes
 from flashmm_sc._gaussian.projection import Projection
+from flashmm_sc._gaussian.sparse.covariance import SparseCovariance
 from flashmm_sc._stats.summary import SummaryStats
 
 
-def project(stats: SummaryStats) -> Projection:
-    return Projection.of(stats.cross, stats.n, stats.d, stats.coef_names, stats.component_names)
+def project(stats: SummaryStats, **options: object) -> Projection:
+    return Projection.of(stats.cross, stats.n, stats.d, stats.coef_names, stats.component_names, **options)
 
 
 def refused(X, Z, d=None, Y=None) -> str:
@@ -41,6 +45,67 @@ def test_projection_is_that_of_the_definitions(name):
     np.testing.assert_allclose(projection.S.restore(genes.r), (Z.T @ R @ Y).T, rtol=1e-8, atol=1e-10)
     np.testing.assert_allclose(genes.yRy, np.einsum("ig,ij,jg->g", Y, R, Y), rtol=1e-10)
     np.testing.assert_allclose(genes.yy, (Y**2).sum(axis=0))
+
+
+@pytest.mark.parametrize("name", dense.DESIGNS)
+def test_positive_eigenvalues_of_each_component(name):
+    X, Z, d, Y = dense.example(name)
+    R = np.eye(len(X)) - X @ np.linalg.inv(X.T @ X) @ X.T
+    spectra = project(sslmm(X, Y, Z, d)).spectra
+    assert len(spectra) == len(d)
+    for k, values in enumerate(spectra):
+        own = Z[:, sum(d[:k]) : sum(d[: k + 1])]
+        every = np.linalg.eigvalsh(own.T @ R @ own)
+        np.testing.assert_allclose(values, every[every > 1e-9 * every[-1]], rtol=1e-8)
+
+
+GROUP = np.arange(120) % 13
+LEVELS, OUTER = np.eye(13)[GROUP], np.eye(5)[GROUP % 5]
+CROSSED = np.eye(4)[np.random.default_rng(0).integers(0, 4, 120)]
+
+
+@pytest.mark.parametrize(
+    ("parts", "sparse", "expected"),
+    [
+        ([LEVELS], True, SparseCovariance),
+        ([LEVELS], False, DenseCovariance),
+        ([np.eye(12)[np.arange(120) % 12]], True, DenseCovariance),
+        ([np.eye(6)[np.arange(120) % 6], CROSSED[:, :3]], True, DenseCovariance),
+        ([np.eye(6)[np.arange(120) % 6], CROSSED], True, CrossedCovariance),
+        ([LEVELS, OUTER], True, SparseCovariance),  # its levels lie in one of the others each
+        ([LEVELS + np.roll(LEVELS, 1, axis=1), CROSSED], True, SparseCovariance),  # no factor
+        ([LEVELS, CROSSED, np.eye(3)[np.arange(120) // 7 % 3]], True, SparseCovariance),  # more than 6 are left
+    ],
+)
+def test_which_matrices_serve_a_design(parts, sparse, expected, monkeypatch):
+    monkeypatch.setattr(room, "MOST_DENSE", (12, 3))
+    monkeypatch.setattr(room, "FILLED", 0.3)
+    monkeypatch.setattr(room, "MOST_LEFT", 6)
+    stats = sslmm(np.ones((120, 1)), np.ones(120), np.hstack(parts), [part.shape[1] for part in parts])
+    assert type(project(stats, sparse=sparse).S) is expected
+
+
+def test_covariances_that_no_cell_tells_of():
+    """Effects of two arms, which no level has both of; and more effects than levels to tell them from."""
+    arm = GROUP % 2
+    X, Z = np.column_stack([np.ones(120), arm]), np.hstack([LEVELS * arm[:, None], LEVELS * (1 - arm)[:, None]])
+    with pytest.raises(ValueError, match="can't be estimated: no cells tell of it"):
+        project(sslmm(X, np.ones(120), Z, [13, 13]), correlated=[(0, 1)])
+    few = np.eye(2)[np.arange(120) % 2]
+    x = np.random.default_rng(1).normal(size=(120, 1))
+    with pytest.raises(ValueError, match="make them independent"):
+        project(sslmm(X[:, :1], np.ones(120), np.hstack([few, few * x]), [2, 2]), correlated=[(0, 1)])
+
+
+def test_containment_is_bounded_by_components_only():
+    """Of correlated effects by their variances, not by their covariance."""
+    x = np.random.default_rng(1).normal(size=120)
+    Z = np.hstack([LEVELS, LEVELS * x[:, None]])
+    X = np.column_stack([np.ones(120), x, GROUP % 2])
+    cap = project(sslmm(X, np.ones(120), Z, [13, 13]), correlated=[(0, 1)]).containment(np.eye(3)[:, 1:])
+    assert cap.shape == (3, 2)
+    np.testing.assert_array_equal(cap[:, 1], [11, np.inf, np.inf])
+    np.testing.assert_array_equal(cap[:, 0], [np.inf, 12, np.inf])
 
 
 def test_some_of_the_genes():

@@ -8,6 +8,7 @@ import pytest
 from flashmm_sc._gaussian.structure import Structure, check_correlated
 
 STRUCTURES = [Structure(2, ((0, 1),)), Structure(4, ((1, 3),)), Structure(5, ((0, 1, 4), (2, 3))), Structure(3)]
+STRUCTURES += [Structure(2, residuals=2), Structure(3, ((0, 2),), residuals=1)]
 
 
 @pytest.fixture(params=STRUCTURES, ids=str)
@@ -18,6 +19,7 @@ def structure(request):
 def drawn(structure: Structure, m: int = 5) -> np.ndarray:
     x = np.random.default_rng(0).normal(size=(m, structure.size))
     x[:, : structure.K] = np.abs(x[:, : structure.K])  # the diagonal of Λ
+    x[:, structure.size - structure.residuals :] = np.abs(x[:, structure.size - structure.residuals :])
     return x
 
 
@@ -49,6 +51,17 @@ def test_singular_is_the_boundary():
     gamma = np.array([[4.0, 9.0, 6.0], [4.0, 9.0, -6.0], [0.0, 0.0, 0.0], [4.0, 0.0, 0.0], [4.0, 9.0, 5.9]])
     np.testing.assert_array_equal(structure.boundary(gamma), [True, True, True, True, False])
     np.testing.assert_array_equal(structure.nonnegative(np.array([[4.0, 9.0, 6.1], [-1.0, 1.0, 0.0]])), [False, False])
+
+
+def test_rounding_makes_no_singular_matrix_negative():
+    a, b = np.random.default_rng(2).normal(size=(2, 40))
+    gamma = np.column_stack([a * a, b * b, a * b])
+    assert Structure(2, ((0, 1),)).nonnegative(gamma).all()
+
+
+def test_residual_variances_are_positive():
+    gamma = np.array([[1.0, 0.5, 0.1], [1.0, 0.5, 0.0], [1.0, -0.5, 0.1], [0.0, 0.5, 0.1]])
+    np.testing.assert_array_equal(Structure(1, residuals=2).nonnegative(gamma), [True, False, False, True])
 
 
 def test_within_cuts_principal_axes():

@@ -257,6 +257,12 @@ def test_refused_input(contrasts: Any, names: list[str], message: str) -> None:
         contrast_matrix(contrasts, names)
 
 
+def test_what_is_no_contrast() -> None:
+    for value in (3, np.array(3.0)):
+        with pytest.raises(TypeError, match="or a matrix, not"):
+            contrast_matrix(value, NAMES)
+
+
 def test_docstring() -> None:
     assert doctest.testmod(flashmm_sc._inference.contrasts).failed == 0
 

@@ -6,8 +6,10 @@ import pytest
 import reference_data as rd
 
 import flashmm_sc as fsc
+from flashmm_sc._gaussian.estimate import STATUS
+from flashmm_sc._gaussian.information import inverse_on
 from flashmm_sc._inference import t_tests
-from flashmm_sc._inference.df import Combinations, capped
+from flashmm_sc._inference.df import Combinations, capped, satterthwaite, with_df
 
 DESIGNS = ["sam", "sam_batch", "sam_samcls"]
 
@@ -113,7 +115,7 @@ def test_what_has_no_standard_error_has_no_df_and_its_status_says_so():
     fit = fsc.lmm(stats, ddf="kenward-roger", nonnegative=True)
     lost = fit.se.isna().to_numpy()
     tested = fit.status.isin(["ok", "boundary"]).to_numpy()
-    assert (fit.status[lost.any(axis=1)].isin(["no df", "not converged"])).all()
+    assert (fit.status[lost.any(axis=1)].isin(["no df", "no residual"])).all()
     assert (fit.status == "no df").any()
     assert np.isfinite(fit.p[tested]).all(axis=None)
     plain = fsc.lmm(stats, ddf="satterthwaite", nonnegative=True)
@@ -121,3 +123,32 @@ def test_what_has_no_standard_error_has_no_df_and_its_status_says_so():
     np.testing.assert_array_equal(np.isnan(fit.df), lost)
     joint = fit.inference.f_tests([np.eye(3)[:, 1:]], ddf="kenward-roger")
     np.testing.assert_array_equal(np.isnan(joint.df), np.isnan(joint.F))
+
+
+def test_df_of_a_covariance_of_theta_that_gives_no_answer_are_missing():
+    f, gradient = np.full((3, 1), 2.0), np.tile([1.0, 0.5], (3, 1, 1))
+    theta_cov = np.array([[[4.0, 0.0], [0.0, 4.0]], [[-4.0, 0.0], [0.0, 4.0]], [[0.0, 0.0], [0.0, 0.0]]])
+    np.testing.assert_allclose(satterthwaite(f, gradient, theta_cov), [[8 / 5], [np.nan], [np.nan]])
+
+
+def test_status_of_genes_without_some_df():
+    """Of those that were fitted only; with all df they are ok again."""
+    n = len(STATUS)
+    df = np.array([[1.0, np.nan]] * n + [[1.0, 2.0]] * n)
+    became = [STATUS[code] for code in with_df(np.tile(np.arange(n), 2).astype(np.int8), df)]
+    fitted = {"ok", "boundary", "indefinite", "no df"}
+    assert became[:n] == ["no df" if name in fitted else name for name in STATUS]
+    assert became[n:] == ["ok" if name == "no df" else name for name in STATUS]
+
+
+def test_inverse_of_information_on_any_scale():
+    """Of what is kept; NaN where that is singular."""
+    M, scale = np.array([[2.0, -1.0, 0.5], [-1.0, 3.0, 0.2], [0.5, 0.2, 1.0]]), np.array([1e-9, 1.0, 1e6])
+    scaled = M * np.outer(scale, scale)
+    keep = np.array([[True, True, True], [True, False, True], [True, True, False]])
+    found = inverse_on(np.array([scaled, scaled, np.ones((3, 3))]), keep) * np.outer(scale, scale)
+    np.testing.assert_allclose(found[0], np.linalg.inv(M), rtol=1e-10)
+    part = np.ix_([0, 2], [0, 2])
+    np.testing.assert_allclose(found[1][part], np.linalg.inv(M[part]), rtol=1e-10)
+    assert (found[1, 1] == 0).all()
+    assert np.isnan(found[2, :2, :2]).all()

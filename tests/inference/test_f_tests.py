@@ -7,7 +7,7 @@ import reference_data as rd
 
 import flashmm_sc as fsc
 from flashmm_sc._design import type3
-from flashmm_sc._inference.f_tests import check_independent, f_tests
+from flashmm_sc._inference.f_tests import _kenward_roger_df, _pooled, _wald, check_independent, f_tests
 from flashmm_sc._results.models import Model
 
 
@@ -67,6 +67,34 @@ def test_residual_f_is_the_wald_test():
     wald = np.einsum("ij,ij->i", beta, np.linalg.solve(cov, beta[..., None])[..., 0]) / 3
     np.testing.assert_allclose(ours.F[:, 0], wald, rtol=1e-9)
     assert (ours.df == 1200 - 7).all()
+
+
+def test_df_of_several_t_tests_as_contestmd_pools_them():
+    """E = Σ ν/(ν - 2) gives 2 E/(E - r), 2 if a ν is no more than that, and ν itself where all are alike."""
+    nu = np.array([[3.0, 5.0], [2.5, 40.0], [2.0, 90.0], [1.5, 90.0], [7.0, 7.0], [1.5, 1.5], [np.nan, 5.0]])
+    E = 3 + 5 / 3, 5 + 40 / 38
+    expected = [2 * E[0] / (E[0] - 2), 2 * E[1] / (E[1] - 2), 2, 2, 7, 1.5, np.nan]
+    np.testing.assert_allclose(_pooled(nu), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("r", [2, 3, 7])
+def test_df_and_scale_of_kenward_and_roger(r):
+    """An F_r,ν has the approximate mean and variance of the statistic, times λ, that they have for it."""
+    A1, A2 = np.array([0.01, 0.2, 0.9]), np.array([0.02, 0.1, 0.3])
+    df, scale = _kenward_roger_df(A1, A2, r)
+    B, g = (A1 + 6 * A2) / (2 * r), ((r + 1) * A1 - (r + 4) * A2) / ((r + 2) * A2)
+    c = np.array([g, r - g, r + 2 - g]) / (3 * r + 2 * (1 - g))
+    mean, variance = 1 / (1 - A2 / r), 2 / r * (1 + c[0] * B) / ((1 - c[1] * B) ** 2 * (1 - c[2] * B))
+    np.testing.assert_allclose(scale * mean, df / (df - 2), rtol=1e-9)
+    np.testing.assert_allclose(
+        scale**2 * variance, 2 * df**2 * (r + df - 2) / (r * (df - 2) ** 2 * (df - 4)), rtol=1e-9
+    )
+
+
+def test_walds_statistic_where_the_covariance_is_singular():
+    effect = np.array([[1.0, 2.0], [1.0, 2.0], [1.0, 2.0]])
+    V = np.array([[[2.0, 0.0], [0.0, 4.0]], [[1.0, 1.0], [1.0, 1.0]], [[np.nan, 0.0], [0.0, 1.0]]])
+    np.testing.assert_allclose(_wald(effect, V), [(1 / 2 + 4 / 4) / 2, np.nan, np.nan])
 
 
 def test_dependent_contrasts_are_named():

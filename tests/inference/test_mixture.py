@@ -42,6 +42,19 @@ def by_bisection(tail, w, beta, se, nu, level):
     return brentq(off, beta.min() - half, beta.max() + half, xtol=1e-13, rtol=1e-15)
 
 
+def test_moments_by_hand():
+    some = mixtures()
+    far = Mixture(some.m, some.gene, some.weight, some.beta + 1e6, some.se, some.nu, some.most)
+    for shift, mixture in ((0.0, some), (1e6, far)):
+        coef, se = mixture.moments()
+        for gene in range(some.m):
+            own = some.gene == gene
+            w, beta = some.weight[own], some.beta[own]
+            variance = w @ (some.se[own] ** 2 + (beta - w @ beta) ** 2)
+            np.testing.assert_allclose(coef[gene], w @ beta + shift, rtol=1e-10, atol=1e-10)
+            np.testing.assert_allclose(se[gene], np.sqrt(variance), rtol=1e-6)
+
+
 def test_a_mixture_of_one_is_its_t():
     one = Mixture(3, np.arange(3), np.ones(3), np.array([[-1.0], [0.0], [30.0]]), np.ones((3, 1)), 7.0, 7.0)
     ours = one.intervals(one.tests(), 0.9)
@@ -66,6 +79,12 @@ def test_p_values_by_hand(alternative, effect):
             "less": sps.t.cdf((beta + effect) / se, 200),
         }[alternative]
         np.testing.assert_allclose(p[gene], some.weight[own] @ tail, rtol=1e-8)
+    tests = some.tests(alternative, effect)
+    t = {"two-sided": np.abs(tests.t), "greater": tests.t, "less": -tests.t}[alternative]
+    said = sps.t.sf(t, tests.df) * (2 if alternative == "two-sided" else 1)
+    free = tests.se > 0.8 * some.moments()[1] * (1 + 1e-9)  # but for effects near zero, t has that p
+    assert free.mean() > 0.8
+    np.testing.assert_allclose(said[free], p[free], rtol=1e-6)
 
 
 @pytest.mark.parametrize(("alternative", "effect"), [("two-sided", 0), ("two-sided", 0.5), ("greater", 0.5)])

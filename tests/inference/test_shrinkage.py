@@ -98,6 +98,15 @@ def test_posteriors_by_quadrature():
     np.testing.assert_allclose(np.sort(ours.svalue), np.cumsum(np.sort(ours.lfsr)) / np.arange(1, 5))
 
 
+def test_grid_where_no_estimate_exceeds_its_error():
+    """From a tenth of the smallest error to eight times that, by √2, as ashr has it."""
+    s = np.array([0.5, 2.0, 3.0])
+    expected = np.append(0.0, 0.05 * np.sqrt(2) ** np.arange(7))
+    np.testing.assert_allclose(learn(np.array([0.4, -2.0, 1.0]), s).sd, expected, rtol=1e-12)
+    barely = np.array([0.5 + 1e-9, 0.0, 0.0])  # by less than a tenth of the smallest error
+    np.testing.assert_allclose(learn(barely, s).sd, [0, 2 * np.sqrt(barely[0] ** 2 - 0.25)], rtol=1e-6)
+
+
 def test_effects_far_out_keep_their_size_and_their_tiny_error_rates():
     rng = np.random.default_rng(2)
     coef, s = np.append(rng.normal(0, 0.1, 200), [50.0, -80.0]), np.full(202, 0.1)

@@ -14,7 +14,7 @@ from scipy.integrate import quad
 
 import flashmm_sc as fsc
 from flashmm_sc._gaussian.estimate import Estimates
-from flashmm_sc._inference.t_tests import t_and_p, t_tests
+from flashmm_sc._inference.t_tests import TTests, t_and_p, t_tests, with_intervals
 
 CONTRASTS = np.column_stack([np.eye(5), [0, 0, 1, -1, 0], [0, 0, 0.5, 0.5, 0], [1, -1, 2, 0, 0.1]])
 
@@ -69,6 +69,18 @@ def p_of(t, df, alternative):
     if alternative == "two-sided":
         return 2 * stats.t.sf(np.abs(t), df)
     return stats.t.sf(t, df) if alternative == "greater" else stats.t.cdf(t, df)
+
+
+def test_intervals_are_those_of_t():
+    coef, se, df = (
+        np.array([[-1.0, 0.0], [3.0, np.nan]]),
+        np.array([[0.5, 2.0], [1.0, 1.0]]),
+        np.array([[2.5, 60.0], [1e5, 3.0]]),
+    )
+    ours = with_intervals(TTests(coef, se, coef / se, df, np.ones((2, 2))), 0.9)
+    low, high = stats.t.interval(0.9, df, coef, se)
+    np.testing.assert_allclose(ours.ci_low, low, rtol=1e-10)
+    np.testing.assert_allclose(ours.ci_high, high, rtol=1e-10)
 
 
 @pytest.mark.parametrize("df", [1.0, 2.5, 12.0, 1e3, 1e5])
