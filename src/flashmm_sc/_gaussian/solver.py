@@ -32,6 +32,7 @@ _POLISH = 1e-9  # below this Newton decrement one more full step is exact to rou
 _ZERO = 1e-6  # ratios closer to zero than this many of their standard errors are zero
 _SHORTEST = 0.01  # share of a step away from a saddle that is tried last
 _LONG = 25  # steps after which genes get other coordinates of Γ, and Newton's steps though they are long
+_FLAT = 1e-3  # curvature taken for less, or for negative, in such steps
 _SADDLE = 1e-4  # decrement below which negative curvature is followed instead of the gradient
 
 
@@ -147,7 +148,7 @@ def _descend(
         structure = turns[i // _LONG % len(turns)]
         local = _Local.of(here, structure)
         step, decrement, newton, saddle = _step(
-            local, bounded, escape[active], None if nonnegative else here.norm, long=i >= _LONG
+            local, bounded, escape[active], None if nonnegative else here.norm, long=nonnegative and i >= _LONG
         )
         rise = 1e-12 * (objective.nu + np.abs(here.f)) + np.where(
             newton, ROUNDING, 0.0
@@ -177,8 +178,9 @@ def _step(
 
     Bounded coordinates at zero, or closer to it than matters, whose gradient points outwards are held at zero. Newton's matrix
     serves where it is safely positive relative to the Fisher matrix, which is semidefinite always, or where its step is
-    short; with `long` a longer one is cut to length 1, where Fisher's would creep along a valley that is nearly flat. At a
-    saddle point the step follows the negative curvature, in genes that may still `escape`.
+    short. Along valleys that are nearly flat Fisher's steps creep: with `long`, Newton's serve throughout, downhill also where
+    the curvature is negative, and of length 1 at most. At a saddle point the step follows the negative curvature, in genes
+    that may still `escape`.
 
     Free components: f falls without bound towards some edges of the domain, and a long step may skip the optimum on its
     way there. A step of length 1 in the metric |T_kl|² can't leave the domain (|Σ Δ_k T_kk| bounds the relative change
@@ -195,18 +197,21 @@ def _step(
     slope = np.einsum("ijk,ij->ik", vector, grad)
     lowest = value[:, 0].copy()
     with np.errstate(divide="ignore", invalid="ignore"):
-        length = np.sqrt(np.sum((slope / value) ** 2, axis=1))
-    newton = (lowest > 0.02) | ((lowest > 1e-8) & (long | (length < 1.0)))
-    cut = np.where(newton & (lowest <= 0.02), np.maximum(length, 1.0), 1.0)
+        short = np.sum((slope / value) ** 2, axis=1) < 1.0
+    newton = (lowest > 0.02) | ((lowest > 1e-8) & (long | short))
     downwards = -np.copysign(1.0, slope[:, :1]) * vector[:, :, 0]
     outwards = lambda direction: ((direction < -1e-3) & at_zero).any(axis=1)
     downwards[outwards(downwards)] *= -1
     escape = escape & ~outwards(downwards)
-    if not newton.all():
+    if long:
+        value = np.where(newton[:, None], value, np.maximum(np.abs(value), _FLAT))
+    elif not newton.all():
         low, vector[~newton] = diagonalised_each(scaled(here.expected)[~newton])
         value[~newton] = np.maximum(low, 1e-6)
         slope = np.einsum("ijk,ij->ik", vector, grad)
-    step = -np.einsum("ijk,ik->ij", vector, slope / value) / cut[:, None]
+    step = -np.einsum("ijk,ik->ij", vector, slope / value)
+    if long:
+        step /= np.maximum(1.0, np.linalg.norm(step, axis=1))[:, None]
     decrement = np.sum(slope**2 / value, axis=1) + np.sum(held * here.grad * here.x, axis=1)
     saddle = escape & (lowest < -1e-4) & (decrement < _SADDLE)
     step = np.where(saddle[:, None], 0.5 * downwards, step) / unit
