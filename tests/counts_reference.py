@@ -205,7 +205,7 @@ def cells_dispersion(x: np.ndarray, s: np.ndarray, sample: np.ndarray) -> float:
     above, below = 0.0, 0.0
     for i in np.unique(sample):
         own, size = x[sample == i], s[sample == i]
-        if len(own) < 2:
+        if np.count_nonzero(size) < 2:
             continue
         m = own.sum() / size.sum()
         left = 1 - (size**2).sum() / size.sum() ** 2  # of the residuals' squares, since m is estimated

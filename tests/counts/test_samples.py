@@ -118,3 +118,14 @@ def test_no_counts_no_dispersion():
     none = np.zeros((3, 2))
     n = np.full(3, 9.0)
     assert not dispersion(none, none, none, n, n, n).any()
+
+
+def test_a_sample_of_which_one_cell_has_counts_tells_nothing_of_dispersion():
+    """Size factors are totals: those of its empty cells are zero, and its only other cell is its mean."""
+    x, s, sample = cells(0.5, n=60)
+    alone = np.flatnonzero(sample == 2)
+    s[alone[1:]] = x[alone[1:]] = 0
+    parts = strata(x, s, sample)
+    arguments = parts.counts, parts.size_sum, parts.squares, parts.size, parts.size_sq, parts.n
+    expected = [cells_dispersion(x[:, j], s, sample) for j in range(x.shape[1])]
+    np.testing.assert_allclose(dispersion(*arguments), expected, rtol=1e-10)

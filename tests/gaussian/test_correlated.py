@@ -143,3 +143,17 @@ def test_covariances_that_the_data_cannot_tell_are_refused():
         ValueError, match=r"variances and covariances 'var1', 'var2', 'cov\(var1, var2\)' can't be told apart"
     ):
         fsc.lmmfit(Y, X, np.hstack([intercept, slope]), d, correlated=[(0, 1)], nonnegative=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "seed", "gene"),
+    [("intercept and slope", 47, 18), ("intercept and slope", 56, 14), ("three", 20, 3), ("three", 48, 18)],
+)
+def test_flat_and_bent_valleys_have_an_end(name, seed, gene):
+    """Where the first variance is all but zero, and where Newton's steps are long, 100 steps of Fisher's did not arrive."""
+    X, Z, d, correlated, Y = dense.correlated_example(name, 20, seed=seed, n=30)
+    fit = fsc.lmmfit(Y[:, [gene]], X, Z, d, correlated=correlated, nonnegative=True)
+    model = dense.DenseModel(Y[:, gene], X, Z, d, correlated=correlated)
+    assert fit.status.iloc[0] in {"ok", "boundary"}
+    assert fit.n_iter.iloc[0] < 50
+    assert fit.loglik.iloc[0] > model.maximum() - 1e-6

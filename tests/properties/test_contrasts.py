@@ -16,7 +16,7 @@ FIXED = "covariates", "types", "types and covariate", "arm"
 
 
 @given(arrays(fixed=FIXED), DDF, seeds)
-@examples(10)
+@examples(6)
 def test_combinations_are_matrix_algebra(made, ddf, seed):
     rng, p = np.random.default_rng(seed), made.X.shape[1]
     fit = made.fit(nonnegative=True, ddf=ddf)
@@ -37,7 +37,7 @@ def test_combinations_are_matrix_algebra(made, ddf, seed):
 
 
 @given(arrays(fixed=FIXED), DDF, seeds, st.floats(0, 2))
-@examples(10)
+@examples(6)
 def test_one_sided_tests_and_least_effects(made, ddf, seed, effect):
     """Two sides add up to 1; the two-sided p is twice the smaller; larger effects to exceed have larger p."""
     fit = made.fit(nonnegative=True, ddf=ddf)
@@ -56,7 +56,7 @@ def test_one_sided_tests_and_least_effects(made, ddf, seed, effect):
 
 
 @given(arrays(fixed=FIXED), DDF, seeds)
-@examples(10)
+@examples(6)
 def test_joint_tests_depend_on_the_space_of_their_contrasts(made, ddf, seed):
     """But for Satterthwaite's df, which go by eigenvectors in the coordinates given: turned contrasts have the same."""
     rng, p = np.random.default_rng(seed), made.X.shape[1]
@@ -75,7 +75,7 @@ def test_joint_tests_depend_on_the_space_of_their_contrasts(made, ddf, seed):
 
 
 @given(studies(("types", "covariate", "each type", "residuals"), genes=4), st.floats(0.5, 0.999))
-@examples(8)
+@examples(5)
 def test_stored_fits_are_tested_as_fits_are(made, level):
     """Expressions, vectors and the fit itself agree; an interval has the values that a test doesn't reject."""
     study, fitted = made

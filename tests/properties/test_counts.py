@@ -64,7 +64,7 @@ def fitted(study):
 
 
 @given(counts(), st.sampled_from([*CONTAINERS, *MATRICES]), st.sampled_from(["uint8", "int32", "float32"]), seeds)
-@examples(10)
+@examples(5)
 def test_containers_types_blocks_order_and_parts(study, container, dtype, seed):
     expected = fitted(study)
     if expected is None:
@@ -83,7 +83,7 @@ def test_containers_types_blocks_order_and_parts(study, container, dtype, seed):
 
 
 @given(counts(), seeds)
-@examples(8)
+@examples(4)
 def test_strata_and_names_of_samples(study, seed):
     expected = fitted(study)
     if expected is None:
@@ -98,7 +98,7 @@ def test_strata_and_names_of_samples(study, seed):
 
 
 @given(counts(), st.floats(-2, 2))
-@examples(6)
+@examples(4)
 def test_units_of_size_factors(study, log):
     """They are taken over their mean."""
     expected = fitted(study)
@@ -144,7 +144,7 @@ TRANSFORMS = {None: lambda x: x, "log1p": np.log1p, "log2p1": lambda x: np.log1p
 
 
 @given(counts(), st.sampled_from(list(TRANSFORMS)), st.sampled_from([*CONTAINERS, *MATRICES]), st.booleans(), seeds)
-@examples(10)
+@examples(5)
 def test_sums_of_strata_are_those_of_their_cells(study, transform, container, to_file, seed):
     """Counts exactly, as double precision has them; logarithms to rounding; in memory or in a file, cells in any order."""
     obs, by = study.obs, ["cls", "donor"]

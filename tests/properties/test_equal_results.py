@@ -23,7 +23,7 @@ DTYPES = ["uint8", "int32", "int64", "float32", "float64"]
 
 
 @given(studies(), st.sampled_from([*CONTAINERS, *MATRICES]), st.sampled_from(DTYPES), st.sampled_from([1, 2, 5]))
-@examples(20)
+@examples(10)
 def test_containers_types_blocks_and_threads(made, container, dtype, n_jobs):
     study, expected = made
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
@@ -39,7 +39,7 @@ def test_containers_types_blocks_and_threads(made, container, dtype, n_jobs):
 
 
 @given(studies(), seeds)
-@examples(12)
+@examples(5)
 def test_order_of_cells(made, seed):
     study, expected = made
     order = np.random.default_rng(seed).permutation(len(study.obs))
@@ -48,7 +48,7 @@ def test_order_of_cells(made, seed):
 
 
 @given(studies(), seeds)
-@examples(12)
+@examples(5)
 def test_order_and_names_of_levels(made, seed):
     """Of random terms any, of fixed ones those with a coefficient each; types keep their names, by which results go."""
     study, expected = made
@@ -64,7 +64,7 @@ def test_order_and_names_of_levels(made, seed):
 
 
 @given(studies(), seeds)
-@examples(12)
+@examples(5)
 def test_each_gene_by_itself(made, seed):
     """Whichever others are fitted beside it, and in whatever order."""
     study, expected = made
@@ -75,7 +75,7 @@ def test_each_gene_by_itself(made, seed):
 
 
 @given(studies(), seeds)
-@examples(12)
+@examples(5)
 def test_parts_of_the_cells(made, seed):
     """In a list, and summed up apart and added."""
     study, expected = made
@@ -106,7 +106,7 @@ def test_parts_of_the_cells(made, seed):
 
 
 @given(studies(OF_STRATA), st.permutations(["donor", "cls", "batch"]))
-@examples(12)
+@examples(5)
 def test_strata(made, by):
     """Summed up first; of size factors `aggregate` takes the mean over all cells, as the fit does."""
     study, expected = made

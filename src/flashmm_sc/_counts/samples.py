@@ -17,6 +17,7 @@ import numpy as np
 if TYPE_CHECKING:
     from flashmm_sc._stats.strata import Strata
 
+_ALONE = 1e-9  # share of S² that is left of it and Q where all but one of the cells are empty
 _MIN_GENES, _MIN_MEAN = 50, 5.0
 """Genes that ratios of samples need, and the mean count of a sample from which a gene counts."""
 
@@ -76,8 +77,8 @@ class Samples:
 
 
 def dispersion(T: np.ndarray, U: np.ndarray, V: np.ndarray, S: np.ndarray, Q: np.ndarray, n: np.ndarray) -> np.ndarray:
-    """φ of each gene from sums (samples × genes) over the n cells of each sample; 0 where no sample has two cells."""
-    several = (n >= 2) & (S > 0)
+    """φ of each gene from sums (samples × genes) over the n cells of each sample; 0 where no sample has two cells with counts."""
+    several = (n >= 2) & (S**2 - Q > _ALONE * S**2)
     T, U, V, S, Q = (sums[several] for sums in (T, U, V, S[:, None], Q[:, None]))
     m = T / S
     extra = ((V - 2 * m * U + m**2 * Q) / (1 - Q / S**2) - T).sum(axis=0)

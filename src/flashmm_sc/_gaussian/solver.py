@@ -5,7 +5,9 @@ each.
 
 Steps are taken in the coordinates of `structure`: the ratios themselves, and the entries of Λ of correlated components, in
 which f is f(Λ Λ'), with the curvature J'H J + Σ_j g_j ∂²γ_j. These have no bound: at Λ = 0, and wherever Γ is singular, f
-is even in what is zero, so that Newton's steps find such optima as they find others.
+is even in what is zero, so that Newton's steps find such optima as they find others. Where the first variance is all but
+zero, f hardly tells how the rest of a variance is shared among the entries of its row: valleys are bent, and steps short. The
+components in another order have no such valley there, so genes that take long get one after the other.
 """
 
 from __future__ import annotations
@@ -30,6 +32,8 @@ _POLISH = 1e-9  # below this Newton decrement one more full step is exact to rou
 _ZERO = 1e-6  # ratios closer to zero than this many of their standard errors are zero
 _SHORTEST = 0.01  # share of a step away from a saddle that is tried last
 _EPS = 32 * np.finfo(np.float64).eps  # relative error of r'D (I + S D)⁻¹ r, as seen
+_LONG = 25  # steps after which genes get other coordinates of Γ, and Newton's steps though they are long
+_FLAT = 1e-3  # curvature taken for less, or for negative, in such steps
 _SADDLE = 1e-4  # decrement below which negative curvature is followed instead of the gradient
 
 
@@ -136,16 +140,18 @@ def _descend(
     objective: Objective, genes: Genes, point: Point, *, nonnegative: bool, max_iter: int, tol: float
 ) -> Optimum:
     """The minimum below the point of each gene. Genes leave the iteration as they converge."""
-    m, structure = len(genes.yRy), objective.projection.structure
-    bounded = structure.bounded & nonnegative
-    converged, n_iter, scale, escape = np.zeros(m, bool), np.zeros(m, int), np.ones(m), np.ones(m, bool)
-    active, subset, here = np.arange(m), genes, point
-    for _ in range(max_iter):
+    turns, active = objective.projection.structure.turns, np.arange(len(genes.yRy))
+    bounded = turns[0].bounded & nonnegative
+    converged, n_iter = np.zeros(active.shape, bool), np.zeros(active.shape, int)
+    scale, escape = np.ones(active.shape), np.ones(active.shape, bool)
+    subset, here = genes, point
+    for i in range(max_iter):
+        structure = turns[i // _LONG % len(turns)]
         local = _Local.of(here, structure)
-        step, decrement, newton, saddle = _step(local, bounded, escape[active], None if nonnegative else here.norm)
+        reach = None if nonnegative else here.norm
+        step, decrement, newton, saddle = _step(local, bounded, escape[active], reach, long=nonnegative and i >= _LONG)
         blur = objective.nu * _EPS * subset.yRy / here.Q  # of f: a Newton step may seem to raise it
-        x = np.maximum(local.x + scale[active, None] * step, np.where(bounded, 0.0, -np.inf))
-        trial = objective(subset, structure.gamma(x))
+        trial = objective(subset, structure.gamma(_within(local.x + scale[active, None] * step, bounded)))
         n_iter[active] += 1
         accepted = trial.f - here.f <= 1e-12 * (objective.nu + np.abs(here.f)) + newton * (ROUNDING + blur)
         scale[active] = np.where(accepted, 1.0, scale[active] / 4)
@@ -162,14 +168,20 @@ def _descend(
     return Optimum(point, converged, n_iter)
 
 
+def _within(x: np.ndarray, bounded: np.ndarray) -> np.ndarray:
+    return np.where(bounded, np.maximum(x, 0.0), x)
+
+
 def _step(
-    here: _Local, bounded: np.ndarray, escape: np.ndarray, norm: np.ndarray | None
+    here: _Local, bounded: np.ndarray, escape: np.ndarray, norm: np.ndarray | None, *, long: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Descent step of each gene, its decrement g'H⁻¹g, and whether it is Newton's (else Fisher's) or leaves a saddle.
 
     Bounded coordinates at zero, or closer to it than matters, whose gradient points outwards are held at zero. Newton's matrix
     serves where it is safely positive relative to the Fisher matrix, which is semidefinite always, or where its step is
-    short. At a saddle point the step follows the negative curvature, in genes that may still `escape`.
+    short. Along valleys that are nearly flat Fisher's steps creep: with `long`, Newton's serve throughout, downhill also where
+    the curvature is negative, and of length 1 at most. At a saddle point the step follows the negative curvature, in genes
+    that may still `escape`.
 
     Free components: f falls without bound towards some edges of the domain, and a long step may skip the optimum on its
     way there. A step of length 1 in the metric |T_kl|² can't leave the domain (|Σ Δ_k T_kk| bounds the relative change
@@ -187,16 +199,20 @@ def _step(
     lowest = value[:, 0].copy()
     with np.errstate(divide="ignore", invalid="ignore"):
         short = np.sum((slope / value) ** 2, axis=1) < 1.0
-    newton = (lowest > 0.02) | ((lowest > 1e-8) & short)
+    newton = (lowest > 0.02) | ((lowest > 1e-8) & (long | short))
     downwards = -np.copysign(1.0, slope[:, :1]) * vector[:, :, 0]
     outwards = lambda direction: ((direction < -1e-3) & at_zero).any(axis=1)
     downwards[outwards(downwards)] *= -1
     escape = escape & ~outwards(downwards)
-    if not newton.all():
+    if long:
+        value = np.where(newton[:, None], value, np.maximum(np.abs(value), _FLAT))
+    elif not newton.all():
         low, vector[~newton] = diagonalised_each(scaled(here.expected)[~newton])
         value[~newton] = np.maximum(low, 1e-6)
         slope = np.einsum("ijk,ij->ik", vector, grad)
     step = -np.einsum("ijk,ik->ij", vector, slope / value)
+    if long:
+        step /= np.maximum(1.0, np.linalg.norm(step, axis=1))[:, None]
     decrement = np.sum(slope**2 / value, axis=1) + np.sum(held * here.grad * here.x, axis=1)
     saddle = escape & (lowest < -1e-4) & (decrement < _SADDLE)
     step = np.where(saddle[:, None], 0.5 * downwards, step) / unit

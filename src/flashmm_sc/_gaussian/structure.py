@@ -11,7 +11,7 @@ The optimiser keeps Γ positive semidefinite by Γ = Λ Λ', Λ a lower triangle
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -29,11 +29,25 @@ INDEPENDENT = "write '(1 + x || g)', or for a factor an interaction, 'g + g:x'"
 
 @dataclass(frozen=True)
 class Structure:
-    """K components, the groups of those that are correlated, and residual variances beside s_0, whose ratios follow in γ."""
+    """K components, the groups of those that are correlated, and residual variances beside s_0, whose ratios follow in γ.
+
+    `order` has the groups in the order in which their components make rows of Λ, if it is another.
+    """
 
     K: int
     groups: tuple[tuple[int, ...], ...] = ()
     residuals: int = 0
+    order: tuple[tuple[int, ...], ...] = ()
+
+    @cached_property
+    def turns(self) -> tuple[Structure, ...]:
+        """The same with other orders of correlated components, each being the first and the last: other coordinates for Γ."""
+        most = max(map(len, self.groups), default=1)
+        turned = [
+            tuple(group[k % len(group) :] + group[: k % len(group)] for group in self.groups) for k in range(most)
+        ]
+        orders = [*turned, *(tuple(group[::-1] for group in order) for order in turned)]
+        return tuple(replace(self, order=order) for order in dict.fromkeys(orders))
 
     @cached_property
     def pairs(self) -> tuple[tuple[int, int], ...]:
@@ -64,7 +78,8 @@ class Structure:
     @cached_property
     def row(self) -> np.ndarray:
         """Component of the row of Λ in which a coordinate is."""
-        return np.array([*range(self.K), *(l for _, l in self.pairs)])
+        rank = {k: i for group in self.order or self.groups for i, k in enumerate(group)}
+        return np.array([*range(self.K), *(max(pair, key=rank.__getitem__) for pair in self.pairs)])
 
     def place(self, k: int, l: int) -> int:
         """Position in γ of the covariance of two components, the variance if they are the same."""
@@ -89,7 +104,7 @@ class Structure:
         """All (j, a, b) of γ_j = Σ x_a x_b, from Γ = Λ Λ'."""
         return [
             (at[i, j], at[i, k], at[j, k])
-            for group in self.groups
+            for group in self.order or self.groups
             for at in [self.places(group)]
             for i in range(len(group))
             for j in range(i + 1)
@@ -106,7 +121,7 @@ class Structure:
     def coordinates(self, gamma: np.ndarray) -> np.ndarray:
         """Coordinates of γ; a pivot that is no more than rounding is zero, and what is below it too."""
         x = np.where(self.linear, gamma, 0.0)
-        for group in self.groups:
+        for group in self.order or self.groups:
             at = self.places(group)
             left = self.matrices(gamma, group)
             for k in range(len(group)):

@@ -142,11 +142,8 @@ def after_pass(shares: dict[str, np.ndarray]) -> list[str]:
 
 def after_fit(groups: dict[str, tuple[int, pd.Series]]) -> list[str]:
     """Advice on groups too small for their model: of each its cells, and the status of the genes fitted in it."""
-    lost = {
-        group: float(status.isin(["not converged", "no residual"]).mean())
-        for group, (n, status) in groups.items()
-        if n < _SMALL
-    }
+    failed = lambda status: float(status.isin(["not converged", "no residual"]).mean())
+    lost = {group: failed(status) for group, (n, status) in groups.items() if n < _SMALL}
     many = [group for group, share in lost.items() if share > _LOST]
     if not many:
         return []
