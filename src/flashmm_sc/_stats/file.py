@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from flashmm_sc._base.files import appearing_whole
+from flashmm_sc._base.files import appearing_whole, reading
+from flashmm_sc._base.hdf5 import write_h5ad
 from flashmm_sc._stats.correlated import from_numbers, to_numbers
 
 if TYPE_CHECKING:
@@ -34,17 +35,17 @@ def save(stats: Mapping[str, Any], path: Path) -> None:
         adata.uns["correlated"] = to_numbers(stats["correlated"], len(stats["d"]))
     if stats["slopes"] is not None:
         adata.uns["slopes"] = np.array(stats["slopes"])
-    try:
-        with appearing_whole(path) as part:
-            adata.write_h5ad(part)
-    except RuntimeError as error:  # what h5py makes of a full disk
-        msg = f"{str(path)!r} can't be written: {error}"
-        raise OSError(msg) from error
+    with appearing_whole(path) as part:
+        write_h5ad(adata, part)
 
 
 def load(path: Path) -> dict[str, Any]:
     """Read the fields of statistics."""
-    adata = ad.read_h5ad(path)
+    if not path.exists():
+        msg = f"There is no file {str(path)!r}."
+        raise FileNotFoundError(msg)
+    with reading(path):
+        adata = ad.read_h5ad(path)
     if adata.uns.get("format") != _FORMAT:
         msg = f"{str(path)!r} holds no summary statistics of flashmm-sc."
         raise ValueError(msg)

@@ -12,6 +12,7 @@ from anndata.utils import make_index_unique
 
 from flashmm_sc._base.errors import listed, named
 from flashmm_sc._base.files import appearing_whole, temporary_zeros
+from flashmm_sc._base.hdf5 import write_h5ad
 from flashmm_sc._base.log import detail, info, told
 from flashmm_sc._base.options import check_optional_flags
 from flashmm_sc._base.threads import n_threads
@@ -152,7 +153,7 @@ def aggregate(
         with temporary_zeros(path.parent) as new:
             sums = _anndata(strata_of(study, codes, len(first), values, new=new, **options), table, var, how)
             with appearing_whole(path) as part:
-                (sums.write_zarr if path.suffix == ".zarr" else sums.write_h5ad)(part)
+                sums.write_zarr(part) if path.suffix == ".zarr" else write_h5ad(sums, part)
     return opened_lazily(path)
 
 
