@@ -12,11 +12,11 @@ from anndata import AnnData
 from anndata.io import write_elem
 
 from flashmm_sc._base.files import reading
-from flashmm_sc._base.hdf5 import writable
 from flashmm_sc._results.aggregated import KEY
 from flashmm_sc._results.cells_file import StoredCells, read
 from flashmm_sc._results.result import check_key
 from flashmm_sc._results.write import places
+from flashmm_sc._stream.h5write import writable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

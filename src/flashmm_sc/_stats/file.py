@@ -10,8 +10,8 @@ import pandas as pd
 import scipy.sparse as sp
 
 from flashmm_sc._base.files import appearing_whole, reading
-from flashmm_sc._base.hdf5 import write_h5ad
 from flashmm_sc._stats.correlated import from_numbers, to_numbers
+from flashmm_sc._stream.h5write import writable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,6 +37,20 @@ def save(stats: Mapping[str, Any], path: Path) -> None:
         adata.uns["slopes"] = np.array(stats["slopes"])
     with appearing_whole(path) as part:
         write_h5ad(adata, part)
+
+
+def write_h5ad(adata: ad.AnnData, path: Path) -> None:
+    """Write an h5ad file as anndata does.
+
+    Raises
+    ------
+    OSError
+        When the disk is full.
+    """
+    adata.strings_to_categoricals()
+    with writable(path, "w") as (file, _):
+        ad.io.write_elem(file, "/", adata)
+        file.pop("raw", None)  # a null, which a backed AnnData takes for a raw without matrix
 
 
 def load(path: Path) -> dict[str, Any]:

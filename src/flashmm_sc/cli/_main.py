@@ -138,9 +138,9 @@ def _de(args: argparse.Namespace) -> None:
     import pandas as pd
 
     from flashmm_sc._base.files import appearing_together
-    from flashmm_sc._base.hdf5 import write_h5ad
     from flashmm_sc._results.files import check_room, copied, write_results
     from flashmm_sc._results.result import Result
+    from flashmm_sc._stats.file import write_h5ad
     from flashmm_sc.cli._models import of_model
     from flashmm_sc.cli._plot import check_choice, draw, effect
     from flashmm_sc.cli._report import summary
@@ -178,7 +178,7 @@ def _de(args: argparse.Namespace) -> None:
 
 def _demo(args: argparse.Namespace) -> None:
     from flashmm_sc._base.files import appearing_whole
-    from flashmm_sc._base.hdf5 import write_h5ad
+    from flashmm_sc._stats.file import write_h5ad
     from flashmm_sc.cli._report import compared, next_steps, simulated
     from flashmm_sc.datasets import simu_rnaseq
     from flashmm_sc.tl import lmm_de

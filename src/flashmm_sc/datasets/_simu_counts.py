@@ -14,9 +14,9 @@ import pandas as pd
 import scipy.sparse as sp
 
 from flashmm_sc._base.files import appearing_whole
-from flashmm_sc._base.hdf5 import writable
 from flashmm_sc._base.progress import progress
 from flashmm_sc._base.threads import n_threads
+from flashmm_sc._stream.h5write import writable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

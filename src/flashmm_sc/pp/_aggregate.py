@@ -12,7 +12,6 @@ from anndata.utils import make_index_unique
 
 from flashmm_sc._base.errors import listed, named
 from flashmm_sc._base.files import appearing_whole, temporary_zeros
-from flashmm_sc._base.hdf5 import write_h5ad
 from flashmm_sc._base.log import detail, info, told
 from flashmm_sc._base.options import check_optional_flags
 from flashmm_sc._base.threads import n_threads
@@ -29,6 +28,7 @@ from flashmm_sc._results.strata import constant, numbered, strata_of
 from flashmm_sc._results.study import Source, join, opened
 from flashmm_sc._results.values import PerCell, SizeFactors, Values
 from flashmm_sc._results.weights import with_weights
+from flashmm_sc._stats.file import write_h5ad
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,7 +6,6 @@ import io
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
-import anndata as ad
 import h5py
 
 from flashmm_sc._base.signals import uninterrupted
@@ -77,17 +76,3 @@ def writable(path: Path, mode: Literal["w", "r+"]) -> Iterator[tuple[h5py.File, 
             check()  # what HDF5 makes of a file of which parts are missing is no news
             raise
         check()
-
-
-def write_h5ad(adata: ad.AnnData, path: Path) -> None:
-    """Write an h5ad file as anndata does.
-
-    Raises
-    ------
-    OSError
-        When the disk is full.
-    """
-    adata.strings_to_categoricals()
-    with writable(path, "w") as (file, _):
-        ad.io.write_elem(file, "/", adata)
-        file.pop("raw", None)  # a null, which a backed AnnData takes for a raw without matrix

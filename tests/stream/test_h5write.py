@@ -10,7 +10,7 @@ import sys
 import h5py
 import pytest
 
-from flashmm_sc._base.hdf5 import writable
+from flashmm_sc._stream.h5write import writable
 
 resource = pytest.importorskip("resource", reason="there are no limits on the size of files here")
 
@@ -19,7 +19,8 @@ import resource, signal, sys
 import anndata as ad, h5py, numpy as np
 from pathlib import Path
 from flashmm_sc._base.files import appearing_whole
-from flashmm_sc._base.hdf5 import writable, write_h5ad
+from flashmm_sc._stats.file import write_h5ad
+from flashmm_sc._stream.h5write import writable
 
 names = np.array([f"a name {i}" for i in range(300)], dtype=object)
 small = ad.AnnData(np.ones((3, 300), np.float32), uns={"names": names})
