@@ -85,7 +85,7 @@ def saved(figure: Any, path: str | os.PathLike[str], **how: Any) -> None:
         kind = figure.canvas.get_default_filetype()
         path = f"{os.fspath(path)}.{kind}"
     drawn = BytesIO()
-    figure.canvas.print_figure(drawn, format=kind, **how)
+    figure.canvas.figure.savefig(drawn, format=kind, **how)
     with appearing_whole(Path(path)) as part:
         part.write_bytes(drawn.getvalue())
 
