@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from flashmm_sc._base.files import appearing_whole, temporary_zeros
+from flashmm_sc._base.files import appearing_together, appearing_whole, temporary_zeros
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path):
@@ -23,6 +30,62 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
         assert path.read_text() == "old"
     assert path.read_text() == "new"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_files_of_one_run_appear_together(tmp_path, monkeypatch):
+    def interrupted(part, path):
+        os.kill(os.getpid(), signal.SIGINT)
+        return replace(part, path)
+
+    replace = Path.replace
+    paths = tmp_path / "a.txt", tmp_path / "b.txt"
+    with appearing_together(paths[0], None, paths[1]) as (a, nothing, b):
+        assert nothing is None
+        a.write_text("old")
+        b.write_text("old")
+    monkeypatch.setattr(Path, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt), appearing_together(*paths) as parts:
+        [part.write_text("new") for part in parts]
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a.txt": "new", "b.txt": "new"}
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS], ids=errno.errorcode.get)
+def test_what_can_not_be_written_is_named(tmp_path, number):
+    words = rf"^'.*a\.csv' and '.*b\.h5ad' can't be written: {os.strerror(number)}\. Nothing was changed"
+    with pytest.raises(OSError, match=words), appearing_together(tmp_path / "a.csv", tmp_path / "b.h5ad"):
+        raise OSError(number, os.strerror(number))
+    with pytest.raises(OSError, match=r"^the input"), appearing_whole(tmp_path / "a.csv"):
+        raise OSError("the input can't be read")
+    assert not list(tmp_path.iterdir())
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from flashmm_sc._base.files import appearing_whole
+with appearing_whole(Path(sys.argv[1])) as part:
+    part.write_text("half")
+    print("writing", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_what_a_killed_process_left_goes_with_the_next(tmp_path):
+    """What others still write doesn't, whatever the file is."""
+    pytest.importorskip("fcntl", reason="there are no locks that end with their process here")
+    start = lambda name: subprocess.Popen(
+        [sys.executable, "-c", KILLED, tmp_path / name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with start("x.txt") as dead, start("y.txt") as alive:
+        assert dead.stdout.readline() == alive.stdout.readline() == "writing\n"
+        dead.kill()
+        dead.wait()
+        assert [path.name[:22] for path in tmp_path.iterdir()] == [".flashmm-sc-unfinished"] * 2
+        with appearing_whole(tmp_path / "x.txt") as part:
+            part.write_text("new")
+        assert len(list(tmp_path.iterdir())) == 2
+        alive.stdin.close()
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"x.txt": "new", "y.txt": "half"}
 
 
 def test_arrays_in_temporary_files_leave_nothing(tmp_path):

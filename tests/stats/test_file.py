@@ -82,13 +82,12 @@ def test_a_failed_save_leaves_things_as_they_were(tmp_path, monkeypatch, before,
         stats(0).save(path)
     content = path.read_bytes() if before else None
 
-    def write_some(self, part, **_):
-        with open(part, "wb") as file:  # noqa: PTH123
-            file.write(b"\x89HDF" * 1000)
+    def write_some(file, *_, **__):
+        file["some"] = np.ones(1000)
         raise error
 
     with monkeypatch.context() as patched:
-        patched.setattr(ad.AnnData, "write_h5ad", write_some)
+        patched.setattr(ad.io, "write_elem", write_some)
         with pytest.raises(type(error)):
             stats(1).save(path)
     assert [found.name for found in tmp_path.iterdir()] == (["stats.h5ad"] if before else [])
@@ -107,7 +106,7 @@ def test_a_full_disk(tmp_path):
     limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2**18, limits[1]))
     try:
-        with pytest.raises(OSError, match=r"too large|can't be written"):
+        with pytest.raises(OSError, match=r"stats\.h5ad' can't be written: File too large"):
             large.save(path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -2,25 +2,128 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 from contextlib import ExitStack, contextmanager
+from importlib import import_module
 from pathlib import Path
-from tempfile import TemporaryDirectory, TemporaryFile
-from typing import TYPE_CHECKING, Literal
+from tempfile import TemporaryFile, mkdtemp
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from flashmm_sc._base.signals import uninterrupted
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+try:
+    fcntl: Any = import_module("fcntl")
+except ImportError:  # Windows has none
+    fcntl = None
+
+_PREFIX = ".flashmm-sc-unfinished-"
+_OF_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+"""Errors that reading a file never has."""
 
 
 @contextmanager
 def appearing_whole(path: Path) -> Iterator[Path]:
     """Give a file beside `path` to write to; it takes the name `path` only once it is complete."""
-    with TemporaryDirectory(prefix=".flashmm-sc-", dir=path.parent) as folder:
-        part = Path(folder) / path.name  # the same name, since its ending may say how to write
+    with appearing_together(path) as (part,):
         yield part
-        part.replace(path)
+
+
+@contextmanager
+def appearing_together(*paths: Path | None) -> Iterator[list[Any]]:
+    """Give files beside some paths to write to, None for None; they take their names once all of them are complete.
+
+    Raises
+    ------
+    OSError
+        Also for a full disk in between, with the names of the files.
+    """
+    with _named(paths), ExitStack() as folders:
+        with uninterrupted():
+            # the same names, since their endings may say how to write
+            parts = [path and folders.enter_context(_folder_beside(path)) / path.name for path in paths]
+        yield parts
+        with uninterrupted():
+            for part, path in zip(parts, paths, strict=True):
+                if part and path:
+                    part.replace(path)
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Name the file that can't be read; a damaged one may raise anything."""
+    try:
+        yield
+    except Exception as error:
+        msg = f"{str(path)!r} can't be read: {error}. It may be truncated or corrupt; copy it again."
+        raise OSError(msg) from error
+
+
+@contextmanager
+def _named(paths: tuple[Path | None, ...]) -> Iterator[None]:
+    """Say which files can't be written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _OF_WRITING:
+            raise
+        names = " and ".join(repr(str(path)) for path in paths if path)
+        msg = f"{names} can't be written: {error.strerror}. Nothing was changed; make room, or give another place."
+        raise OSError(msg) from error
+
+
+@contextmanager
+def _folder_beside(path: Path) -> Iterator[Path]:
+    """A folder in that of `path`, gone in the end; those that killed processes left there go now."""
+    for left in path.absolute().parent.glob(f"{_PREFIX}*"):
+        if (lock := _locked(left, wait=False)) is not None:
+            _remove(left, lock)
+    try:
+        folder, lock = _new_folder(path.parent)
+    except PermissionError as error:
+        msg = f"{str(path)!r} can't be written: {error.strerror} in its folder. Give another place."
+        raise PermissionError(msg) from error
+    try:
+        yield folder
+    finally:
+        with uninterrupted():
+            _remove(folder, lock)
+
+
+def _new_folder(parent: Path) -> tuple[Path, int | None]:
+    """A folder and its lock, which another process may have taken before us, to remove it as one that was left."""
+    while True:
+        folder = Path(mkdtemp(prefix=_PREFIX, dir=parent))
+        lock = _locked(folder, wait=True)
+        if folder.exists():
+            return folder, lock
+
+
+def _locked(folder: Path, *, wait: bool) -> int | None:
+    """A lock that a folder has as long as this process lives; None if another has it, or there are no locks."""
+    if fcntl is None:
+        return None
+    lock = None
+    try:
+        lock = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR)
+        fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError:
+        if lock is not None:
+            os.close(lock)
+        return None
+    return lock
+
+
+def _remove(folder: Path, lock: int | None) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    if lock is not None:
+        os.close(lock)
 
 
 @contextmanager

@@ -5,16 +5,18 @@ from __future__ import annotations
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import h5py
 from anndata import AnnData
 from anndata.io import write_elem
 
+from flashmm_sc._base.files import reading
 from flashmm_sc._results.aggregated import KEY
-from flashmm_sc._results.cells_file import StoredCells, read, reading
+from flashmm_sc._results.cells_file import StoredCells, read
 from flashmm_sc._results.result import check_key
 from flashmm_sc._results.write import places
+from flashmm_sc._stream.h5write import writable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -77,13 +79,13 @@ def _lazily(file: Any, path: Path) -> AnnData:
 
 
 @contextmanager
-def _store(path: Path, mode: Literal["r", "r+"] = "r") -> Iterator[Any]:
+def _store(path: Path) -> Iterator[Any]:
     if path.is_dir():
         import zarr  # optional
 
-        yield zarr.open_group(str(path), mode=mode, use_consolidated=False if mode == "r+" else None)
-        if mode == "r+":
-            zarr.consolidate_metadata(str(path))  # readers believe what it says
+        with reading(path):
+            store = zarr.open_group(str(path), mode="r")
+        yield store
         return
     if not path.exists():
         msg = f"There is no file {str(path)!r}."
@@ -92,7 +94,7 @@ def _store(path: Path, mode: Literal["r", "r+"] = "r") -> Iterator[Any]:
         msg = f"{str(path)!r} is not an h5ad file."
         raise ValueError(msg)
     try:
-        file = h5py.File(path, mode)
+        file = h5py.File(path)
     except OSError as error:
         msg = f"{str(path)!r} can't be opened: {error}. It may be truncated, or in use by another process."
         raise OSError(msg) from error
@@ -100,9 +102,26 @@ def _store(path: Path, mode: Literal["r", "r+"] = "r") -> Iterator[Any]:
         yield file
 
 
+@contextmanager
+def _changed(path: Path) -> Iterator[Any]:
+    """A file or store to write to."""
+    if not path.is_dir():
+        with writable(path, "r+") as (file, _):
+            yield file
+        return
+    import zarr  # optional
+
+    yield zarr.open_group(str(path), mode="r+", use_consolidated=False)
+    zarr.consolidate_metadata(str(path))  # readers believe what it says
+
+
 def copied(path: Path, new: Path) -> None:
     """Copy a file or store as it is."""
-    (shutil.copytree if path.is_dir() else shutil.copyfile)(path, new)
+    try:
+        (shutil.copytree if path.is_dir() else shutil.copyfile)(path, new)
+    except shutil.Error as error:  # of all files that it could not copy
+        msg = f"{str(path)!r} can't be copied: {error.args[0][0][2]}"
+        raise OSError(msg) from error
 
 
 def read_results(path: Path) -> AnnData:
@@ -138,7 +157,7 @@ def check_room(path: Path, key: str) -> None:
 def write_results(path: Path, adata: AnnData, key: str) -> None:
     """Bring what a file or store holds under a key, and the contrasts with it, to the state of `adata`."""
     keys = [key, f"{key}_contrasts"]
-    with _store(path, "r+") as file:
+    with _changed(path) as file:
         for section in ("varm", "uns"):
             if section not in file:
                 write_elem(file, section, {})

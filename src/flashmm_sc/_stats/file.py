@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from flashmm_sc._base.files import appearing_whole
+from flashmm_sc._base.files import appearing_whole, reading
 from flashmm_sc._stats.correlated import from_numbers, to_numbers
+from flashmm_sc._stream.h5write import writable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,17 +43,31 @@ def save(stats: Mapping[str, Any], path: Path) -> None:
         adata.uns["correlated"] = to_numbers(stats["correlated"], len(stats["d"]))
     if stats["slopes"] is not None:
         adata.uns["slopes"] = np.array(stats["slopes"])
-    try:
-        with appearing_whole(path) as part:
-            adata.write_h5ad(part)
-    except RuntimeError as error:  # what h5py makes of a full disk
-        msg = f"{str(path)!r} can't be written: {error}"
-        raise OSError(msg) from error
+    with appearing_whole(path) as part:
+        write_h5ad(adata, part)
+
+
+def write_h5ad(adata: ad.AnnData, path: Path) -> None:
+    """Write an h5ad file as anndata does.
+
+    Raises
+    ------
+    OSError
+        When the disk is full.
+    """
+    adata.strings_to_categoricals()
+    with writable(path, "w") as (file, _):
+        ad.io.write_elem(file, "/", adata)
+        file.pop("raw", None)  # a null, which a backed AnnData takes for a raw without matrix
 
 
 def load(path: Path) -> tuple[dict[str, Any], tuple[Any, ...] | None]:
     """Read the fields of statistics, and what `Refined.of` takes if there are sums of residuals."""
-    adata = ad.read_h5ad(path)
+    if not path.exists():
+        msg = f"There is no file {str(path)!r}."
+        raise FileNotFoundError(msg)
+    with reading(path):
+        adata = ad.read_h5ad(path)
     if adata.uns.get("format") != _FORMAT:
         msg = f"{str(path)!r} holds no summary statistics of flashmm-sc."
         raise ValueError(msg)

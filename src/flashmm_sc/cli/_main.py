@@ -8,11 +8,11 @@ from __future__ import annotations
 import argparse
 import sys
 import warnings
-from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
+from flashmm_sc._base.signals import ending_cleanly
 from flashmm_sc.cli import _aggregate, _tests
 from flashmm_sc.cli._options import add_value_options, given, named, take_subset
 from flashmm_sc.cli._targets import add_targets, check_targets, contrasts_of, write_table, written
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     args = _parser(argv).parse_args(argv)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), ending_cleanly():
             _plain_warnings()
             args.run(args)
     except KeyboardInterrupt:
@@ -137,9 +137,10 @@ def _plain_warnings() -> None:
 def _de(args: argparse.Namespace) -> None:
     import pandas as pd
 
-    from flashmm_sc._base.files import appearing_whole
+    from flashmm_sc._base.files import appearing_together
     from flashmm_sc._results.files import check_room, copied, write_results
     from flashmm_sc._results.result import Result
+    from flashmm_sc._stats.file import write_h5ad
     from flashmm_sc.cli._models import of_model
     from flashmm_sc.cli._plot import check_choice, check_effect, draw, effect
     from flashmm_sc.cli._report import summary
@@ -154,8 +155,7 @@ def _de(args: argparse.Namespace) -> None:
         options["contrasts"] = contrasts_of(options["contrasts"])
     if plot:
         check_choice(options.get("contrasts"), coef)
-    with ExitStack() as targets:
-        new, new_table = (path and targets.enter_context(appearing_whole(path)) for path in (out, table))
+    with appearing_together(out, table) as (new, new_table):
         key, single = options["key_added"], len(sources) == 1
         if new and single:
             check_room(sources[0], key)
@@ -169,7 +169,7 @@ def _de(args: argparse.Namespace) -> None:
             copied(sources[0], new)
             write_results(new, adata, key)
         elif new:
-            adata.write_h5ad(new)
+            write_h5ad(adata, new)
         if new_table:
             write_table(pd.concat([lmm_de_df(adata, key=key) for key in adata.uns]), new_table)
     print(written(out, table))
@@ -180,17 +180,16 @@ def _de(args: argparse.Namespace) -> None:
 
 def _demo(args: argparse.Namespace) -> None:
     from flashmm_sc._base.files import appearing_whole
-    from flashmm_sc._results.files import write_results
+    from flashmm_sc._stats.file import write_h5ad
     from flashmm_sc.cli._report import compared, next_steps, simulated
     from flashmm_sc.datasets import simu_rnaseq
     from flashmm_sc.tl import lmm_de
 
     check_targets([], args.out)
     with appearing_whole(args.out) as part:
-        adata = simu_rnaseq(filename=part, **DEMO_STUDY, **DEMO_EFFECTS)
+        adata = simu_rnaseq(**DEMO_STUDY, **DEMO_EFFECTS)
         lmm_de(adata, **DEMO_MODEL, **DEMO_VALUES, show_progress=False)
-        adata.file.close()
-        write_results(part, adata, "lmm_de")
+        write_h5ad(adata, part)
     print(*simulated(adata), sep="\n")
     for name in adata.obs["cls"].cat.categories:
         print("", *compared(adata, name), sep="\n")

@@ -6,7 +6,6 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from flashmm_sc._base.errors import FlashmmWarning, did_you_mean, listed
-from flashmm_sc._base.files import appearing_whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,14 +67,14 @@ def draw(adata: AnnData, result: Result, coef: str, path: Path) -> None:
     import matplotlib.pyplot as plt
 
     from flashmm_sc.pl import volcano
+    from flashmm_sc.pl._figure import saved
 
     columns = zip(result.names("column_names"), result.names("column_groups"), strict=True)
     groups = [group for name, group in columns if name == coef]
     several: dict[str, Any] = {"groups": groups} if len(groups) > 1 else {}
     axes: Any = volcano(adata, coef, key=result.key, show=False, **several)
     figure = (axes[0] if isinstance(axes, list) else axes).figure
-    with appearing_whole(path) as part:
-        figure.savefig(part, dpi=_DPI)
+    saved(figure, path, dpi=_DPI)
     plt.close(figure)
 
 

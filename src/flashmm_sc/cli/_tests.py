@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -62,7 +61,7 @@ def _add_options(test: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace) -> None:
 
-    from flashmm_sc._base.files import appearing_whole
+    from flashmm_sc._base.files import appearing_together
     from flashmm_sc._results.files import check_room, copied, read_results, write_results
     from flashmm_sc._results.finding import found_fit
     from flashmm_sc._results.result import Result
@@ -89,8 +88,7 @@ def _run(args: argparse.Namespace) -> None:
     results = [Result.read(adata, key), fit] if key != fit.key else [fit]
     drawn = effect(results, coef) if plot else None
     print(f"{source}: {fit.key}, {adata.n_vars:,} genes", *findings(results[:1]), sep="\n")
-    with ExitStack() as targets:
-        new, new_table = (path and targets.enter_context(appearing_whole(path)) for path in (out, table))
+    with appearing_together(out, table) as (new, new_table):
         if new:
             copied(source, new)
             write_results(new, adata, key)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import anndata as ad
-import h5py
 import numba
 import numpy as np
 import pandas as pd
@@ -17,6 +16,7 @@ import scipy.sparse as sp
 from flashmm_sc._base.files import appearing_whole
 from flashmm_sc._base.progress import progress
 from flashmm_sc._base.threads import n_threads
+from flashmm_sc._stream.h5write import writable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -192,7 +192,7 @@ def counts_on_disk(
     path: Path, annotation: ad.AnnData, model: CountModel, rng: np.random.Generator, *, show_progress: bool
 ) -> None:
     """Write `annotation` with the drawn counts as X to an h5ad file, one block in memory at a time."""
-    with appearing_whole(path) as part, h5py.File(part, "w") as file:
+    with appearing_whole(path) as part, writable(part, "w") as (file, check):
         ad.io.write_elem(file, "/", annotation)
         file.pop("raw", None)  # a null, which a backed AnnData takes for a raw without matrix
         blocks = _blocks(model, rng, show_progress=show_progress)
@@ -202,6 +202,7 @@ def counts_on_disk(
         X: Any = ad.io.sparse_dataset(file["X"])
         for block in blocks:
             X.append(block)
+            check()
 
 
 def _index_dtype(n_values: int) -> type[np.integer]:

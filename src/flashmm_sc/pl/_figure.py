@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import os
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flashmm_sc._base.files import appearing_whole
 from flashmm_sc._base.options import check_optional_flags
 
 if TYPE_CHECKING:
@@ -76,6 +78,18 @@ def panels(n: int, *, size: tuple[float, float] = PANEL, **sharing: Any) -> list
     return axes[:n]
 
 
+def saved(figure: Any, path: str | os.PathLike[str], **how: Any) -> None:
+    """Write a figure in the format that its name says; it is drawn first, since each format has its own word for a full disk."""
+    kind = Path(path).suffix[1:]
+    if not kind:
+        kind = figure.canvas.get_default_filetype()
+        path = f"{os.fspath(path)}.{kind}"
+    drawn = BytesIO()
+    figure.canvas.figure.savefig(drawn, format=kind, **how)
+    with appearing_whole(Path(path)) as part:
+        part.write_bytes(drawn.getvalue())
+
+
 def finished(
     axes: Axes | Sequence[Axes], *, ax: Axes | None, show: bool | None, save: str | os.PathLike[str] | None
 ) -> Any:
@@ -89,7 +103,7 @@ def finished(
 
     if save is not None:
         first = axes if isinstance(axes, Axes) else axes[0]
-        first.figure.canvas.print_figure(os.fspath(save), dpi=200, bbox_inches="tight")
+        saved(first.figure, save, dpi=200, bbox_inches="tight")
     if not ((settings.autoshow and ax is None) if show is None else show):
         return axes
     plt.show()

@@ -28,6 +28,7 @@ from flashmm_sc._results.strata import constant, numbered, strata_of
 from flashmm_sc._results.study import Source, join, opened
 from flashmm_sc._results.values import PerCell, SizeFactors, Values
 from flashmm_sc._results.weights import with_weights
+from flashmm_sc._stats.file import write_h5ad
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -152,7 +153,7 @@ def aggregate(
         with temporary_zeros(path.parent) as new:
             sums = _anndata(strata_of(study, codes, len(first), values, new=new, **options), table, var, how)
             with appearing_whole(path) as part:
-                (sums.write_zarr if path.suffix == ".zarr" else sums.write_h5ad)(part)
+                sums.write_zarr(part) if path.suffix == ".zarr" else write_h5ad(sums, part)
     return opened_lazily(path)
 
 

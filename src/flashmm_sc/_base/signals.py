@@ -1,0 +1,52 @@
+"""Ctrl-C and requests to end: held back where they must not strike, and ways out for what is temporary."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+@contextmanager
+def uninterrupted() -> Iterator[list[Any]]:
+    """Hold signals that Python answers, such as Ctrl-C, back until the end; give a list of those that came."""
+    came: list[Any] = []
+    if threading.current_thread() is not threading.main_thread():  # they never reach others
+        yield came
+        return
+    answers: dict[Any, Any] = {
+        number: answer for number in (*_ENDING, signal.SIGINT) if callable(answer := signal.getsignal(number))
+    }
+    try:
+        for number in answers:
+            signal.signal(number, lambda *arguments: came.append(arguments))
+        yield came
+    finally:
+        for number, answer in answers.items():
+            signal.signal(number, answer)
+        for number, frame in came:
+            answers[number](number, frame)
+
+
+@contextmanager
+def ending_cleanly() -> Iterator[None]:
+    """Let signals that end a process at once do so by SystemExit, which removes what is temporary."""
+    numbers = [
+        number
+        for number in _ENDING
+        if threading.current_thread() is threading.main_thread() and signal.getsignal(number) == signal.SIG_DFL
+    ]
+    try:
+        for number in numbers:
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
