@@ -194,7 +194,7 @@ CALLS: dict[str, tuple[str, Any, dict[str, Any]]] = {
     "residuals": ("~ 0 + cls + cls:arm", ["donor", "(0 + cls || donor)"], {"residual_by": "cls"}),
     "covariate": ("~ arm + x", "donor + batch", {}),
     "slope": ("~ arm + x", "(1 + x || donor)", {}),
-    "correlated": ("~ x", "(1 + x | donor)", {}),
+    "correlated": ("~ x", "(1 + x | donor)", {"nonnegative": True}),
     "three": ("~ 0 + cls + x", "donor + donor:cls + batch", {}),
 }
 OF_STRATA = "donor", "types", "crossed", "each type", "residuals"
@@ -251,7 +251,7 @@ def studies(draw: st.DrawFn, calls: tuple[str, ...] = tuple(CALLS), genes: int =
         own["nonnegative"] = draw(st.booleans())
         if own["ddf"] == "kenward-roger":
             own["method"] = "REML"
-    study = Study(obs, counts, fixed, random, options | values | own)
+    study = Study(obs, counts, fixed, random, values | own | options)
     try:
         return study, study.run(study.adata())
     except ValueError as error:
