@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from flashmm_sc._base.options import check_real
+from flashmm_sc._base.options import check_real, real_array
 from flashmm_sc._design.columns import positive_numbers
 from flashmm_sc._design.rows import Rows
 from flashmm_sc._stats.cross import CrossProducts
@@ -59,6 +59,8 @@ def sslmm(
 
     Raises
     ------
+    TypeError
+        For what are no matrices of numbers.
     ValueError
         When the numbers of cells differ, a value is NaN, infinite, complex or masked, or weights aren't one positive number
         a cell.
@@ -97,7 +99,7 @@ def sslmm(
         sums.WY,
         sums.yy[0],
         rows.n,
-        d=() if d is None else tuple(np.atleast_1d(d)),
+        d=() if d is None else d,
         correlated=correlated,
         coef_names=coefs,
         gene_names=genes,
@@ -112,9 +114,17 @@ def _columns(table: Any) -> list[str]:
 
 
 def _two_dimensional(name: str, table: Any) -> Any:
+    """A matrix of numbers; one on disk is left there."""
     values = table.to_numpy() if isinstance(table, pd.DataFrame | pd.Series) else table
+    if isinstance(values, list | tuple) or getattr(getattr(values, "dtype", None), "kind", "") == "O":
+        values = real_array(name, values)
     check_real(name, values)
-    return np.asarray(values).reshape(-1, 1) if np.ndim(values) == 1 else values
+    shape = getattr(values, "shape", ())
+    if len(shape) not in (1, 2):
+        what = f"an array of shape {shape}" if shape else type(table).__name__
+        msg = f"{name} must be a matrix of numbers with one row a cell, dense, sparse or a DataFrame, not {what}."
+        raise TypeError(msg)
+    return np.asarray(values).reshape(-1, 1) if len(shape) == 1 else values
 
 
 def _as_csr(name: str, table: Any) -> sp.csr_array:

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files: their names, files that appear whole or not at all, and words for those that can't be read."""
 
 from __future__ import annotations
 
@@ -12,6 +12,70 @@ import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+
+_LONGEST = 255
+"""Bytes of the name of a file that file systems take."""
+
+
+def as_path(argument: str, path: object) -> Path:
+    """The path of a file; refuses what can't be one."""
+    text = os.fspath(path) if isinstance(path, str | os.PathLike) else None
+    if not isinstance(text, str):
+        msg = f"{argument}={path!r} must be the path of a file, a text or a pathlib.Path."
+        raise TypeError(msg)
+    try:
+        sizes = [len(os.fsencode(part)) for part in Path(text).parts]
+    except UnicodeEncodeError:
+        sizes = []
+    if "\0" in text or not text or not sizes or max(sizes) > _LONGEST:
+        msg = f"{argument}={text[:_LONGEST]!r} can't be the name of a file."
+        raise ValueError(msg)
+    return Path(text)
+
+
+def existing(path: object) -> Path:
+    """The path of a file to read; refuses one that is not there, and folders."""
+    found = as_path("path", path)
+    if not found.exists():
+        msg = f"There is no file {str(found)!r}."
+        raise FileNotFoundError(msg)
+    if found.is_dir():
+        msg = f"{str(found)!r} is a folder; give the name of a file."
+        raise IsADirectoryError(msg)
+    return found
+
+
+def new(path: object) -> Path:
+    """The path of a file to write; refuses one in a folder that is not there, and folders."""
+    found = as_path("path", path)
+    if not found.absolute().parent.is_dir():
+        msg = f"{str(found)!r} can't be written: there is no such folder. Create it first."
+        raise FileNotFoundError(msg)
+    if found.is_dir():
+        msg = f"{str(found)!r} is a folder; give the name of a file."
+        raise IsADirectoryError(msg)
+    return found
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Name the file that can't be read; a damaged one may raise anything."""
+    try:
+        yield
+    except Exception as error:
+        msg = f"{str(path)!r} can't be read: {error}. It may be truncated or corrupt; copy it again."
+        raise OSError(msg) from error
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Name the file that can't be written; h5py raises RuntimeError where a disk is full."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        msg = f"{str(path)!r} can't be written: {error}."
+        raise OSError(msg) from error
 
 
 @contextmanager

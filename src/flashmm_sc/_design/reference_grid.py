@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Hashable
 from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -181,7 +182,9 @@ class ReferenceGrid:
 
     def _level(self, name: str, item: Any, where: str) -> str:
         levels = self.factors[name]
-        found = next((level for level, value in levels.items() if str(item) == level or item == value), None)
+        found = str(item) if str(item) in levels else None
+        if found is None and isinstance(item, Hashable):
+            found = {value: level for level, value in levels.items()}.get(item)
         if found is None:
             msg = f"{where}: {name!r} has no level {str(item)!r}. {did_you_mean(item, levels)}"
             raise ValueError(msg)

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from flashmm_sc._base.errors import did_you_mean, listed
+from flashmm_sc._base.options import real_array
 
 Contrasts: TypeAlias = str | Sequence[Any] | Mapping[str, Any] | pd.DataFrame | np.ndarray
 
@@ -53,6 +54,9 @@ def contrast_matrix(contrasts: Contrasts, names: Iterable[str]) -> pd.DataFrame:
     cls[B]:trt[T.stim]       1.0
     cls[NK]:trt[T.stim]     -1.0
     """
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        msg = f"names={names!r} must be a list of names of coefficients."
+        raise TypeError(msg)
     names = [str(name) for name in names]
     columns = _columns(contrasts)
     labels = [label for label, _ in columns]
@@ -82,9 +86,10 @@ def _columns(contrasts: Any) -> list[tuple[str, Any]]:
     if not isinstance(contrasts, Iterable) or (isinstance(contrasts, np.ndarray) and contrasts.ndim == 0):
         msg = f"Contrasts are expressions, {{name: expression or vector}}, or a matrix, not {type(contrasts).__name__}."
         raise TypeError(msg)
-    if all(isinstance(item, str) for item in contrasts):
-        return [(text, text) for text in contrasts]
-    array = np.asarray(contrasts)
+    items = contrasts if isinstance(contrasts, np.ndarray) else list(contrasts)
+    if all(isinstance(item, str) for item in items):
+        return [(text, text) for text in items]
+    array = real_array("Contrasts", items)
     if array.ndim != 2:
         msg = "Contrasts are expressions, {name: expression or vector}, or a matrix with one row per coefficient."
         raise ValueError(msg)
@@ -100,7 +105,7 @@ def _vector(label: str, value: Any, names: list[str]) -> np.ndarray:
             msg = f"Contrast {label!r} is not labelled by the coefficients; unknown or missing: {listed(wrong)}."
             raise ValueError(msg)
         value = value[names]
-    vector = np.asarray(value, dtype=np.float64)
+    vector = real_array(f"Contrast {label!r}", value)
     if vector.shape != (len(names),):
         msg = f"Contrast {label!r} has shape {vector.shape}; there are {len(names)} coefficients."
         raise ValueError(msg)

@@ -5,7 +5,6 @@ An AnnData would have a text for each cell as its index, 640 MB of ten million c
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -15,26 +14,17 @@ import pandas as pd
 from anndata import AnnData
 from anndata.io import read_elem, sparse_dataset
 
+from flashmm_sc._base.files import reading
 from flashmm_sc._design.cell_design import in_memory
 from flashmm_sc._stream.blocks import ChosenRows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
     from pathlib import Path
 
     import numpy as np
 
 read: Any = read_elem  # what it returns is up to the file
-
-
-@contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Name the file that can't be read; a damaged one may raise anything."""
-    try:
-        yield
-    except Exception as error:
-        msg = f"{str(path)!r} can't be read: {error}. It may be truncated or corrupt; copy it again."
-        raise OSError(msg) from error
 
 
 @dataclass(frozen=True, eq=False)

@@ -86,7 +86,7 @@ def find_expression(adata: Cells, layer: str | None, use_raw: bool, mask_var: An
         raise ValueError(msg)
     if use_raw:
         return _raw(adata, kept)
-    if layer is not None and layer not in adata.layers:
+    if layer is not None and (not isinstance(layer, str) or layer not in adata.layers):
         msg = f"layer={layer!r} is not in adata.layers. {did_you_mean(layer, [k for k in adata.layers if k])}"
         raise KeyError(msg)
     X = adata.X if layer is None else adata.layers[layer]

@@ -11,8 +11,9 @@ import h5py
 from anndata import AnnData
 from anndata.io import write_elem
 
+from flashmm_sc._base.files import as_path, reading
 from flashmm_sc._results.aggregated import KEY
-from flashmm_sc._results.cells_file import StoredCells, read, reading
+from flashmm_sc._results.cells_file import StoredCells, read
 from flashmm_sc._results.result import check_key
 from flashmm_sc._results.write import places
 
@@ -45,7 +46,7 @@ def streamed(path: Path) -> Iterator[StoredCells]:
 
 def check_new_file(path: str | PathLike[str], adata: Any) -> Path:
     """Refuse the name of a file or store that can't be written, or that is read meanwhile."""
-    new = Path(path)
+    new = as_path("out", path)
     if new.suffix not in (".h5ad", ".zarr"):
         msg = f"out={str(path)!r} must be the name of a file that ends in .h5ad or .zarr."
         raise ValueError(msg)
@@ -81,7 +82,12 @@ def _store(path: Path, mode: Literal["r", "r+"] = "r") -> Iterator[Any]:
     if path.is_dir():
         import zarr  # optional
 
-        yield zarr.open_group(str(path), mode=mode, use_consolidated=False if mode == "r+" else None)
+        try:
+            store = zarr.open_group(str(path), mode=mode, use_consolidated=False if mode == "r+" else None)
+        except (OSError, ValueError) as error:
+            msg = f"{str(path)!r} is a folder that can't be read as a zarr store: {error}."
+            raise ValueError(msg) from error
+        yield store
         if mode == "r+":
             zarr.consolidate_metadata(str(path))  # readers believe what it says
         return

@@ -31,7 +31,7 @@ def found(adata: AnnData, key: str | None, coefs: str | Sequence[str] | None = N
     TypeError
         For names that are no texts.
     """
-    names = _texts(argument, coefs) or []
+    names = texts(argument, coefs) or []
     results = [result for result in Result.all(adata) if result.what in _READ]
     having = [result.key for result in results if set(names) <= set(_columns(result))]
     if key is None and (FIRST in having or not results):
@@ -87,7 +87,7 @@ def factors_of(fit: Result | None) -> dict[str, list[str]]:
 
 def columns_of(result: Result, coefs: str | Sequence[str] | None, groups: str | Sequence[str] | None) -> list[int]:
     """Positions of the columns of these coefficients, found before, in these groups."""
-    names, chosen = _texts("coefs", coefs), selected("groups", groups, result.groups, result.key)
+    names, chosen = texts("coefs", coefs), selected("groups", groups, result.groups, result.key)
     columns = zip(*(result.names(name) for name in ("column_names", "coef_names", "column_groups")), strict=True)
     return [
         j
@@ -98,7 +98,7 @@ def columns_of(result: Result, coefs: str | Sequence[str] | None, groups: str | 
 
 def selected(argument: str, values: str | Sequence[str] | None, known: Sequence[str], key: str) -> list[str] | None:
     """The names asked for, checked; None means all."""
-    names = _texts(argument, values)
+    names = texts(argument, values)
     for name in names or []:
         if name not in known:
             msg = f"{argument}: the result {key!r} has no {name!r}. {did_you_mean(name, dict.fromkeys(known))}"
@@ -106,7 +106,8 @@ def selected(argument: str, values: str | Sequence[str] | None, known: Sequence[
     return names
 
 
-def _texts(argument: str, values: str | Sequence[str] | None) -> list[str] | None:
+def texts(argument: str, values: str | Sequence[str] | None) -> list[str] | None:
+    """One name or several, as a list; None stays None."""
     if values is None:
         return None
     try:

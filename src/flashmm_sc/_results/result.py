@@ -59,6 +59,8 @@ _ENTRY = ("params", "coef_names", "column_names", "column_groups", "groups", "st
 """What every entry has, that of earlier versions too."""
 EARLIER = ("ols", "zry", "yry", "mean")
 """What earlier versions stored for `MODERATED`; removed with the rest."""
+_LONGEST = 200
+"""Bytes of a key: names of folders have up to 255."""
 _MAY_BE_NONE = (
     "layer",
     "transform",
@@ -243,9 +245,17 @@ def hint_instead_of(adata: Any) -> str:
 
 def check_name(key: str) -> None:
     """Refuse a key that anndata can't write."""
-    if not isinstance(key, str) or key in ("", ".", "..") or "/" in key or "\0" in key:
-        msg = f"key_added={key!r} can't name results in a file; give a text without '/'."
+    if not isinstance(key, str) or key in ("", ".", "..") or "/" in key or "\0" in key or _too_long(key):
+        msg = f"key_added={str(key)[:_LONGEST]!r} can't name results in a file; give a short text without '/'."
         raise ValueError(msg)
+
+
+def _too_long(key: str) -> bool:
+    """Whether zarr would find no room for `KEY_theta_shrunk` in the name of a folder, or a text can't be written at all."""
+    try:
+        return len(key.encode()) > _LONGEST
+    except UnicodeEncodeError:
+        return True
 
 
 def check_key(adata: AnnData, key: str, *, tests: bool = False) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from flashmm_sc._base.files import appearing_whole
+from flashmm_sc._base.files import appearing_whole, reading, writing
 from flashmm_sc._stats.correlated import from_numbers, to_numbers
 
 if TYPE_CHECKING:
@@ -34,17 +34,14 @@ def save(stats: Mapping[str, Any], path: Path) -> None:
         adata.uns["correlated"] = to_numbers(stats["correlated"], len(stats["d"]))
     if stats["slopes"] is not None:
         adata.uns["slopes"] = np.array(stats["slopes"])
-    try:
-        with appearing_whole(path) as part:
-            adata.write_h5ad(part)
-    except RuntimeError as error:  # what h5py makes of a full disk
-        msg = f"{str(path)!r} can't be written: {error}"
-        raise OSError(msg) from error
+    with writing(path), appearing_whole(path) as part:
+        adata.write_h5ad(part)
 
 
 def load(path: Path) -> dict[str, Any]:
     """Read the fields of statistics."""
-    adata = ad.read_h5ad(path)
+    with reading(path):
+        adata = ad.read_h5ad(path)
     if adata.uns.get("format") != _FORMAT:
         msg = f"{str(path)!r} holds no summary statistics of flashmm-sc."
         raise ValueError(msg)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from flashmm_sc._base.errors import listed
+from flashmm_sc._base.files import existing, new
+from flashmm_sc._base.options import check_flags, check_optional_texts, real_array
 from flashmm_sc._base.render import table
 from flashmm_sc._base.selection import Selection, component_slices, positions
+from flashmm_sc._stats import checks
 from flashmm_sc._stats.correlated import correlated_groups, covariance_names, kept_groups
 from flashmm_sc._stats.cross import CrossProducts
 from flashmm_sc._stats.file import load, save
@@ -68,6 +69,8 @@ class SummaryStats:
 
     Raises
     ------
+    TypeError
+        For what are no arrays, numbers or names.
     ValueError
         When shapes disagree, a sum is not finite, or names are repeated.
     """
@@ -93,47 +96,36 @@ class SummaryStats:
 
     def __post_init__(self) -> None:
         set_ = lambda name, value: object.__setattr__(self, name, value)
+        p_names, z_names = checks.labels_of(self.XX, "index"), checks.labels_of(self.ZY, "index")
+        gene_names = checks.labels_of(self.XY, "columns")
         for name in ("XX", "XY", "ZX", "ZY"):
-            if len(np.shape(getattr(self, name))) != 2 or sp.issparse(getattr(self, name)):
-                msg = f"{name} must be a dense matrix of two dimensions; only ZZ may be sparse."
-                raise ValueError(msg)
-        if self.n != int(self.n):
-            msg = f"n={self.n} is no number of cells; give a whole number."
-            raise ValueError(msg)
-        p, m, q = len(self.XX), np.shape(self.XY)[1], len(self.ZX)
-        d = tuple(int(k) for k in np.atleast_1d(self.d)) or (q,)
-        set_("d", d)
-        set_("coef_names", _names(self.coef_names, getattr(self.XX, "index", None), "x", p))
-        set_("gene_names", _names(self.gene_names, getattr(self.XY, "columns", None), "gene", m))
-        rows = getattr(self.ZY, "index", None)
-        given = len(self.ranef_names) > 0 or not (rows is None or isinstance(rows, pd.RangeIndex))
-        set_("named_levels", bool(self.named_levels) and given)
-        set_("ranef_names", _names(self.ranef_names, rows, "z", q, unique=False))
-        set_("component_names", _names(self.component_names, None, "var", len(d)))
-        ZZ: Any = self.ZZ.to_numpy() if isinstance(self.ZZ, pd.DataFrame) else self.ZZ
+            set_(name, checks.dense(name, getattr(self, name)))
+        ZZ: Any = self.ZZ if sp.issparse(self.ZZ) else checks.dense("ZZ", self.ZZ)
         set_("ZZ", sp.csr_array(ZZ, dtype=np.float64))
-        set_("n", int(self.n))
-        set_("weight_sum", float(self.n if self.weight_sum is None else self.weight_sum))
-        set_("log_weight_sum", float(self.log_weight_sum))
-        set_("yy", np.asarray(self.yy, dtype=np.float64).reshape(-1))
-        for name in ("XX", "XY", "ZX", "ZY"):
-            set_(name, np.ascontiguousarray(getattr(self, name), dtype=np.float64))
+        set_("yy", real_array("yy", self.yy).reshape(-1))
+        set_("n", checks.cells(self.n))
+        p, m, q = len(self.XX), self.XY.shape[1], len(self.ZX)
+        d = checks.sizes(self.d, q)
+        set_("d", d)
+        set_("coef_names", checks.names("coef_names", self.coef_names, p_names, "x", p))
+        set_("gene_names", checks.names("gene_names", self.gene_names, gene_names, "gene", m))
+        check_flags(named_levels=self.named_levels)
+        check_optional_texts(origin=self.origin)
+        ranefs = checks.names("ranef_names", self.ranef_names, z_names, "z", q, unique=False)
+        given = len(self.ranef_names) > 0 or not (z_names is None or isinstance(z_names, pd.RangeIndex))
+        set_("named_levels", bool(self.named_levels) and given)
+        set_("ranef_names", ranefs)
+        set_("component_names", checks.names("component_names", self.component_names, None, "var", len(d)))
         shapes = {"XX": (p, p), "XY": (p, m), "ZX": (q, p), "ZY": (q, m), "ZZ": (q, q), "yy": (m,)}
         for name, shape in shapes.items():
-            _check_array(name, getattr(self, name), shape)
-        _check_symmetric("XX", self.XX)
-        _check_symmetric("ZZ", self.ZZ)
-        _check_weights(self.n, self.weight_sum, self.log_weight_sum)
-        if min(d, default=0) < 1 or sum(d) != q:
-            msg = f"d={d} should hold the columns of each random component, {q} in total (the rows of ZX)."
-            raise ValueError(msg)
+            checks.check_array(name, getattr(self, name), shape)
+        checks.check_symmetric("XX", self.XX)
+        checks.check_symmetric("ZZ", self.ZZ)
+        weight_sum, log_weight_sum = checks.weights(self.n, self.weight_sum, self.log_weight_sum)
+        set_("weight_sum", weight_sum)
+        set_("log_weight_sum", log_weight_sum)
         if self.slopes is not None:
-            set_("slopes", tuple(bool(slope) for slope in self.slopes))
-            if len(self.slopes) != len(d):
-                msg = (
-                    f"slopes={self.slopes} should say of each of the {len(d)} random components whether it is a slope."
-                )
-                raise ValueError(msg)
+            set_("slopes", checks.slopes_of(self.slopes, len(d)))
         set_("correlated", correlated_groups(self.correlated, d))
         if "residual" in self.component_names:
             msg = "A random component is called 'residual', as the residual variance is; give it another name."
@@ -255,7 +247,7 @@ class SummaryStats:
         OSError
             When the file can't be written.
         """
-        save(vars(self), Path(path))
+        save(vars(self), new(path))
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> SummaryStats:
@@ -266,7 +258,7 @@ class SummaryStats:
         OSError, ValueError
             When the file can't be read, or holds something else.
         """
-        return cls(**load(Path(path)))
+        return cls(**load(existing(path)))
 
     def __repr__(self) -> str:
         p, q = len(self.XX), len(self.ZX)
@@ -291,39 +283,3 @@ def _taken(array: Any, rows: np.ndarray, columns: np.ndarray) -> Any:
     whole = [np.array_equal(kept, np.arange(size)) for kept, size in zip((rows, columns), array.shape, strict=True)]
     array = array if whole[0] else array[rows]
     return array if whole[1] else array[:, columns]
-
-
-def _names(given: Sequence[Any], index: Any, stem: str, size: int, *, unique: bool = True) -> list[str]:
-    source = given if len(given) else index
-    names = [f"{stem}{i + 1}" for i in range(size)] if source is None else [str(name) for name in source]
-    if len(names) != size:
-        msg = f"There are {len(names)} names for {size} {stem} columns: {listed(names)}."
-        raise ValueError(msg)
-    if unique and len(set(names)) < size:
-        repeated = [name for name, times in pd.Series(names).value_counts().items() if times > 1]
-        msg = f"Names must be unique; {listed(repeated)} occur more than once."
-        raise ValueError(msg)
-    return names
-
-
-def _check_weights(n: int, total: float | None, logs: float) -> None:
-    """Refuse sums that no weights of n cells have: a geometric mean above the arithmetic one."""
-    if total is None or not (0 < total < np.inf and -np.inf < logs <= n * (np.log(total / n) + 1e-9)):
-        msg = f"weight_sum={total} and log_weight_sum={logs} are not sums of positive weights of {n} cells and their logarithms."
-        raise ValueError(msg)
-
-
-def _check_symmetric(name: str, matrix: Any) -> None:
-    apart, size = (np.abs(sp.csr_array(part).data).max(initial=0.0) for part in (matrix - matrix.T, matrix))
-    if apart > 1e-8 * size:
-        msg = f"{name} must be symmetric, as sums of products are; it differs from its transpose by up to {apart:.3g}."
-        raise ValueError(msg)
-
-
-def _check_array(name: str, array: Any, shape: tuple[int, ...]) -> None:
-    if array.shape != shape:
-        msg = f"{name} has shape {array.shape} where {shape} was expected from XX (p × p), XY (p × m) and ZX (q × p)."
-        raise ValueError(msg)
-    if not np.isfinite(array.data if isinstance(array, sp.csr_array) else array).all():
-        msg = f"{name} holds NaN or infinite values; look for them in the expression matrix and the design."
-        raise ValueError(msg)

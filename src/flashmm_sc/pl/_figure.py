@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flashmm_sc._base.files import as_path
 from flashmm_sc._base.options import check_optional_flags
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def check_figure(ax: object, show: object, save: object, *, grid: bool = False) 
     if not isinstance(save, str | os.PathLike):
         msg = f"save={save!r} must be the path of a file to write the figure to, such as 'figure.pdf', or None."
         raise TypeError(msg)
-    path, known = Path(save), Figure().canvas.get_supported_filetypes()
+    path, known = as_path("save", save), Figure().canvas.get_supported_filetypes()
     if path.suffix[1:].lower() not in known:
         msg = f"save={str(save)!r} must end in one of .{', .'.join(sorted(known))}, which says how to write the figure."
         raise ValueError(msg)
