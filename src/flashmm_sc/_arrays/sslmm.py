@@ -120,10 +120,13 @@ def _two_dimensional(name: str, table: Any) -> Any:
         values = real_array(name, values)
     check_real(name, values)
     shape = getattr(values, "shape", ())
-    if len(shape) not in (1, 2):
+    if len(shape) not in (1, 2) or not hasattr(values, "dtype"):
         what = f"an array of shape {shape}" if shape else type(table).__name__
         msg = f"{name} must be a matrix of numbers with one row a cell, dense, sparse or a DataFrame, not {what}."
         raise TypeError(msg)
+    if 0 in shape:
+        msg = f"{name} has shape {tuple(shape)}; there is nothing to fit."
+        raise ValueError(msg)
     return np.asarray(values).reshape(-1, 1) if len(shape) == 1 else values
 
 

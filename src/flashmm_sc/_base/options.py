@@ -99,7 +99,11 @@ def real_array(words: str, values: Any) -> np.ndarray:
     """The values as float64; refuses what is no array of real numbers."""
     check_real(words, values)
     try:
-        array = np.asarray(values, dtype=np.float64)
+        array = np.asarray(values)
+        check_real(words, array)
+        if array.dtype.kind == "O":
+            array = array + 0.0  # to which no text is added, though it could be read as a number
+        array = array.astype(np.float64, copy=False)
     except (OverflowError, TypeError, ValueError) as error:
         msg = f"{words} must hold real numbers; {type(values).__name__} doesn't ({error})."
         raise ValueError(msg) from error

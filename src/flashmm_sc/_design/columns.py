@@ -81,7 +81,7 @@ def positive_numbers(given: Any, n: int, words: str, kinds: str, describe: Calla
         msg = f"{words} should hold numbers, not {values.dtype}."
         raise ValueError(msg)
     numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
-    bad = np.flatnonzero(~((numbers > 0) & np.isfinite(numbers)))
+    bad = np.flatnonzero(~((numbers > 0) & (numbers < LARGEST)))
     if bad.size:
         msg = (
             f"{words} must be positive and finite; {bad.size} of {n} are not: {listed(pd.unique(numbers[bad]), 3)}, the first "

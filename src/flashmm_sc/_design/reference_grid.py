@@ -108,10 +108,10 @@ class ReferenceGrid:
                 ".cat.rename_categories(str), which keeps their order, and fit again."
             )
             raise ValueError(msg)
-        found = json.loads(text)
         try:
+            found = json.loads(text)
             design, _ = from_json(json.dumps(found["design"]))
-        except ValueError as error:
+        except (KeyError, TypeError, ValueError) as error:
             msg = f"The fit {error} Fit again."
             raise ValueError(msg) from error
         factors = {name: dict(levels) for name, levels in found["factors"].items()}

@@ -19,6 +19,7 @@ _NUMBER = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,2})?(?=[\s+*/()-]|\Z)
 # for messages: an unknown name may hold spaces, and any character in quotes, brackets or a call
 _WORD = re.compile(r"(?:`[^`]*`|\w\([^()]*\)|\[[^]]*\]|[^\s+*/()-]|\s+(?![\s+*/()-]|\Z))+")
 _SPACE = re.compile(r"\s*")
+_LARGEST = 1e30
 _DEEPEST, _LONGEST = 100, 1000
 """Parentheses in each other, and bits of a number: more than a contrast needs, less than would stop Python."""
 
@@ -73,6 +74,9 @@ def contrast_matrix(contrasts: Contrasts, names: Iterable[str]) -> pd.DataFrame:
             matrix[:, j] = _vector(label, value, names)
         if not matrix[:, j].any():
             msg = f"Contrast {label!r} is zero for every coefficient."
+            raise ValueError(msg)
+        if not 1 / _LARGEST < np.abs(matrix[:, j]).max() < _LARGEST:
+            msg = f"Contrast {label!r} has weights that are too large or too small to compute with; rescale it."
             raise ValueError(msg)
     return pd.DataFrame(matrix, index=names, columns=labels)
 

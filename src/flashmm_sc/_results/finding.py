@@ -32,7 +32,7 @@ def found(adata: AnnData, key: str | None, coefs: str | Sequence[str] | None = N
         For names that are no texts.
     """
     names = texts(argument, coefs) or []
-    results = [result for result in Result.all(adata) if result.what in _READ]
+    results = [result for result in Result.all(adata, whole=key is not None) if result.what in _READ]
     having = [result.key for result in results if set(names) <= set(_columns(result))]
     if key is None and (FIRST in having or not results):
         return Result.read(adata, FIRST)
@@ -65,7 +65,7 @@ def found_fit(adata: AnnData, key: str | None) -> Result:
 
 def fit_of(adata: AnnData, result: Result) -> Result | None:
     """The fit that a result is or was made from; None if it is gone, or another lies in its place now."""
-    results = {one.key: one for one in Result.all(adata)}
+    results = {one.key: one for one in Result.all(adata, whole=True)}
     when = lambda one: str(one.params.get("time", ""))
     while result.what != "fit":
         source = results.get(next(iter(result.of), ""))
