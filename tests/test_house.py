@@ -100,6 +100,8 @@ def test_formulaic_is_known_in_the_design_only():
 
 
 UNTESTED = {
+    "_stats.checks": "what statistics can't be: bad_input/arrays.py",
+    "_results.whole": "damaged results: bad_input/damaged.py",
     "_stats.correlated": "groups that are refused or selected: tests/gaussian/test_correlated.py",
     "_gaussian.blocks.factorisation": "all of it: blocks/test_covariance.py",
     "_gaussian.blocks.kernel": "the levels of a factorisation: blocks/test_covariance.py",

@@ -25,10 +25,10 @@ def as_path(argument: str, path: object) -> Path:
         msg = f"{argument}={path!r} must be the path of a file, a text or a pathlib.Path."
         raise TypeError(msg)
     try:
-        sizes = [len(os.fsencode(part)) for part in Path(text).parts]
+        longest = max((len(os.fsencode(part)) for part in Path(text).parts), default=0)
     except UnicodeEncodeError:
-        sizes = []
-    if "\0" in text or not text or not sizes or max(sizes) > _LONGEST:
+        longest = _LONGEST + 1
+    if "\0" in text or not text or longest > _LONGEST:
         msg = f"{argument}={text[:_LONGEST]!r} can't be the name of a file."
         raise ValueError(msg)
     return Path(text)

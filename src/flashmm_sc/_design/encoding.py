@@ -281,7 +281,7 @@ def _sentences(where: str) -> Iterator[None]:
         if null:
             msg = f"{null[1]!r} in {where} is NaN in some cells, though no column it uses is."
         else:
-            msg = f"{where} can't be evaluated: {error}"
+            msg = f"{where} can't be evaluated: {str(error).rstrip('.')}."
         raise ValueError(msg) from error
 
 

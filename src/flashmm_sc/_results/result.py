@@ -110,7 +110,7 @@ class Result:
         """
         uns = uns_of(adata)
         found = uns.get(key) if isinstance(key, str) else None
-        if not isinstance(found, dict) or "coef_names" not in found:
+        if not _is_result(found):
             keys = cls.keys(adata)
             hint = did_you_mean(key, keys) if keys else "Run fsc.tl.lmm_de first."
             msg = f"adata.uns[{key!r}] holds no result of fsc.tl.lmm_de or fsc.tl.lmm_test. {hint}"
