@@ -109,7 +109,7 @@ class Result:
             For something else than an AnnData.
         """
         uns = uns_of(adata)
-        found = uns.get(key) if isinstance(key, str) else None
+        found: Any = uns.get(key) if isinstance(key, str) else None
         if not _is_result(found):
             keys = cls.keys(adata)
             hint = did_you_mean(key, keys) if keys else "Run fsc.tl.lmm_de first."
