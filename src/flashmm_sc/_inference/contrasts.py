@@ -109,7 +109,7 @@ def _vector(label: str, value: Any, names: list[str]) -> np.ndarray:
             msg = f"Contrast {label!r} is not labelled by the coefficients; unknown or missing: {listed(wrong)}."
             raise ValueError(msg)
         value = value[names]
-    vector = real_array(f"Contrast {label!r}", value)
+    vector = np.array(value) if isinstance(value, int | float) else real_array(f"Contrast {label!r}", value)
     if vector.shape != (len(names),):
         msg = f"Contrast {label!r} has shape {vector.shape}; there are {len(names)} coefficients."
         raise ValueError(msg)
