@@ -83,7 +83,7 @@ def test_they_are_saved(cells, tmp_path):
     stats = fsc.sslmm(X, Y, Z)
     stats.save(tmp_path / "sums.h5ad")
     again = fsc.SummaryStats.load(tmp_path / "sums.h5ad")
-    np.testing.assert_array_equal(again.basis, stats.basis)
+    np.testing.assert_array_equal(again.untangled.basis, stats.untangled.basis)
     for name in ("coef", "se", "theta", "loglik"):
         np.testing.assert_array_equal(getattr(fsc.lmm(again), name), getattr(fsc.lmm(stats), name))
 
@@ -98,17 +98,20 @@ def test_what_remains_of_constant_genes_is_no_variation(cells):
         assert fit.coef.isna().all().all()
 
 
-def test_of_x_itself_again(cells):
+def test_of_x_itself_and_of_x_untangled(cells):
     X, Y, Z = cells
     X["x"] += 1e4
-    stats = fsc.sslmm(X, Y, Z)
-    assert stats.basis is not None
-    np.testing.assert_allclose(stats.plain.XX, X.T.to_numpy() @ X.to_numpy(), rtol=1e-12)
-    np.testing.assert_allclose(stats.plain.XY, X.T.to_numpy() @ Y.to_numpy(), rtol=1e-10)
-    np.testing.assert_allclose(stats.plain.ZX, Z.T.to_numpy() @ X.to_numpy(), rtol=1e-10)
-    np.testing.assert_allclose((stats + stats).XX, 2 * X.T.to_numpy() @ X.to_numpy(), rtol=1e-12)
+    stats, (x, y, z) = fsc.sslmm(X, Y, Z), (table.to_numpy() for table in (X, Y, Z))
+    assert stats.basis is None
+    for found in (stats, stats.untangled.plain):
+        np.testing.assert_allclose(found.XX, x.T @ x, rtol=1e-12)
+        np.testing.assert_allclose(found.XY, x.T @ y, rtol=1e-10)
+        np.testing.assert_allclose(found.ZX, z.T @ x, rtol=1e-10)
+    np.testing.assert_allclose((stats + stats).XX, 2 * x.T @ x, rtol=1e-12)
+    np.testing.assert_allclose((stats.untangled + stats.untangled).XX, 2 * x.T @ x, rtol=1e-12)
     sub = fsc.lmm(stats).refit(drop_coefs="late")
     whole = fsc.lmmfit(Y, X[["one", "x"]], Z)
     np.testing.assert_allclose(sub.t, whole.t, rtol=1e-7)
+    assert replace(stats, slopes=[False]).untangled.slopes == (False,)
     with pytest.raises(ValueError, match="basis"):
         replace(stats, basis=np.ones((2, 2)))

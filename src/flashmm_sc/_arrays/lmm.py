@@ -39,8 +39,7 @@ class LMMFit:
         Fixed effects, standard errors, t-values, degrees of freedom and two-sided p-values; DataFrames genes × p, on
         the scale of the fitted values. NaN for genes that were not fitted.
     theta, theta_se
-        Variance components and their standard errors (from the expected information), genes × (K+1), the residual
-        variance last.
+        Variance components and their standard errors (expected information), genes × (K+1), the residual variance last.
     theta_cov
         Inverse of the observed information for theta, genes × (parameters + 1) × (parameters + 1), covariances being
         parameters too; zero for components at the boundary.
@@ -255,6 +254,7 @@ def lmm(
     LMMFit of 4 genes by REML: 4 ok; 2 coefficients, variance components 'var1', 'residual'
     """
     check_type("stats", stats, SummaryStats, "fsc.sslmm or fsc.summarize")
+    stats = stats if stats.untangled is None else stats.untangled
     options = Options(method, nonnegative, max_iter, tol, theta0)
     check_flags(moderate=moderate)
     check_ddf(ddf, method)

@@ -87,6 +87,9 @@ def lmmtest(
     names, inference = list(fit.coef.columns), fit.inference
     if contrast is None:
         L = pd.DataFrame(np.eye(len(names)), names, names).iloc[:, positions("index", index, names)]
+        if L.empty:
+            msg = "index chooses no coefficient; give one or more, or leave it out for all."
+            raise ValueError(msg)
     else:
         L = contrast_matrix(contrast, names)
     if joint:

@@ -10,7 +10,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from flashmm_sc._arrays.refined import refined
-from flashmm_sc._base.options import check_real
+from flashmm_sc._base.options import check_real, real_array
 from flashmm_sc._design.columns import positive_numbers
 from flashmm_sc._design.rows import Rows
 from flashmm_sc._stats.cross import CrossProducts
@@ -60,6 +60,8 @@ def sslmm(
 
     Raises
     ------
+    TypeError
+        For what are no matrices of numbers.
     ValueError
         When the numbers of cells differ, a value is NaN, infinite, complex or masked, or weights aren't one positive number
         a cell.
@@ -92,15 +94,15 @@ def sslmm(
     if weights is not None:
         check_real("weights", weights)
         each = positive_numbers(weights, rows.n, "weights", "one number a cell", "row {}".format)
-    rows, gram, basis = rows.untangled(Xs.shape[1], each)
+    own, gram, basis = rows.untangled(p := Xs.shape[1], each)
     parts = [replace(CellMatrix.of(Y), precision=each)]
-    sums = accumulate(parts, rows, n_jobs=n_jobs)
+    sums = accumulate(parts, own, n_jobs=n_jobs)
     stats = SummaryStats.of(
-        CrossProducts.of(gram, Xs.shape[1], basis),
+        CrossProducts.of(gram, p, basis),
         sums.WY,
         sums.yy[0],
         rows.n,
-        d=() if d is None else tuple(np.atleast_1d(d)),
+        d=() if d is None else d,
         correlated=correlated,
         coef_names=coefs,
         gene_names=genes,
@@ -108,7 +110,11 @@ def sslmm(
         named_levels=bool(ranefs) and not isinstance(Z.columns, pd.RangeIndex),
         **({} if each is None else Weights.of(each).sums),
     )
-    return refined(stats, parts, rows, n_jobs=n_jobs)
+    stats = refined(stats, parts, own, n_jobs=n_jobs)
+    if basis is None:
+        return stats
+    exact = CrossProducts.of(rows.gram(each), p)
+    return replace(stats.plain, XX=exact.XX, ZX=exact.ZX, untangled=stats)
 
 
 def _columns(table: Any) -> list[str]:
@@ -116,9 +122,20 @@ def _columns(table: Any) -> list[str]:
 
 
 def _two_dimensional(name: str, table: Any) -> Any:
+    """A matrix of numbers; one on disk is left there."""
     values = table.to_numpy() if isinstance(table, pd.DataFrame | pd.Series) else table
+    if isinstance(values, list | tuple) or getattr(getattr(values, "dtype", None), "kind", "") == "O":
+        values = real_array(name, values)
     check_real(name, values)
-    return np.asarray(values).reshape(-1, 1) if np.ndim(values) == 1 else values
+    shape = getattr(values, "shape", ())
+    if len(shape) not in (1, 2) or not hasattr(values, "dtype"):
+        what = f"an array of shape {shape}" if shape else type(table).__name__
+        msg = f"{name} must be a matrix of numbers with one row a cell, dense, sparse or a DataFrame, not {what}."
+        raise TypeError(msg)
+    if 0 in shape and (name != "Y" or not shape[0]):  # no genes are none that can't be fitted
+        msg = f"{name} has shape {tuple(shape)}; there is nothing to fit."
+        raise ValueError(msg)
+    return np.asarray(values).reshape(-1, 1) if len(shape) == 1 else values
 
 
 def _as_csr(name: str, table: Any) -> sp.csr_array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -15,8 +16,6 @@ from flashmm_sc._gaussian.shares import Centred
 from flashmm_sc._stats.totals import column_totals
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from flashmm_sc._stats.summary import SummaryStats
 
 
@@ -62,10 +61,13 @@ def variance_explained(fit: LMMFit, terms: Mapping[str, Selection] | None = None
     ['treatment', 'x3', 'var1', 'residual']
     """
     check_type("fit", fit, LMMFit, "fsc.lmm or fsc.lmmfit")
+    if terms is not None and not isinstance(terms, Mapping):
+        msg = f"terms={terms!r} must be a dictionary, from names of terms to their coefficients."
+        raise TypeError(msg)
     stats, structure = fit.stats, fit.projection.structure
     weight_sum = cast("float", stats.weight_sum)
     centred = Centred.of(stats.cross, _totals(stats), weight_sum, stats.d, structure, stats.n)
-    named = _named(terms or {}, stats, centred.varies)
+    named = _named({} if terms is None else terms, stats, centred.varies)
     shares = centred.shares(fit.coef.to_numpy(), fit.theta.to_numpy(), list(named.values()))
     columns = [*named, *centred.random_terms(stats.component_names), "residual"]
     return pd.DataFrame(shares, fit.coef.index, columns)

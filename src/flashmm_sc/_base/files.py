@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files: their names, files that appear whole or not at all, and words for those that can't be read."""
 
 from __future__ import annotations
 
@@ -28,6 +28,60 @@ _OF_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 """Errors that reading a file never has."""
 
 
+_LONGEST = 255
+"""Bytes of the name of a file that file systems take."""
+
+
+def as_path(argument: str, path: object) -> Path:
+    """The path of a file; refuses what can't be one."""
+    text = os.fspath(path) if isinstance(path, str | os.PathLike) else None
+    if not isinstance(text, str):
+        msg = f"{argument}={path!r} must be the path of a file, a text or a pathlib.Path."
+        raise TypeError(msg)
+    try:
+        longest = max((len(os.fsencode(part)) for part in Path(text).parts), default=0)
+    except UnicodeEncodeError:
+        longest = _LONGEST + 1
+    if "\0" in text or not text or longest > _LONGEST:
+        msg = f"{argument}={text[:_LONGEST]!r} can't be the name of a file."
+        raise ValueError(msg)
+    return Path(text)
+
+
+def existing(path: object) -> Path:
+    """The path of a file to read; refuses one that is not there, and folders."""
+    found = as_path("path", path)
+    if not found.exists():
+        msg = f"There is no file {str(found)!r}."
+        raise FileNotFoundError(msg)
+    if found.is_dir():
+        msg = f"{str(found)!r} is a folder; give the name of a file."
+        raise IsADirectoryError(msg)
+    return found
+
+
+def new(path: object) -> Path:
+    """The path of a file to write; refuses one in a folder that is not there, and folders."""
+    found = as_path("path", path)
+    if not found.absolute().parent.is_dir():
+        msg = f"{str(found)!r} can't be written: there is no such folder. Create it first."
+        raise FileNotFoundError(msg)
+    if found.is_dir():
+        msg = f"{str(found)!r} is a folder; give the name of a file."
+        raise IsADirectoryError(msg)
+    return found
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Name the file that can't be read; a damaged one may raise anything."""
+    try:
+        yield
+    except Exception as error:
+        msg = f"{str(path)!r} can't be read: {error}. It may be truncated or corrupt; copy it again."
+        raise OSError(msg) from error
+
+
 @contextmanager
 def appearing_whole(path: Path) -> Iterator[Path]:
     """Give a file beside `path` to write to; it takes the name `path` only once it is complete."""
@@ -53,16 +107,6 @@ def appearing_together(*paths: Path | None) -> Iterator[list[Any]]:
             for part, path in zip(parts, paths, strict=True):
                 if part and path:
                     part.replace(path)
-
-
-@contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Name the file that can't be read; a damaged one may raise anything."""
-    try:
-        yield
-    except Exception as error:
-        msg = f"{str(path)!r} can't be read: {error}. It may be truncated or corrupt; copy it again."
-        raise OSError(msg) from error
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+from contextlib import suppress
 from typing import Any, get_args
 
 import numpy as np
@@ -59,15 +60,18 @@ def check_number(
     argument: str, value: object, low: float, high: float = math.inf, hint: str = "", *, without: tuple[float, ...] = ()
 ) -> None:
     """Refuse what is no finite number from `low` to `high`, and those of these bounds that are `without` sense."""
-    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+    if not isinstance(value, int | float | np.integer | np.floating) or isinstance(value, bool):
         msg = f"{argument}={value!r} must be a number. {hint}".rstrip()
         raise TypeError(msg)
-    if not (math.isfinite(value) and low <= float(value) <= high) or value in without:
+    number = math.inf
+    with suppress(OverflowError):  # of an int with hundreds of digits
+        number = float(value)
+    if not (math.isfinite(number) and low <= number <= high) or number in without:
         above = math.isinf(high) and low in without
         between = f"above {low:g}" if above else f"{low:g} or more" if math.isinf(high) else f"from {low:g} to {high:g}"
         bounds = [f"{bound:g}" for bound in without if not (above and bound == low)]
         between += f", but not {' or '.join(bounds)}" if bounds else ""
-        finite = "finite, " if math.isinf(high) and not math.isfinite(value) else ""
+        finite = "finite, " if math.isinf(high) and not math.isfinite(number) else ""
         msg = f"{argument}={value!r} must be {finite}{between}. {hint}".rstrip()
         raise ValueError(msg)
 
@@ -85,7 +89,25 @@ def check_real(words: str, values: object) -> None:
             f"{words} has masked values, which would be taken as they are; leave them out, or fill them (.filled(...))."
         )
         raise ValueError(msg)
-    kind = getattr(getattr(values, "dtype", None), "kind", "")
-    if kind and kind in "cmMSUV":
+    kind = getattr(getattr(values, "dtype", None), "kind", "O")
+    if kind not in "biufO":
         msg = f"{words} must hold real numbers, not {getattr(values, 'dtype', None)}."
         raise ValueError(msg)
+
+
+def real_array(words: str, values: Any) -> np.ndarray:
+    """The values as float64; refuses what is no array of real numbers."""
+    check_real(words, values)
+    try:
+        array = np.asarray(values)
+        check_real(words, array)
+        if array.dtype.kind == "O":
+            array = array + 0.0  # to which no text is added, though it could be read as a number
+        array = array.astype(np.float64, copy=False)
+    except (OverflowError, TypeError, ValueError) as error:
+        msg = f"{words} must hold real numbers; {type(values).__name__} doesn't ({error})."
+        raise ValueError(msg) from error
+    if array.ndim == 0:
+        msg = f"{words} must be an array of numbers, not {values!r}."
+        raise TypeError(msg)
+    return array

@@ -23,10 +23,11 @@ def positions(argument: str, chosen: Selection | None, names: Sequence[str]) -> 
     """
     if chosen is None:
         return np.arange(len(names))
-    if not isinstance(chosen, str | int | np.integer | Iterable):
+    try:
+        items = [chosen] if isinstance(chosen, str | int | np.integer) else list(chosen)
+    except TypeError as error:
         msg = f"{argument}: choose by names, positions or a mask, not {type(chosen).__name__}."
-        raise TypeError(msg)
-    items = [chosen] if isinstance(chosen, str | int | np.integer) else list(chosen)
+        raise TypeError(msg) from error
     if items and all(isinstance(item, bool | np.bool_) for item in items):
         if len(items) != len(names):
             msg = f"{argument}: the mask has {len(items)} entries for {len(names)}."

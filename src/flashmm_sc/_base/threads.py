@@ -22,7 +22,7 @@ _MOST = 4096
 
 def n_threads(n_jobs: int | None) -> int:
     """Number of threads: `n_jobs`, by default all cores this process may use; negative as in joblib."""
-    if n_jobs is not None and not isinstance(n_jobs, numbers.Integral):
+    if n_jobs is not None and (not isinstance(n_jobs, numbers.Integral) or isinstance(n_jobs, bool)):
         msg = f"n_jobs={n_jobs!r} must be a whole number of threads, or None for all cores."
         raise TypeError(msg)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

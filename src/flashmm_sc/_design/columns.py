@@ -13,6 +13,8 @@ from flashmm_sc._base.errors import did_you_mean, listed
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+LARGEST = 1e140
+"""What values of designs stay below, so that sums of squares are finite."""
 _WHOLE = 2.0**53
 """From here on floating-point numbers leave out whole ones."""
 
@@ -21,7 +23,7 @@ def check_columns(names: Iterable[str], columns: Iterable[object], where: str) -
     """Refuse the first name that is not a column of obs; `where` says what uses it."""
     known = [str(column) for column in columns]
     for name in names:
-        if name not in known:
+        if not isinstance(name, str) or name not in known:
             hint = did_you_mean(name, known)
             if any(column.startswith(str(name)) and not column.isidentifier() for column in known):
                 hint += " Quote a name that is not a plain word with backticks."
@@ -35,6 +37,9 @@ def complete_column(obs: pd.DataFrame, name: str, where: str) -> pd.Series:
     values = obs[name]
     if isinstance(values, pd.DataFrame):
         msg = f"obs has {values.shape[1]} columns named {name!r}, which {where} uses. Rename or remove the others."
+        raise ValueError(msg)
+    if values.dtype.kind == "c":
+        msg = f"obs[{name!r}], which {where} uses, holds complex numbers. Use their .real or .imag."
         raise ValueError(msg)
     missing = int(values.isna().sum())
     if missing:
@@ -76,7 +81,7 @@ def positive_numbers(given: Any, n: int, words: str, kinds: str, describe: Calla
         msg = f"{words} should hold numbers, not {values.dtype}."
         raise ValueError(msg)
     numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
-    bad = np.flatnonzero(~((numbers > 0) & np.isfinite(numbers)))
+    bad = np.flatnonzero(~((numbers > 0) & (numbers < LARGEST)))
     if bad.size:
         msg = (
             f"{words} must be positive and finite; {bad.size} of {n} are not: {listed(pd.unique(numbers[bad]), 3)}, the first "
@@ -88,9 +93,15 @@ def positive_numbers(given: Any, n: int, words: str, kinds: str, describe: Calla
 
 def as_factor(values: pd.Series) -> pd.Categorical:
     """Values as a factor: categories in their own order, anything else sorted; unused levels are dropped."""
+    if values.dtype in (np.float16, np.longdouble):  # which pandas can't tell apart
+        values = values.astype(np.float64)
     if pd.api.types.is_float_dtype(values.dtype) and ((values % 1 == 0) & (values.abs() < _WHOLE)).all():
         values = values.astype("int64")  # so that levels read '1', not '1.0'
-    return without_unused(pd.Categorical(values))
+    try:
+        return without_unused(pd.Categorical(values))
+    except TypeError as error:
+        msg = f"obs[{values.name!r}] holds values that can't be levels ({error}); make them text, as with .astype(str)."
+        raise ValueError(msg) from error
 
 
 def without_unused(factor: pd.Categorical) -> pd.Categorical:

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from formulaic import ModelSpec, SimpleFormula
-from formulaic.errors import DataMismatchWarning, FormulaicError
+from formulaic.errors import DataMismatchWarning
 from formulaic.parser.types import Factor, Term
 from formulaic.transforms import TRANSFORMS
 from formulaic.utils.stateful_transforms import stateful_eval
@@ -32,10 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from formulaic import ModelMatrix
-
-_PYTHON = (ArithmeticError, AttributeError, LookupError, NameError, TypeError, ValueError)
-_FAILURES = (FormulaicError, DataMismatchWarning, *_PYTHON)
-"""What formulaic raises for a formula that doesn't fit the data."""
 
 _WARNINGS = Lock()
 """Filters of warnings belong to the whole process, and dask encodes in several threads."""
@@ -128,7 +124,11 @@ class Alone:
             return data[self.expr]
         names = {alias: data[column] for alias, column in self.code.columns.items()}
         with _sentences(f"{self.expr!r} in {self.where}"):
-            return stateful_eval(self.code.expression, {**TRANSFORMS, **names}, {}, self.state, self.spec)
+            value = stateful_eval(self.code.expression, {**TRANSFORMS, **names}, {}, self.state, self.spec)
+        if value is None:
+            msg = f"{self.expr!r} in {self.where} has no values."
+            raise ValueError(msg)
+        return value
 
     def number(self, value: Any, n: int) -> np.ndarray:
         """One number a cell, which tells its values apart: the value itself if it is a number, else all columns mixed."""
@@ -271,17 +271,17 @@ def _encode(spec: ModelSpec, values: dict[str, Any], n: int, where: str) -> Mode
 
 @contextmanager
 def _sentences(where: str) -> Iterator[None]:
-    """What formulaic raises, in a sentence that says where."""
+    """What formulaic, or the code that a formula is, raises, in a sentence that says where."""
     try:
         with _WARNINGS, warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("error", DataMismatchWarning)  # a level that is not among the known ones
             yield
-    except _FAILURES as error:
+    except Exception as error:
         null = re.search(r"in `(.+)`: `\1` contains null values", str(error))
         if null:
             msg = f"{null[1]!r} in {where} is NaN in some cells, though no column it uses is."
         else:
-            msg = f"{where} can't be evaluated: {error}"
+            msg = f"{where} can't be evaluated: {str(error).rstrip('.')}."
         raise ValueError(msg) from error
 
 

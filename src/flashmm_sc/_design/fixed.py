@@ -12,7 +12,7 @@ import pandas as pd
 from flashmm_sc._base.errors import listed
 from flashmm_sc._base.rank import dependencies, describe_dependency
 from flashmm_sc._design.across import over_several_cells
-from flashmm_sc._design.columns import as_factor, complete_column, repeated, without_unused
+from flashmm_sc._design.columns import LARGEST, as_factor, complete_column, repeated, without_unused
 from flashmm_sc._design.encoding import Encoding
 from flashmm_sc._design.formula import factor_names, parse_formula, used_columns, words
 from flashmm_sc._design.formula_hints import centred_spline
@@ -102,12 +102,13 @@ class FixedDesign:
             For values that are not finite, such as log(0); names the term.
         """
         matrix = self.encoding.rows(table)
-        bad = ~np.isfinite(matrix.data)
+        bad = ~(np.abs(matrix.data) < LARGEST)
         if bad.any():
             column = matrix.indices[bad][0]
             term = next(term for term, columns in self.terms.items() if column in columns)
-            count = np.count_nonzero(bad & (matrix.indices == column))
-            msg = f"The term {term!r} of {self.encoding.where} is NaN or infinite in {count} of {len(table)} cells."
+            its = matrix.data[bad & (matrix.indices == column)]
+            what = f"beyond {LARGEST:g}, whose squares don't add up," if np.isfinite(its).all() else "NaN or infinite"
+            msg = f"The term {term!r} of {self.encoding.where} is {what} in {len(its)} of {len(table)} cells."
             raise ValueError(msg)
         return matrix
 

@@ -35,6 +35,9 @@ def parse_formula(formula: str, where: str) -> SimpleFormula:
     if not isinstance(formula, str):
         msg = f"fixed must be a formula such as '~ trt', not {type(formula).__name__}."
         raise TypeError(msg)
+    if not formula.strip():
+        msg = f"{where} is empty; write '~ 1' for an intercept alone."
+        raise ValueError(msg)
     hidden = _Hidden.of(formula)
     bars = " Random terms go to random=, e.g. random='(1|sam)' (nbmm_de: sample='sam')." if "|" in hidden.text else ""
     if "`" in hidden.text:

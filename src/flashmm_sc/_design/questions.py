@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import combinations, product
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -209,7 +209,8 @@ def names(by: str | Sequence[str] | None) -> tuple[str, ...]:
     """Columns of `by`, one, several or none."""
     if by is None or isinstance(by, str):
         return () if by is None else (by,)
-    if not isinstance(by, Iterable):
+    try:
+        return tuple(by)
+    except TypeError as error:
         msg = f"by={by!r} must be the name of a column of obs, or several in a list."
-        raise TypeError(msg)
-    return tuple(by)
+        raise TypeError(msg) from error

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Hashable
 from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -107,10 +108,10 @@ class ReferenceGrid:
                 ".cat.rename_categories(str), which keeps their order, and fit again."
             )
             raise ValueError(msg)
-        found = json.loads(text)
         try:
+            found = json.loads(text)
             design, _ = from_json(json.dumps(found["design"]))
-        except ValueError as error:
+        except (KeyError, TypeError, ValueError) as error:
             msg = f"The fit {error} Fit again."
             raise ValueError(msg) from error
         factors = {name: dict(levels) for name, levels in found["factors"].items()}
@@ -181,7 +182,9 @@ class ReferenceGrid:
 
     def _level(self, name: str, item: Any, where: str) -> str:
         levels = self.factors[name]
-        found = next((level for level, value in levels.items() if str(item) == level or item == value), None)
+        found = str(item) if str(item) in levels else None
+        if found is None and isinstance(item, Hashable):
+            found = {value: level for level, value in levels.items()}.get(item)
         if found is None:
             msg = f"{where}: {name!r} has no level {str(item)!r}. {did_you_mean(item, levels)}"
             raise ValueError(msg)

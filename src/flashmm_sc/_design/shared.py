@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from flashmm_sc._base.errors import listed
-from flashmm_sc._base.files import appearing_whole
+from flashmm_sc._base.files import appearing_whole, existing, new, reading
 from flashmm_sc._design.cell_design import in_memory, needed_columns
 from flashmm_sc._design.columns import as_factor, complete_column
 from flashmm_sc._design.file import from_json, to_json
@@ -90,7 +89,7 @@ class Design:
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write to a text file (JSON), for another site: levels and states of transforms, nothing of single cells."""
-        with appearing_whole(Path(path)) as part:
+        with appearing_whole(new(path)) as part:
             part.write_text(json.dumps(to_json(self.fixed, self.random), indent=1), encoding="utf-8")
 
     @classmethod
@@ -104,8 +103,11 @@ class Design:
         ValueError
             When it holds no design, a design in another version of the format, or a damaged one.
         """
+        path = existing(path)
+        with reading(path):
+            text = path.read_text(encoding="utf-8", errors="replace")
         try:
-            return cls(*from_json(Path(path).read_text(encoding="utf-8", errors="replace")))
+            return cls(*from_json(text))
         except ValueError as error:
             msg = f"{str(path)!r} {error}"
             raise ValueError(msg) from error

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from flashmm_sc._base.errors import listed, too_few_levels
-from flashmm_sc._design.columns import as_factor, complete_column, level_names
+from flashmm_sc._design.columns import LARGEST, as_factor, complete_column, level_names
 from flashmm_sc._design.random_terms import written
 
 if TYPE_CHECKING:
@@ -33,7 +33,11 @@ def expanded(terms: Iterable[RandomTerm], obs: pd.DataFrame) -> list[RandomTerm]
     """
     found: list[RandomTerm] = []
     for term in terms:
-        if term.levels is None and term.slope and _is_factor(obs[term.slope]):
+        if (
+            term.levels is None
+            and term.slope
+            and _is_factor(complete_column(obs, term.slope, f"random term {term.name!r}"))
+        ):
             found += _levels(term, obs, found)
         else:
             found.append(replace(term, levels=term.levels or ()))
@@ -112,8 +116,9 @@ def check_slope(obs: pd.DataFrame, term: RandomTerm) -> None:
             reason = f"has levels that the design doesn't know: {listed(unknown)}; make the design from cells with all levels"
     elif _is_factor(values):
         reason = f"is not numeric but {values.dtype}, of which the design has numbers"
-    elif infinite := int(np.count_nonzero(~np.isfinite(values.to_numpy(dtype=np.float64)))):
-        reason = f"is infinite in {infinite} cells"
+    elif large := int(np.count_nonzero(np.abs(values.to_numpy(dtype=np.float64)) >= LARGEST)):
+        finite = np.isfinite(values.to_numpy(dtype=np.float64)).all()
+        reason = f"is {f'beyond {LARGEST:g}' if finite else 'infinite'} in {large} cells"
     if reason:
         raise ValueError(_refused(term, its, reason))
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flashmm_sc._base.errors import listed, warn
-from flashmm_sc._base.options import check_flags, check_number, check_whole, one_of
+from flashmm_sc._base.options import check_flags, check_number, check_whole, one_of, real_array
 from flashmm_sc._base.rank import TOLERANCE
 from flashmm_sc._base.threads import for_gene_blocks
 from flashmm_sc._gaussian.genes import Genes
@@ -49,7 +49,7 @@ class Options:
         one_of("method", self.method, Method)
         check_flags(nonnegative=self.nonnegative)
         check_whole("max_iter", self.max_iter, 1)
-        check_number("tol", self.tol, 0.0)
+        check_number("tol", self.tol, 0.0, 1.0, "It is a rise in 2 log-likelihood.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,7 +180,7 @@ def _data_of(projection: Projection, stats: SummaryStats, genes: slice | np.ndar
 def _starting_ratios(theta0: Sequence[float] | np.ndarray, projection: Projection, nonnegative: bool) -> np.ndarray:
     size, structure = projection.structure.size, projection.structure
     try:
-        theta = np.asarray(theta0, dtype=float).reshape(-1)
+        theta = real_array("theta0", theta0).reshape(-1)
     except (TypeError, ValueError):
         theta = np.empty(0)
     known = theta.size == size + 1 and np.isfinite(theta).all()

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from flashmm_sc._base.errors import did_you_mean, listed
+from flashmm_sc._base.options import real_array
 
 Contrasts: TypeAlias = str | Sequence[Any] | Mapping[str, Any] | pd.DataFrame | np.ndarray
 
@@ -18,6 +19,7 @@ _NUMBER = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,2})?(?=[\s+*/()-]|\Z)
 # for messages: an unknown name may hold spaces, and any character in quotes, brackets or a call
 _WORD = re.compile(r"(?:`[^`]*`|\w\([^()]*\)|\[[^]]*\]|[^\s+*/()-]|\s+(?![\s+*/()-]|\Z))+")
 _SPACE = re.compile(r"\s*")
+_LARGEST = 1e30
 _DEEPEST, _LONGEST = 100, 1000
 """Parentheses in each other, and bits of a number: more than a contrast needs, less than would stop Python."""
 
@@ -53,6 +55,9 @@ def contrast_matrix(contrasts: Contrasts, names: Iterable[str]) -> pd.DataFrame:
     cls[B]:trt[T.stim]       1.0
     cls[NK]:trt[T.stim]     -1.0
     """
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        msg = f"names={names!r} must be a list of names of coefficients."
+        raise TypeError(msg)
     names = [str(name) for name in names]
     columns = _columns(contrasts)
     labels = [label for label, _ in columns]
@@ -70,6 +75,9 @@ def contrast_matrix(contrasts: Contrasts, names: Iterable[str]) -> pd.DataFrame:
         if not matrix[:, j].any():
             msg = f"Contrast {label!r} is zero for every coefficient."
             raise ValueError(msg)
+        if not 1 / _LARGEST < np.abs(matrix[:, j]).max() < _LARGEST:
+            msg = f"Contrast {label!r} has weights that are too large or too small to compute with; rescale it."
+            raise ValueError(msg)
     return pd.DataFrame(matrix, index=names, columns=labels)
 
 
@@ -82,9 +90,10 @@ def _columns(contrasts: Any) -> list[tuple[str, Any]]:
     if not isinstance(contrasts, Iterable) or (isinstance(contrasts, np.ndarray) and contrasts.ndim == 0):
         msg = f"Contrasts are expressions, {{name: expression or vector}}, or a matrix, not {type(contrasts).__name__}."
         raise TypeError(msg)
-    if all(isinstance(item, str) for item in contrasts):
-        return [(text, text) for text in contrasts]
-    array = np.asarray(contrasts)
+    items = contrasts if isinstance(contrasts, np.ndarray) else list(contrasts)
+    if all(isinstance(item, str) for item in items):
+        return [(text, text) for text in items]
+    array = real_array("Contrasts", items)
     if array.ndim != 2:
         msg = "Contrasts are expressions, {name: expression or vector}, or a matrix with one row per coefficient."
         raise ValueError(msg)
@@ -100,7 +109,7 @@ def _vector(label: str, value: Any, names: list[str]) -> np.ndarray:
             msg = f"Contrast {label!r} is not labelled by the coefficients; unknown or missing: {listed(wrong)}."
             raise ValueError(msg)
         value = value[names]
-    vector = np.asarray(value, dtype=np.float64)
+    vector = np.array(value) if isinstance(value, int | float) else real_array(f"Contrast {label!r}", value)
     if vector.shape != (len(names),):
         msg = f"Contrast {label!r} has shape {vector.shape}; there are {len(names)} coefficients."
         raise ValueError(msg)

@@ -86,7 +86,7 @@ def find_expression(adata: Cells, layer: str | None, use_raw: bool, mask_var: An
         raise ValueError(msg)
     if use_raw:
         return _raw(adata, kept)
-    if layer is not None and layer not in adata.layers:
+    if layer is not None and (not isinstance(layer, str) or layer not in adata.layers):
         msg = f"layer={layer!r} is not in adata.layers. {did_you_mean(layer, [k for k in adata.layers if k])}"
         raise KeyError(msg)
     X = adata.X if layer is None else adata.layers[layer]
@@ -96,8 +96,16 @@ def find_expression(adata: Cells, layer: str | None, use_raw: bool, mask_var: An
         raise ValueError(msg)
     gene = np.full(adata.n_vars, -1)
     gene[kept] = np.arange(kept.size)
-    check_real(source, whole(X))
+    _check_values(source, X)
     return Expression(X, kept, gene, source)
+
+
+def _check_values(source: str, X: Any) -> None:
+    """Refuse what is no matrix of real numbers."""
+    check_real(source, whole(X))
+    if getattr(getattr(whole(X), "dtype", None), "kind", "") == "O":
+        msg = f"{source} must hold real numbers, not objects; if they are numbers, use .astype(float)."
+        raise ValueError(msg)
 
 
 def _raw(adata: Cells, kept: np.ndarray) -> Expression:
@@ -113,7 +121,7 @@ def _raw(adata: Cells, kept: np.ndarray) -> Expression:
         raise ValueError(msg)
     gene = np.full(adata.raw.n_vars, -1)
     gene[place] = np.arange(kept.size)
-    check_real("adata.raw.X", whole(adata.raw.X))
+    _check_values("adata.raw.X", adata.raw.X)
     return Expression(adata.raw.X, kept, gene, "adata.raw.X")
 
 

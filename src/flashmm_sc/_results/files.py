@@ -11,7 +11,7 @@ import h5py
 from anndata import AnnData
 from anndata.io import write_elem
 
-from flashmm_sc._base.files import reading
+from flashmm_sc._base.files import as_path, reading
 from flashmm_sc._results.aggregated import KEY
 from flashmm_sc._results.cells_file import StoredCells, read
 from flashmm_sc._results.result import check_key
@@ -47,7 +47,7 @@ def streamed(path: Path) -> Iterator[StoredCells]:
 
 def check_new_file(path: str | PathLike[str], adata: Any) -> Path:
     """Refuse the name of a file or store that can't be written, or that is read meanwhile."""
-    new = Path(path)
+    new = as_path("out", path)
     if new.suffix not in (".h5ad", ".zarr"):
         msg = f"out={str(path)!r} must be the name of a file that ends in .h5ad or .zarr."
         raise ValueError(msg)

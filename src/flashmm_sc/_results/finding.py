@@ -31,8 +31,8 @@ def found(adata: AnnData, key: str | None, coefs: str | Sequence[str] | None = N
     TypeError
         For names that are no texts.
     """
-    names = _texts(argument, coefs) or []
-    results = [result for result in Result.all(adata) if result.what in _READ]
+    names = texts(argument, coefs) or []
+    results = [result for result in Result.all(adata, whole=key is not None) if result.what in _READ]
     having = [result.key for result in results if set(names) <= set(_columns(result))]
     if key is None and (FIRST in having or not results):
         return Result.read(adata, FIRST)
@@ -65,7 +65,7 @@ def found_fit(adata: AnnData, key: str | None) -> Result:
 
 def fit_of(adata: AnnData, result: Result) -> Result | None:
     """The fit that a result is or was made from; None if it is gone, or another lies in its place now."""
-    results = {one.key: one for one in Result.all(adata)}
+    results = {one.key: one for one in Result.all(adata, whole=True)}
     when = lambda one: str(one.params.get("time", ""))
     while result.what != "fit":
         source = results.get(next(iter(result.of), ""))
@@ -90,7 +90,7 @@ def columns_of(result: Result, coefs: str | Sequence[str] | None, groups: str | 
 
     The coefficients of a group stay together, unless each name is that of one column.
     """
-    names, chosen = _texts("coefs", coefs), selected("groups", groups, result.groups, result.key)
+    names, chosen = texts("coefs", coefs), selected("groups", groups, result.groups, result.key)
     columns = zip(*(result.names(name) for name in ("column_names", "coef_names", "column_groups")), strict=True)
     asked, order = names or [], result.groups if chosen is None else chosen
     places = {
@@ -104,7 +104,7 @@ def columns_of(result: Result, coefs: str | Sequence[str] | None, groups: str | 
 
 def selected(argument: str, values: str | Sequence[str] | None, known: Sequence[str], key: str) -> list[str] | None:
     """The names asked for, checked; None means all."""
-    names = _texts(argument, values)
+    names = texts(argument, values)
     for name in names or []:
         if name not in known:
             msg = f"{argument}: the result {key!r} has no {name!r}. {did_you_mean(name, dict.fromkeys(known))}"
@@ -112,7 +112,8 @@ def selected(argument: str, values: str | Sequence[str] | None, known: Sequence[
     return names
 
 
-def _texts(argument: str, values: str | Sequence[str] | None) -> list[str] | None:
+def texts(argument: str, values: str | Sequence[str] | None) -> list[str] | None:
+    """One name or several, as a list; None stays None."""
     if values is None:
         return None
     try:

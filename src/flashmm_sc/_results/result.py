@@ -6,6 +6,7 @@ Groups of cells lie side by side: column `B cells|trt[T.stim]` is coefficient `t
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from anndata import AnnData
 
 from flashmm_sc._base.errors import did_you_mean, listed
 from flashmm_sc._results.packed import unpacked
+from flashmm_sc._results.whole import Params, check_whole, damaged
 from flashmm_sc._stats.correlated import from_numbers
 
 if TYPE_CHECKING:
@@ -59,6 +61,8 @@ _ENTRY = ("params", "coef_names", "column_names", "column_groups", "groups", "st
 """What every entry has, that of earlier versions too."""
 EARLIER = ("ols", "zry", "yry", "mean")
 """What earlier versions stored for `MODERATED`; removed with the rest."""
+_LONGEST = 200
+"""Bytes of a key: names of folders have up to 255."""
 _MAY_BE_NONE = (
     "layer",
     "transform",
@@ -105,9 +109,9 @@ class Result:
             For something else than an AnnData.
         """
         uns = uns_of(adata)
-        found = uns.get(key) if isinstance(key, str) else None
-        if not isinstance(found, dict) or "coef_names" not in found:
-            keys = [name for name, value in uns.items() if _is_result(value)]
+        found: Any = uns.get(key) if isinstance(key, str) else None
+        if not _is_result(found):
+            keys = cls.keys(adata)
             hint = did_you_mean(key, keys) if keys else "Run fsc.tl.lmm_de first."
             msg = f"adata.uns[{key!r}] holds no result of fsc.tl.lmm_de or fsc.tl.lmm_test. {hint}"
             raise KeyError(msg)
@@ -115,13 +119,24 @@ class Result:
             raise KeyError(earlier(key))
         places, varm = {name: f"{key}_{name}" for name in WORDS}, adata.varm  # anndata checks all of it
         arrays = {name: np.asarray(varm[place]) for name, place in places.items() if place in varm}
-        _check_columns(key, arrays, len(found["column_names"]))
-        return cls(key, arrays, {**found, "params": dict.fromkeys(_MAY_BE_NONE) | dict(found["params"])})
+        _check_columns(key, arrays, np.size(found["column_names"]))
+        check_whole(key, found, arrays)
+        params = Params(key, dict.fromkeys(_MAY_BE_NONE) | found["params"])
+        return cls(key, arrays, {**found, "params": params})
 
     @classmethod
-    def all(cls, adata: AnnData) -> list[Result]:
-        """All results, in the order in which they lie in uns."""
-        return [cls.read(adata, key) for key, value in uns_of(adata).items() if _is_result(value)]
+    def keys(cls, adata: AnnData) -> list[str]:
+        """Keys of all results, whole or not, in the order in which they lie in uns."""
+        return [key for key, value in uns_of(adata).items() if _is_result(value)]
+
+    @classmethod
+    def all(cls, adata: AnnData, *, whole: bool = False) -> list[Result]:
+        """All results, in the order in which they lie in uns; or those that are whole, while others are refused."""
+        found = []
+        for key in cls.keys(adata):
+            with suppress(*(KeyError, ValueError) * whole):
+                found.append(cls.read(adata, key))
+        return found
 
     @classmethod
     def read_fit(cls, adata: AnnData, key: str) -> Result:
@@ -145,6 +160,8 @@ class Result:
 
     def names(self, name: str) -> list[str]:
         """Names in the entry."""
+        if name not in self.entry:
+            raise ValueError(damaged(self.key, f"it lacks {name!r}"))
         return strings(self.entry[name])
 
     @property
@@ -200,8 +217,11 @@ class Result:
         """What describes the model of each group."""
         if "text" not in self.entry["models"]:
             raise KeyError(earlier(self.key))
-        models = unpacked(self.entry["models"])
-        return [models[str(i)] for i in range(len(self.groups))]
+        try:
+            models = unpacked(self.entry["models"])
+            return [dict(models[str(i)]) for i in range(len(self.groups))]
+        except Exception as error:  # whatever takes the place of text and numbers
+            raise ValueError(damaged(self.key, f"what describes its models can't be read ({error})")) from error
 
     def _stored(self, name: str) -> np.ndarray:
         if name not in self.entry:
@@ -243,9 +263,17 @@ def hint_instead_of(adata: Any) -> str:
 
 def check_name(key: str) -> None:
     """Refuse a key that anndata can't write."""
-    if not isinstance(key, str) or key in ("", ".", "..") or "/" in key or "\0" in key:
-        msg = f"key_added={key!r} can't name results in a file; give a text without '/'."
+    if not isinstance(key, str) or key in ("", ".", "..") or "/" in key or "\0" in key or _too_long(key):
+        msg = f"key_added={str(key)[:_LONGEST]!r} can't name results in a file; give a short text without '/'."
         raise ValueError(msg)
+
+
+def _too_long(key: str) -> bool:
+    """Whether zarr would find no room for `KEY_theta_shrunk` in the name of a folder, or a text can't be written at all."""
+    try:
+        return len(key.encode()) > _LONGEST
+    except UnicodeEncodeError:
+        return True
 
 
 def check_key(adata: AnnData, key: str, *, tests: bool = False) -> None:

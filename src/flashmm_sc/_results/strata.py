@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from flashmm_sc._design.columns import as_factor, complete_column
+from flashmm_sc._design.columns import as_factor, complete_column, level_names
 from flashmm_sc._design.rows import CHUNK, StratumRows
 from flashmm_sc._results.sizes import with_sizes
 from flashmm_sc._stats.strata import Strata
@@ -72,7 +72,10 @@ def numbered(obs: pd.DataFrame, by: Sequence[str]) -> tuple[np.ndarray, np.ndarr
     KeyError, ValueError
         For a column that is not there or incomplete.
     """
-    factors = [as_factor(complete_column(obs, name, f"by={list(by)}")) for name in by]
+    where = f"by={list(by)}"
+    factors = [as_factor(complete_column(obs, name, where)) for name in by]
+    for name, factor in zip(by, factors, strict=True):
+        level_names(factor, name, where)
     codes = np.zeros(len(obs), np.int64)
     for factor in factors:
         found, pairs = pd.factorize(codes * len(factor.categories) + factor.codes)

@@ -14,6 +14,7 @@ import pandas as pd
 from anndata import AnnData
 
 from flashmm_sc._base.errors import listed, named
+from flashmm_sc._base.files import as_path
 from flashmm_sc._design.cell_design import in_memory
 from flashmm_sc._results.cells_file import ChosenCells
 from flashmm_sc._results.checks import Expression, check_anndata, check_shape, find_expression, gene_mask
@@ -204,6 +205,8 @@ def _opened(sources: Sequence[Source]) -> Iterator[tuple[list[AnnData | StoredCe
             hint = hint_instead_of(source)
             msg = f"adata[{i}] must be an AnnData or the path of a file, not {type(source).__name__}.{hint}"
             raise TypeError(msg)
+        if not isinstance(source, AnnData):
+            as_path(f"adata[{i}]", source)
         if not isinstance(source, AnnData) and Path(source).suffix == ".h5mu":
             msg = (
                 f"{str(source)!r} holds MuData; give a modality, mudata.read_h5mu({str(source)!r}, backed=True)['rna']."

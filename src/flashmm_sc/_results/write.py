@@ -22,7 +22,7 @@ def write(adata: AnnData, results: Sequence[Result], keys: Iterable[str]) -> Non
     Parameters of the results note time and version; what is replaced is told at info level, and what was made from it
     in a warning.
     """
-    keys, old_results = list(keys), {result.key: result for result in Result.all(adata)}
+    keys, old_results = list(keys), {result.key: result for result in Result.all(adata, whole=True)}
     for one in old_results.values():
         replaced = [key for key in one.of if key in keys and key in old_results]
         if replaced and one.key not in keys:

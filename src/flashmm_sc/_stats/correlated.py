@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import index
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 def correlated_groups(correlated: Sequence[Sequence[int]], d: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
     """Groups of correlated components, checked."""
     try:
-        groups = tuple(tuple(int(k) for k in group) for group in correlated)
+        groups = tuple(tuple(index(k) for k in group) for group in correlated)
     except (TypeError, ValueError):
         groups = ((-1,),)
     members = [k for group in groups for k in group]

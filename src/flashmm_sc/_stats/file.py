@@ -63,9 +63,6 @@ def write_h5ad(adata: ad.AnnData, path: Path) -> None:
 
 def load(path: Path) -> tuple[dict[str, Any], tuple[Any, ...] | None]:
     """Read the fields of statistics, and what `Refined.of` takes if there are sums of residuals."""
-    if not path.exists():
-        msg = f"There is no file {str(path)!r}."
-        raise FileNotFoundError(msg)
     with reading(path):
         adata = ad.read_h5ad(path)
     if adata.uns.get("format") != _FORMAT:

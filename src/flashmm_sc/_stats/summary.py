@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from flashmm_sc._base.files import existing, new
+from flashmm_sc._base.options import check_flags, check_optional_texts, real_array
 from flashmm_sc._base.render import table
 from flashmm_sc._base.selection import Selection, component_slices, positions
-from flashmm_sc._stats.checks import check_array, check_basis, check_symmetric, check_weights, names_of
+from flashmm_sc._stats import checks
 from flashmm_sc._stats.correlated import correlated_groups, covariance_names, kept_groups
 from flashmm_sc._stats.cross import CrossProducts
 from flashmm_sc._stats.file import load, save
@@ -22,6 +23,18 @@ from flashmm_sc._stats.unite import united
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from os import PathLike
+
+
+_LABELS = (
+    "coef_names",
+    "gene_names",
+    "component_names",
+    "ranef_names",
+    "slopes",
+    "correlated",
+    "origin",
+    "named_levels",
+)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -67,15 +80,19 @@ class SummaryStats:
         Sums over the cells of their weights and of the natural logarithms of these; by default n and 0, of cells without
         weights.
     basis
-        T where the sums are those of X T in the place of X, p × p, of determinant 1; by default of X itself. `sslmm` makes
-        them so where columns of X are nearly combinations of others, of whose sums too few digits would be right. Names
-        and coefficients are those of X all the same.
+        T where the sums are those of X T in the place of X, p × p, of determinant 1; by default of X itself. Names and
+        coefficients are those of X all the same.
+    untangled
+        The same statistics, of such X T, where columns of X are nearly combinations of others, of whose sums too few digits
+        are right; `sslmm` makes them, and fits use them.
     refined
         Sums of residuals of genes whose values are far from zero, as `sslmm` and `summarize` make them: of their variation
         the sums above keep few digits.
 
     Raises
     ------
+    TypeError
+        For what are no arrays, numbers or names.
     ValueError
         When shapes disagree, a sum is not finite, or names are repeated.
     """
@@ -99,53 +116,45 @@ class SummaryStats:
     weight_sum: float | None = None
     log_weight_sum: float = 0.0
     basis: np.ndarray | None = None
+    untangled: Any = None
     refined: Refined | None = None
 
     def __post_init__(self) -> None:
         set_ = lambda name, value: object.__setattr__(self, name, value)
+        p_names, z_names = checks.labels_of(self.XX, "index"), checks.labels_of(self.ZY, "index")
+        gene_names = checks.labels_of(self.XY, "columns")
         for name in ("XX", "XY", "ZX", "ZY"):
-            if len(np.shape(getattr(self, name))) != 2 or sp.issparse(getattr(self, name)):
-                msg = f"{name} must be a dense matrix of two dimensions; only ZZ may be sparse."
-                raise ValueError(msg)
-        if self.n != int(self.n):
-            msg = f"n={self.n} is no number of cells; give a whole number."
-            raise ValueError(msg)
-        p, m, q = len(self.XX), np.shape(self.XY)[1], len(self.ZX)
-        d = tuple(int(k) for k in np.atleast_1d(self.d)) or (q,)
-        set_("d", d)
-        set_("coef_names", names_of(self.coef_names, getattr(self.XX, "index", None), "x", p))
-        set_("gene_names", names_of(self.gene_names, getattr(self.XY, "columns", None), "gene", m))
-        rows = getattr(self.ZY, "index", None)
-        given = len(self.ranef_names) > 0 or not (rows is None or isinstance(rows, pd.RangeIndex))
-        set_("named_levels", bool(self.named_levels) and given)
-        set_("ranef_names", names_of(self.ranef_names, rows, "z", q, unique=False))
-        set_("component_names", names_of(self.component_names, None, "var", len(d)))
-        ZZ: Any = self.ZZ.to_numpy() if isinstance(self.ZZ, pd.DataFrame) else self.ZZ
+            set_(name, checks.dense(name, getattr(self, name)))
+        ZZ: Any = self.ZZ if sp.issparse(self.ZZ) else checks.dense("ZZ", self.ZZ)
         set_("ZZ", sp.csr_array(ZZ, dtype=np.float64))
-        set_("n", int(self.n))
-        set_("weight_sum", float(self.n if self.weight_sum is None else self.weight_sum))
-        set_("log_weight_sum", float(self.log_weight_sum))
-        set_("yy", np.asarray(self.yy, dtype=np.float64).reshape(-1))
-        for name in ("XX", "XY", "ZX", "ZY"):
-            set_(name, np.ascontiguousarray(getattr(self, name), dtype=np.float64))
+        set_("yy", real_array("yy", self.yy).reshape(-1))
+        set_("n", checks.cells(self.n))
+        p, m, q = len(self.XX), self.XY.shape[1], len(self.ZX)
+        d = checks.sizes(self.d, q)
+        set_("d", d)
+        set_("coef_names", checks.names("coef_names", self.coef_names, p_names, "x", p))
+        set_("gene_names", checks.names("gene_names", self.gene_names, gene_names, "gene", m))
+        check_flags(named_levels=self.named_levels)
+        check_optional_texts(origin=self.origin)
+        ranefs = checks.names("ranef_names", self.ranef_names, z_names, "z", q, unique=False)
+        given = len(self.ranef_names) > 0 or not (z_names is None or isinstance(z_names, pd.RangeIndex))
+        set_("named_levels", bool(self.named_levels) and given)
+        set_("ranef_names", ranefs)
+        set_("component_names", checks.names("component_names", self.component_names, None, "var", len(d)))
         shapes = {"XX": (p, p), "XY": (p, m), "ZX": (q, p), "ZY": (q, m), "ZZ": (q, q), "yy": (m,)}
         for name, shape in shapes.items():
-            check_array(name, getattr(self, name), shape)
-        check_basis(self.basis, p)
-        check_symmetric("XX", self.XX)
-        check_symmetric("ZZ", self.ZZ)
-        check_weights(self.n, self.weight_sum, self.log_weight_sum)
-        if min(d, default=0) < 1 or sum(d) != q:
-            msg = f"d={d} should hold the columns of each random component, {q} in total (the rows of ZX)."
-            raise ValueError(msg)
+            checks.check_array(name, getattr(self, name), shape)
+        checks.check_basis(self.basis, p)
+        checks.check_symmetric("XX", self.XX)
+        checks.check_symmetric("ZZ", self.ZZ)
+        weight_sum, log_weight_sum = checks.weights(self.n, self.weight_sum, self.log_weight_sum)
+        set_("weight_sum", weight_sum)
+        set_("log_weight_sum", log_weight_sum)
         if self.slopes is not None:
-            set_("slopes", tuple(bool(slope) for slope in self.slopes))
-            if len(self.slopes) != len(d):
-                msg = (
-                    f"slopes={self.slopes} should say of each of the {len(d)} random components whether it is a slope."
-                )
-                raise ValueError(msg)
+            set_("slopes", checks.slopes_of(self.slopes, len(d)))
         set_("correlated", correlated_groups(self.correlated, d))
+        if self.untangled is not None:
+            set_("untangled", replace(self.untangled, **{name: getattr(self, name) for name in _LABELS}))
         if "residual" in self.component_names:
             msg = "A random component is called 'residual', as the residual variance is; give it another name."
             raise ValueError(msg)
@@ -250,6 +259,7 @@ class SummaryStats:
             weight_sum=self.weight_sum,
             log_weight_sum=self.log_weight_sum,
             basis=None if basis is None else basis[np.ix_(j, j)],
+            untangled=self.untangled and self.untangled.select(coefs=j, components=k, genes=g),
             refined=whole.refined and whole.refined.select(j, k, g),
         )
 
@@ -282,7 +292,8 @@ class SummaryStats:
         OSError
             When the file can't be written.
         """
-        save(vars(self), Path(path))
+        own = self if self.untangled is None else self.untangled
+        save(vars(own), new(path))
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> SummaryStats:
@@ -293,9 +304,11 @@ class SummaryStats:
         OSError, ValueError
             When the file can't be read, or holds something else.
         """
-        fields, refined = load(Path(path))
+        fields, refined = load(existing(path))
         stats = cls(**fields)
-        return stats if refined is None else replace(stats, refined=Refined.of(stats, *refined))
+        if refined is not None:
+            stats = replace(stats, refined=Refined.of(stats, *refined))
+        return stats if stats.basis is None else replace(stats.plain, untangled=stats)
 
     def __repr__(self) -> str:
         p, q = len(self.XX), len(self.ZX)

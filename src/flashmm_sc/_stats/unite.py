@@ -48,6 +48,7 @@ def united(a: Fields, b: Fields) -> dict[str, Any]:
         "d": d,
         "ranef_names": names,
         "basis": None,
+        "untangled": None,
         "refined": None,
     }
 

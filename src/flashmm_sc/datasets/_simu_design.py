@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 
 from flashmm_sc._base.errors import did_you_mean, listed
+from flashmm_sc._base.options import real_array
+from flashmm_sc._design.columns import level_names, repeated
 
 if TYPE_CHECKING:
     from flashmm_sc.datasets._simu_checks import Direction
@@ -53,18 +55,23 @@ def given_cells(metadata: pd.DataFrame) -> pd.DataFrame:
     if not isinstance(metadata, pd.DataFrame):
         msg = f"metadata must be a DataFrame with columns {listed(FACTORS)}, not a {type(metadata).__name__}."
         raise TypeError(msg)
+    columns = repeated(map(str, metadata.columns))
     for name in FACTORS:
+        if name in columns:
+            msg = f"metadata has several columns named {name!r}. Rename or remove the others."
+            raise ValueError(msg)
         if name not in metadata.columns:
             msg = f"metadata has no column {name!r}. {did_you_mean(name, metadata.columns)}"
             raise ValueError(msg)
         if n_missing := int(metadata[name].isna().sum()):
             msg = f"metadata[{name!r}] has {n_missing} missing values. Fill them, or drop these cells."
             raise ValueError(msg)
-    return pd.DataFrame({name: _categories(metadata[name]) for name in FACTORS}, metadata.index.astype(str))
+    return pd.DataFrame({name: _categories(metadata[name], name) for name in FACTORS}, metadata.index.astype(str))
 
 
-def _categories(column: pd.Series) -> pd.Categorical:
+def _categories(column: pd.Series, name: str) -> pd.Categorical:
     values = pd.Categorical(column).remove_unused_categories()
+    level_names(values, name, "metadata")
     return values.rename_categories(str)
 
 
@@ -143,7 +150,7 @@ def _per_cluster(argument: str, given: PerCluster, clusters: pd.Index) -> np.nda
                 msg = f"{argument} names a cluster {cluster!r} that no cell is in. {did_you_mean(cluster, clusters)}"
                 raise ValueError(msg)
         given = [named.get(cluster, 0) for cluster in clusters]
-    values = np.asarray(given, np.float64)
+    values = real_array(argument, given)
     if values.shape != (len(clusters),):
         msg = (
             f"{argument} has shape {values.shape}, but there are {len(clusters)} clusters: {listed(clusters)}. "

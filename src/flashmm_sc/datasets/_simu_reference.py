@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from flashmm_sc._base.log import info
-from flashmm_sc._stream.blocks import blocks
+from flashmm_sc._base.options import check_real
+from flashmm_sc._stream.blocks import blocks, whole
 from flashmm_sc.datasets._simu_design import check_same_cells, numbered
 
 
@@ -90,6 +91,7 @@ def _estimated(adata: ad.AnnData) -> Reference:
     if adata.X is None:
         msg = "reference.X is None. Put raw counts there, e.g. reference.X = reference.layers['counts']."
         raise ValueError(msg)
+    check_real("reference.X", whole(adata.X))
     n_cells, n_genes = adata.shape
     if n_cells < 2 or n_genes < 1:
         msg = f"reference has {n_cells} cells and {n_genes} genes; it needs at least 2 cells and 1 gene."

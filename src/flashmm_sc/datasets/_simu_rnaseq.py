@@ -9,7 +9,8 @@ import numpy as np
 
 from flashmm_sc._base.errors import did_you_mean, listed
 from flashmm_sc._base.log import info
-from flashmm_sc.datasets._simu_checks import Direction, check_effects, check_sizes, h5ad_path
+from flashmm_sc._base.options import check_flags
+from flashmm_sc.datasets._simu_checks import Direction, check_effects, check_sizes, generator, h5ad_path
 from flashmm_sc.datasets._simu_counts import count_model, counts_in_memory, counts_on_disk
 from flashmm_sc.datasets._simu_design import de_genes_per_cluster, given_cells, random_cells, resampled, with_effects
 from flashmm_sc.datasets._simu_reference import reference_for
@@ -139,9 +140,10 @@ def simu_rnaseq(
     """
     sizes = {"n_samples": n_samples, "n_clusters": n_clusters, "n_treatments": n_treatments}
     check_sizes(n_genes=n_genes, n_cells=n_cells, **sizes)
+    check_flags(samples_nested=samples_nested, adjust_library_size=adjust_library_size, show_progress=show_progress)
     check_effects(direction, min_beta, max_beta, var_random_effects, n_de_genes)
     path = None if filename is None else h5ad_path(filename)
-    rng = np.random.default_rng(seed)
+    rng = generator(seed)
 
     cells = None if metadata is None else given_cells(metadata)
     source = reference_for(rng, reference, n_genes, n_cells, cells)

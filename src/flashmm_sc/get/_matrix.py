@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from flashmm_sc._base.errors import listed
-from flashmm_sc._base.options import check_optional_texts
+from flashmm_sc._base.options import check_number, check_optional_texts
 from flashmm_sc._results.finding import columns_of, found
 from flashmm_sc._results.quantities import quantity
 from flashmm_sc._results.result import joined
@@ -78,6 +78,8 @@ def matrix(
     (['1', '2'], (2, 50))
     """
     check_optional_texts(value=value)
+    if fill_value is not None and not (isinstance(fill_value, float | np.floating) and np.isnan(fill_value)):
+        check_number("fill_value", fill_value, -np.inf)
     result = found(adata, key, coefs)
     columns = columns_of(result, coefs, groups)
     if coefs is None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flashmm_sc._base.options import check_level, check_optional_texts
-from flashmm_sc._results.finding import found_fit
+from flashmm_sc._results.finding import found_fit, texts
 from flashmm_sc._results.sample_means import lacking, sample_means, scale
 from flashmm_sc.get import fitted
 from flashmm_sc.pl._figure import begin, check_figure, finished, panels
@@ -105,13 +105,14 @@ def curve(
     >>> fsc.tl.lmm_de(adata, "~ trt * bs(libsize, df=4) + cls", "sam + sam:cls", transform="log1p")
     >>> ax = fsc.pl.curve(adata, "Gene3", "libsize", hue="trt", show=False)
     """
-    check_optional_texts(hue=hue, sample=sample, group=group, gene_symbols=gene_symbols, title=title)
+    check_optional_texts(x=x, hue=hue, sample=sample, group=group, gene_symbols=gene_symbols, title=title)
     check_level(conf_level)
-    several = not isinstance(genes, str)
-    names = [genes] if isinstance(genes, str) else list(dict.fromkeys(genes))
+    several, names = not isinstance(genes, str), list(dict.fromkeys(texts("genes", genes) or []))
     if not names or (several and ax is not None):
         msg = (
-            "genes=[] asks for no gene; give one or more." if not names else "ax= takes one gene; several get a figure."
+            f"genes={genes} asks for no gene; give one or more."
+            if not names
+            else "ax= takes one gene; several get a figure."
         )
         raise ValueError(msg)
     check_figure(ax, show, save)

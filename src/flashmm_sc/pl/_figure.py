@@ -8,7 +8,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flashmm_sc._base.files import appearing_whole
+from flashmm_sc._base.files import appearing_whole, as_path
 from flashmm_sc._base.options import check_optional_flags
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def check_figure(ax: object, show: object, save: object, *, grid: bool = False) 
     if not isinstance(save, str | os.PathLike):
         msg = f"save={save!r} must be the path of a file to write the figure to, such as 'figure.pdf', or None."
         raise TypeError(msg)
-    path, known = Path(save), Figure().canvas.get_supported_filetypes()
+    path, known = as_path("save", save), Figure().canvas.get_supported_filetypes()
     if path.suffix[1:].lower() not in known:
         msg = f"save={str(save)!r} must end in one of .{', .'.join(sorted(known))}, which says how to write the figure."
         raise ValueError(msg)

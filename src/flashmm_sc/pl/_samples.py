@@ -108,7 +108,7 @@ def samples(
     >>> fsc.tl.lmm_de(adata, "~ trt", "sam", groupby="cls", transform="log1p", size_factors="total")
     >>> ax = fsc.pl.samples(adata, "Gene3", by="trt", group="2", show=False)
     """
-    check_optional_texts(hue=hue, sample=sample, group=group, gene_symbols=gene_symbols, title=title)
+    check_optional_texts(by=by, hue=hue, sample=sample, group=group, gene_symbols=gene_symbols, title=title)
     check_level(conf_level)
     check_figure(ax, show, save)
     fit = found_fit(adata, key)

@@ -119,7 +119,7 @@ def chosen_groups(result: Result, group: str | None, groups: str | Sequence[str]
     if group is not None and groups is not None:
         msg = "Give group= for one group on one pair of axes, or groups= for a grid of several, not both."
         raise ValueError(msg)
-    if groups == "all":
+    if isinstance(groups, str) and groups == "all":
         return list(dict.fromkeys(result.groups))
     found = selected("group", group, result.groups, result.key) or selected("groups", groups, result.groups, result.key)
     if groups is not None and not found:

@@ -21,6 +21,7 @@ from flashmm_sc._design.rows import StratumRows
 from flashmm_sc._results.advice import advice_on_values
 from flashmm_sc._results.aggregated import COLUMNS, KEY, LAYERS, Made, added, made
 from flashmm_sc._results.files import check_new_file, opened_lazily
+from flashmm_sc._results.finding import texts
 from flashmm_sc._results.joint_obs import shared_columns
 from flashmm_sc._results.scale import base_of
 from flashmm_sc._results.sizes import with_sizes
@@ -159,8 +160,8 @@ def aggregate(
 
 def _columns(by: str | Sequence[str]) -> list[str]:
     """Columns that tell strata apart, as a list."""
-    columns = [by] if isinstance(by, str) else list(by)
-    if not columns or not all(isinstance(name, str) for name in columns):
+    columns = texts("by", by)
+    if not columns:
         msg = f"by={by!r} must be a column of obs, or a list of columns."
         raise TypeError(msg)
     if twice := repeated(columns):

@@ -45,8 +45,9 @@ def forget(adata: AnnData, key: str) -> None:
     >>> len(adata.varm)
     0
     """
-    Result.read(adata, key)
-    gone, made_from = [key], {result.key: result.of for result in Result.all(adata)}
+    if key not in Result.keys(adata):
+        Result.read(adata, key)  # which says what there is
+    gone, made_from = [key], {result.key: result.of for result in Result.all(adata, whole=True)}
     for one in gone:  # which grows
         gone += [other for other, sources in made_from.items() if one in sources and other not in gone]
     write(adata, [], gone)
