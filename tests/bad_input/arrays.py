@@ -41,7 +41,7 @@ def simu(_, **given):
 
 NO_MATRIX = [None, 3, "x", b"x", {}, np.array(1.0), cells(), np.zeros((60, 2), complex), Y.astype(str), pd.DataFrame(Y).astype(str), [[1], [1, 2]], np.zeros((2, 60, 2)), np.zeros((60, 0)), np.full((60, 2), np.nan), np.full((60, 2), np.inf), np.ma.masked_array(Y, Y > 0), Z[:5], np.full((60, 2), None)]  # fmt: skip
 NO_SUMS = [None, 3, "x", {}, np.zeros(4), np.zeros((9, 9)), np.full((2, 4), np.nan), np.zeros((2, 4), complex), [["a"]], [[1], [1, 2]]]  # fmt: skip
-NO_NAMES = [None, 3, "ab", [None] * 6, {"a", "b"}, [1.5] * 6, np.array(3), ["a"]]
+NO_NAMES = [None, 3, "ab", [None] * 6, {"a"}, [1.5] * 6, np.array(3), ["a"]]
 NO_PATH = [None, 3, b"x", "", "a\0b", "x" * 300, "\ud800", [], ".", "nowhere/x.h5ad"]
 PER_CLUSTER = [3, "a", [1], [1, None], [1, -1], [1, np.nan], {"zzz": 1}, ["a", "b"], [1j, 1], [[1, 2]]]
 METADATA = pd.DataFrame({"sam": ["a", "b"] * 50, "cls": "x", "trt": ["A", "B"] * 50})
@@ -52,7 +52,7 @@ ROWS = [
         "d": (ANY, [np.nan, "6", [None], {}, [5], [3, 2], 2.5, [6.5], [[6]], [-1, 7], 1j]),
         "correlated": (ANY, [3, "a", [[0, 1]], [(0, 0)], [(0.5, 1)], [None], [np.inf]]),
         "n_jobs": (ANY, [0, "3"])}, nothing),
-    *options("lmmfit", lmmfit, {name: (ANY, [None, "x", np.zeros((60, 0)), np.zeros((60, 2), complex)]) for name in "XYZ"} | {"d": (ANY, [[5], "6"]), "method": (ANY, ["reml"]), "n_jobs": (ANY, [0])}, nothing),
+    *options("lmmfit", lmmfit, {name: (ANY, [None, "x", np.zeros((0, 2)), np.zeros((60, 2), complex)]) for name in "XYZ"} | {"d": (ANY, [[5], "6"]), "method": (ANY, ["reml"]), "n_jobs": (ANY, [0])}, nothing),
     *options("sslmm", sslmm, {"weights": (ANY, [3, "a", np.ones(5), np.zeros(60), np.full(60, np.nan), np.full(60, 1e200), [True] * 60, [1j] * 60, ["a"] * 60])}, nothing),
     *rows("sslmm", [(lambda _: fsc.sslmm(X, Y.T, Z), ValueError, "one row a cell", "Y is cells × genes here")], nothing),
     *options("lmm", lambda _, **given: fsc.lmm(**{"stats": stats()} | given), {

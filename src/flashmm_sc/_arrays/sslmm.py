@@ -127,7 +127,7 @@ def _two_dimensional(name: str, table: Any) -> Any:
     if isinstance(values, list | tuple) or getattr(getattr(values, "dtype", None), "kind", "") == "O":
         values = real_array(name, values)
     check_real(name, values)
-    shape = getattr(values, "shape", ())
+    shape: tuple[int, ...] = getattr(values, "shape", ())
     if len(shape) not in (1, 2) or not hasattr(values, "dtype"):
         what = f"an array of shape {shape}" if shape else type(table).__name__
         msg = f"{name} must be a matrix of numbers with one row a cell, dense, sparse or a DataFrame, not {what}."

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from os import PathLike
 
+_ROOTS = ("zarr.json", ".zgroup")
+"""What the folder of a zarr store has, of format 3 or 2."""
 _NOTES = ("log1p", KEY)
 """What of uns says how values were made."""
 
@@ -83,6 +85,9 @@ def _store(path: Path) -> Iterator[Any]:
     if path.is_dir():
         import zarr  # optional
 
+        if not any((path / name).exists() for name in _ROOTS):
+            msg = f"{str(path)!r} is a folder that can't be read as a zarr store: it has no {' or '.join(_ROOTS)}."
+            raise ValueError(msg)
         with reading(path):
             store = zarr.open_group(str(path), mode="r")
         yield store

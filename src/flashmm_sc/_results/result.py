@@ -264,7 +264,7 @@ def hint_instead_of(adata: Any) -> str:
 def check_name(key: str) -> None:
     """Refuse a key that anndata can't write."""
     if not isinstance(key, str) or key in ("", ".", "..") or "/" in key or "\0" in key or _too_long(key):
-        msg = f"key_added={str(key)[:_LONGEST]!r} can't name results in a file; give a short text without '/'."
+        msg = f"key_added={key!r:.{_LONGEST}} can't name results in a file; give a short text without '/'."
         raise ValueError(msg)
 
 
