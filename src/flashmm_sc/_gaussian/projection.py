@@ -124,7 +124,7 @@ class Projection:
         if aliased:
             msg = (
                 f"The fixed-effects design is rank deficient: {listed(coef_names[j] for j in aliased)} can be written "
-                "as combinations of the columns before; remove them or merge levels."
+                "as combinations of the columns before; remove them, merge levels, or centre numbers far from zero."
             )
             raise ValueError(msg)
         if n <= p:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from flashmm_sc._base.log import detail
 from flashmm_sc._stats.refined import Refined, first_estimates, noise_of
 from flashmm_sc._stream.accumulate import residual_sums
 
@@ -59,6 +60,7 @@ class Residuals:
         coef = np.zeros((len(sums.WY), len(genes)))
         for at, own in found:
             coef[at] = own[:, genes]
+        detail(f"{len(genes):,} genes far from zero were summed again, less their fitted values")
         less = residual_sums(study.matrices, rows, genes, coef, describe=study.describe, **options)
         return cls(genes, coef, less, max(part.eps for part in study.matrices))
 
