@@ -114,7 +114,7 @@ def test_genes_without_a_result_in_few_cells_are_explained_exactly(kang):
     donors = pd.get_dummies(cells.obs["donor_id"]).to_numpy(float)
     W = np.column_stack([donors, cells.obs["group_id"] == cells.obs["group_id"].cat.categories[0]])
     Y = cells.X.toarray().astype(float)
-    left = np.square(Y - W @ np.linalg.lstsq(W, Y)[0]).sum(axis=0) <= 1e-10 * np.square(Y).sum(axis=0)
+    left = np.square(Y - W @ np.linalg.lstsq(W, Y, rcond=None)[0]).sum(axis=0) <= 1e-10 * np.square(Y).sum(axis=0)
     fsc.tl.lmm_de(cells, "~ group_id", "donor_id")
     status = fsc.get.lmm_de_df(cells, "group_id[T.stim]")["status"].to_numpy()
     np.testing.assert_array_equal(np.isin(status, ["no residual", "constant"]), left)

@@ -18,12 +18,12 @@ SCALES = st.floats(-3, 3).map(lambda x: 10.0**x)
 ONE_EACH = tuple(name for name in RANDOM if name in {"donor", "crossed", "nested", "slope", "correlated"})
 
 
-def same(a, b, rtol=1e-6):
-    """Where both are known, to the digits that Newton's last step leaves."""
+def same(a, b, rtol=1e-6, least=0.0):
+    """Where both are known, to the digits that Newton's last step leaves of a value, of others beside it, or of `least`."""
     a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     np.testing.assert_array_equal(np.isnan(a), np.isnan(b))
     unit = np.nanmax(np.abs(np.nan_to_num(b)), axis=-1, keepdims=True) if b.ndim > 1 else 0.0
-    wrong = np.abs(a - b) > rtol * np.maximum(np.abs(b), unit)
+    wrong = np.abs(a - b) > rtol * np.maximum(np.maximum(np.abs(b), unit), least)
     assert not wrong.any(), (a[wrong], b[wrong])
 
 
@@ -132,6 +132,7 @@ def test_coding_of_a_factor(made, turned):
     fsc.tl.lmm_test(means, {"d": f"`cls[{second}]` - `cls[{first}]`"})
     fsc.tl.lmm_test(differences, {"d": f"-`cls[T.{first}]`" if turned else f"`cls[T.{second}]`"})
     a, b = numbers(means, "lmm_test"), numbers(differences, "lmm_test")
+    least = {"coef": np.nan_to_num(a["se"]), "t": 1.0}  # a difference may be zero
     for name in ("coef", "se", "t", "df", "pval"):
-        same(b[name], a[name])
+        same(b[name], a[name], least=least.get(name, 0.0))
     pd.testing.assert_frame_equal(numbers(differences)["status"], numbers(means)["status"])
