@@ -86,6 +86,7 @@ ROWS = [
     *rows("save", [(lambda _, path=path: stats().save(path), (TypeError, ValueError, OSError), "path=" if path not in (".", "nowhere/x.h5ad") else path) for path in NO_PATH], nothing),
     *rows("Design", [
         *((lambda a, path=path: fsc.Design.of(a.obs, "~ trt", "sam").save(path), (TypeError, ValueError, OSError), words) for path, words in ((None, "path="), ("", "path="), ("nowhere/x.json", "no such folder"), (".", "is a folder"), ("a\0", "path="))),
+        *((lambda _, value=value: fsc.Design.of(value, "~ trt", "sam"), TypeError, "obs must be a table of cells") for value in (None, 3, "obs", [1])),
         (lambda a: fsc.Design.of(a.obs, "~ zzz", "sam"), KeyError, "'zzz', which is not a column"), (lambda a: fsc.Design.of(a.obs, "~ trt", "zzz"), KeyError, "'zzz'"), (lambda a: fsc.Design.of(a.obs, 3, "sam"), TypeError, "fixed must be a formula"), (lambda a: fsc.Design.of(a.obs, "~ trt", 3), TypeError, "random=3"),
     ]),
     *options("simu", simu, {

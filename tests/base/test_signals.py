@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 
@@ -14,7 +13,7 @@ from flashmm_sc._base.signals import ending_cleanly, uninterrupted
 def test_ctrl_c_waits():
     def interrupted(error=None):
         with uninterrupted() as came, uninterrupted() as inner:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
             done.extend([len(came), len(inner)])
             if error:
                 raise error
@@ -41,12 +40,10 @@ def test_other_threads_are_left_alone():
     assert found == [([], signal.SIG_DFL)]
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows ends a process at once")
 def test_a_request_to_end_is_an_exit():
     def asked():
         with ending_cleanly():
-            os.kill(os.getpid(), signal.SIGTERM)
-            signal.pause()
+            signal.raise_signal(signal.SIGTERM)
 
     with pytest.raises(SystemExit) as caught:
         asked()

@@ -97,6 +97,22 @@ def test_nothing_is_fitted_that_can_not_be_drawn(source, tmp_path, monkeypatch, 
     assert set(tmp_path.iterdir()) == before
 
 
+def test_groups_that_are_left_out_have_no_effects(adata, tmp_path, monkeypatch, capsys, drawn):
+    """As the fit leaves them out, of too few cells: neither to choose from nor to be chosen."""
+    adata.obs["trt"] = adata.obs["trt"].astype(str)
+    adata.obs["few"] = "many"
+    adata.obs.iloc[:4, adata.obs.columns.get_loc("few")] = "few"
+    adata.obs.iloc[:2, adata.obs.columns.get_loc("trt")] = "X"
+    adata.obs.iloc[2:4, adata.obs.columns.get_loc("trt")] = "A"
+    adata.write_h5ad(tmp_path / "in.h5ad")
+    command = ["de", tmp_path / "in.h5ad", *MODEL, "--groupby", "few", "--plot", tmp_path / "a.png"]
+    assert run(*command) == 0
+    assert drawn[0][0] == "trt[T.B]"
+    monkeypatch.setattr(fsc.tl, "lmm_de", lambda *_, **__: pytest.fail("it is fitted"))
+    assert run(*command, "--plot-coef", "trt[T.X]") == 2
+    assert "'trt[T.X]' is none of the effects" in capsys.readouterr().err
+
+
 def test_the_only_effect_of_sums_is_known_before_they_are_read(source, tmp_path, drawn):
     strata = tmp_path / "sums.h5ad"
     assert run("aggregate", source, "--by", "sam", "--by", "cls", "--transform", "log1p", "--out", strata) == 0

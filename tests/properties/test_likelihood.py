@@ -93,8 +93,8 @@ def test_derivatives_are_finite_differences(room, made, method, seed):
     for k in range(gamma.shape[1]):
         step = h * np.eye(gamma.shape[1])[k]
         up, down = f(genes, gamma + step), f(genes, gamma - step)
-        np.testing.assert_allclose(point.grad[:, k], (up.f - down.f) / (2 * h), rtol=1e-4, atol=1e-4)
-        np.testing.assert_allclose(point.observed[:, k], (up.grad - down.grad) / (2 * h), rtol=1e-4, atol=1e-3)
+        np.testing.assert_allclose(point.grad[:, k], (up.f - down.f) / (2 * h), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(point.observed[:, k], (up.grad - down.grad) / (2 * h), rtol=1e-4, atol=1e-5)
         for gene, model in enumerate(models):
             difference = up.f[gene] - down.f[gene]
             exact = -2 * (model.profile(gamma[gene] + step) - model.profile(gamma[gene] - step))

@@ -34,6 +34,17 @@ def shown(adata, *arguments, **options):
     return list(dict.fromkeys(table["contrast"]))
 
 
+def test_a_damaged_result_does_not_keep_others_from_being_found(tested):
+    tested.uns["lmm_test"]["params"] = 3
+    assert shown(tested, EFFECT) == [EFFECT]
+    assert shown(tested, "B vs NK") == ["B vs NK"]
+    with pytest.raises(ValueError, match="'lmm_test' is damaged"):  # which may have it
+        shown(tested, "NK only")
+    tested.uns["lmm_de"]["params"] = 3
+    with pytest.raises(ValueError, match="'lmm_de' is damaged"):
+        shown(tested)
+
+
 def test_it_is_found_wherever_it_lies(tested):
     for name, key in {"B vs NK": "lmm_de_contrasts", "NK only": "lmm_test", EFFECT: "lmm_de"}.items():
         assert shown(tested, name) == [name]

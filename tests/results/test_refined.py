@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import anndata as ad
+import dask.array as da
 import numpy as np
 import pandas as pd
 import pytest
@@ -49,7 +50,6 @@ def test_from_every_container(cells, kind, tmp_path):
 
 
 def test_from_dask_and_several_files(cells, tmp_path):
-    da = pytest.importorskip("dask.array")
     obs, Y = cells
     near = run(ad.AnnData(Y, obs.copy()))
     assert_same_tests(run(ad.AnnData(da.from_array(Y + FAR, (50, M)), obs.copy())), near)

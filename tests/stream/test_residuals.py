@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dask.array as da
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -49,7 +50,6 @@ def test_sums_of_what_is_left(cells, container, transform, monkeypatch):
 
 
 def test_of_the_cells_of_a_dask_array(cells):
-    da = pytest.importorskip("dask.array")
     X, W, coef = cells
     for chunks in ((9, 6), (N, 2)):
         found = sums(da.from_array(X, chunks), W, coef)

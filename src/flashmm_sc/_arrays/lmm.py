@@ -62,7 +62,7 @@ class LMMFit:
         most n - p; where more were needed, mostly p > 0.05, `se` is a little smaller). theta stays the unshrunken
         estimate.
     stats
-        The summary statistics.
+        The summary statistics; those of `untangled`, if they have these.
     projection
         What their designs give.
 
@@ -254,7 +254,7 @@ def lmm(
     LMMFit of 4 genes by REML: 4 ok; 2 coefficients, variance components 'var1', 'residual'
     """
     check_type("stats", stats, SummaryStats, "fsc.sslmm or fsc.summarize")
-    stats = stats if stats.untangled is None else stats.untangled
+    stats = stats.untangled or stats
     options = Options(method, nonnegative, max_iter, tol, theta0)
     check_flags(moderate=moderate)
     check_ddf(ddf, method)
@@ -334,7 +334,7 @@ def lmmfit(
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         As `sslmm` and `lmm`.
 
     Examples

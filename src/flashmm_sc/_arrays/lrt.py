@@ -41,6 +41,8 @@ def lrt(fit: LMMFit, null: LMMFit | None = None) -> pd.DataFrame:
 
     Raises
     ------
+    TypeError
+        For what is no `LMMFit`.
     ValueError
         When the fits are of other statistics, or differ in method or `nonnegative`; when `null` is not nested in `fit`
         by its names, or as large; and for REML fits that differ in fixed columns, as their likelihoods are of different

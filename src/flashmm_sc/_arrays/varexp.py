@@ -38,6 +38,8 @@ def variance_explained(fit: LMMFit, terms: Mapping[str, Selection] | None = None
 
     Raises
     ------
+    TypeError
+        For what is no `LMMFit`, and terms that are no dictionary.
     ValueError
         When there is no random intercept, or it can't be told from a slope (arrays only), or a term names an unknown
         coefficient, one that another term has, or the name of something else.

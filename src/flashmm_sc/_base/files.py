@@ -26,8 +26,6 @@ except ImportError:  # Windows has none
 _PREFIX = ".flashmm-sc-unfinished-"
 _OF_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 """Errors that reading a file never has."""
-
-
 _LONGEST = 255
 """Bytes of the name of a file that file systems take."""
 

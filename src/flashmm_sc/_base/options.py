@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 import numbers
 from contextlib import suppress
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def one_of(argument: str, value: object, literal: Any) -> None:
@@ -111,3 +114,14 @@ def real_array(words: str, values: Any) -> np.ndarray:
         msg = f"{words} must be an array of numbers, not {values!r}."
         raise TypeError(msg)
     return array
+
+
+def names_given(argument: str, values: str | Sequence[str] | None) -> list[str] | None:
+    """One name or several, as a list; None stays None."""
+    if values is None:
+        return None
+    try:
+        return [values] if isinstance(values, str) else [str(value) for value in values]
+    except TypeError as error:
+        msg = f"{argument}={values!r} must be a text, or several in a list."
+        raise TypeError(msg) from error

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 CHUNK = 2**17
 """Cells encoded at a time: so many that formulaic's own time doesn't count, some 10 MB of design rows."""
 _ROUNDS = 4
-"""Most times that combinations are left out: once less than this for powers up to the fourth of a number far from zero."""
+"""Most times that combinations are left out: three are enough for powers up to the fourth of a number far from zero."""
 _ALIASED = 1e-14
 """Squared norm, relative to the column's own, below which a column depends on others: 1e-7 of its size, as in R."""
 _ALIKE = 50
@@ -165,14 +165,14 @@ class Rows:
         for _ in range(_ROUNDS):
             turn = untangled(gram[:p, :p].toarray())
             if turn is None:
-                return rows, gram, basis
+                break
             basis = turn if basis is None else basis @ turn
             encode = turned(self.encoder.encode[0], basis)
             rows = Rows(self.n, Encoder([encode], [0], self.encoder.width), self.parts)
             gram = rows.gram(weights)
             if (gram.diagonal()[:p] < _ALIASED * first).any():
-                break
-        return self, self.gram(weights), None
+                return self, self.gram(weights), None
+        return rows, gram, basis
 
     def gram(self, weights: np.ndarray | None = None) -> sp.csr_array:
         """W'W, or with weights w of the cells W'diag(w)W."""

@@ -69,9 +69,14 @@ class Design:
         ------
         KeyError
             For a column that obs lacks.
+        TypeError
+            For what is no table, formula or random term.
         ValueError
             When the formula or the terms can't be read or evaluated, or cells can't be encoded one by one.
         """
+        if not hasattr(obs, "columns"):
+            msg = f"obs must be a table of cells, such as adata.obs, not {type(obs).__name__}."
+            raise TypeError(msg)
         obs = in_memory(obs, needed_columns(obs, fixed, random, ""))
         design = fixed_design(fixed, obs)
         if across := design.over_cells(obs):
@@ -88,7 +93,15 @@ class Design:
         return self.fixed.names
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write to a text file (JSON), for another site: levels and states of transforms, nothing of single cells."""
+        """Write to a text file (JSON), for another site: levels and states of transforms, nothing of single cells.
+
+        Raises
+        ------
+        OSError
+            When the file can't be written.
+        TypeError, ValueError
+            For what is no name of a file.
+        """
         with appearing_whole(new(path)) as part:
             part.write_text(json.dumps(to_json(self.fixed, self.random), indent=1), encoding="utf-8")
 
@@ -100,6 +113,8 @@ class Design:
         ------
         OSError
             When the file can't be read.
+        TypeError
+            For what is no path.
         ValueError
             When it holds no design, a design in another version of the format, or a damaged one.
         """

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from flashmm_sc._gaussian.point import Point
     from flashmm_sc._gaussian.projection import Projection
+    from flashmm_sc._gaussian.structure import Structure
     from flashmm_sc._stats.summary import SummaryStats
 
 STATUS = ("ok", "boundary", "constant", "masked", "not converged", "indefinite", "no df", "filtered", "no residual")
@@ -243,3 +244,16 @@ def _theta_cov(
     if nonnegative:
         free[:, :-1] &= (x != 0) | ~structure.bounded
     return J @ inverse_on(J.swapaxes(1, 2) @ observed @ J - bent, free) @ J.swapaxes(1, 2)
+
+
+def largest_slope(structure: Structure, theta: np.ndarray, grad: np.ndarray, *, nonnegative: bool) -> np.ndarray:
+    """Largest component of each gene's gradient, in coordinates in which it is zero at an optimum.
+
+    Variances at zero count if the likelihood rises from there; genes without θ have the gradient of the parameters themselves.
+    """
+    x = structure.coordinates(theta[:, :-1])
+    slope = np.einsum("ijk,ij->ik", structure.jacobian(x), grad[:, :-1])
+    slope = np.where(np.isnan(x), grad[:, :-1], slope)
+    if nonnegative:
+        slope = np.where(structure.bounded & (x == 0), np.maximum(slope, 0.0), slope)
+    return np.abs(np.column_stack([slope, grad[:, -1]])).max(axis=1)

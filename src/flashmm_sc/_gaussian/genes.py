@@ -27,7 +27,7 @@ class Genes:
     yRy
         Residual sum of squares of ordinary least squares, m.
     yy
-        Sum of squares, m.
+        Sum of squares, m, of which `vary` tells what is rounding.
     forms
         What r'D (I + S D)⁻¹ r and its derivatives take, where they need no factorisation.
     """

@@ -26,7 +26,7 @@ from flashmm_sc._gaussian.information import with_residual
 from flashmm_sc._gaussian.point import Point
 
 if TYPE_CHECKING:
-    from flashmm_sc._gaussian.covariance import Between, Covariance, Factorisation, Forms, SharedVectors
+    from flashmm_sc._gaussian.covariance import Between, Covariance, Factorisation, Forms
     from flashmm_sc._gaussian.genes import Genes
     from flashmm_sc._gaussian.projection import Projection
     from flashmm_sc._gaussian.vectors import Vectors
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 ROUNDING = 1e-6  # f of large ratios is known no better
 # Ratios of a lattice, as many of the first as it has room for; where they are uneven, ridges of f look like several wells.
 _MULTIPLES = 0.0, 1.0, 100.0, 0.1, 10.0, 1000.0, 0.3, 3.0, 30.0, 300.0
-_LEAST = 1e-11  # share of y'Ry that Q must be: of less too few digits are right
+LEAST_LEFT = 1e-11  # share of y'Ry that Q must be: of less too few digits are right
 _MOST = 0.9  # share of y'Ry that Q may lack with rounding that is ten times that of values between points
 _POINTS, _BYTES = 1300, 2**30  # most points of a lattice, and what as many genes may need
 
@@ -117,7 +117,7 @@ class Objective:
 
     def random_part(self, genes: Genes, point: Point) -> np.ndarray:
         """A'D v of each gene, m × p: by how much its coefficients differ from those of ordinary least squares."""
-        dot = lambda v, gamma: v.scaled(gamma).dot(self._columns.vectors)
+        dot = lambda v, gamma: v.scaled(gamma).dot(self.projection.random_part.vectors)
         if genes.forms is None:
             return dot(point.v, point.gamma)
         known = self._known(point.gamma) & ((1 - _MOST) * genes.yRy < point.Q)
@@ -159,7 +159,7 @@ class Objective:
         """The point from r'D v, |v_k|² and v_k'T_kl v_l."""
         nu = self.nu
         Q = genes.yRy - form
-        ok = det.ok & (_LEAST * genes.yRy < Q)
+        ok = det.ok & (LEAST_LEFT * genes.yRy < Q)
         Q = np.where(ok, Q, genes.yRy)
         f = np.where(ok, nu * np.log(Q / genes.yRy) + det.logdet, np.inf)
         u = v_sq / Q[:, None]
@@ -210,20 +210,15 @@ class Objective:
         return factor, whole, det, np.linalg.pinv(information, hermitian=True)
 
     @cached_property
-    def _columns(self) -> SharedVectors:
-        """The columns of A."""
-        return self.projection.random_part
-
-    @cached_property
     def _column_forms(self) -> Forms | None:
         """What they need where genes have forms."""
-        return None if self._between is None else self._between[0].forms(self._columns.vectors[0])
+        return None if self._between is None else self._between[0].forms(self.projection.random_part.vectors[0])
 
     def prepare(self) -> None:
         """Factorise what all genes share, before every thread does."""
         for factor in self._grid[:2]:
             factor.ok  # noqa: B018
-        self._columns, self._column_forms  # noqa: B018
+        self.projection.random_part, self._column_forms  # noqa: B018
 
     def shared_values(self, genes: Genes) -> np.ndarray:
         """f where no gene needs a factorisation of its own: m × rows."""

@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from flashmm_sc._base.errors import did_you_mean, listed
+from flashmm_sc._base.options import names_given
 from flashmm_sc._design.reference_grid import ReferenceGrid
 from flashmm_sc._results.result import Result, uns_of
 
@@ -31,10 +32,11 @@ def found(adata: AnnData, key: str | None, coefs: str | Sequence[str] | None = N
     TypeError
         For names that are no texts.
     """
-    names = texts(argument, coefs) or []
-    results = [result for result in Result.all(adata, whole=key is not None) if result.what in _READ]
+    names, whole = names_given(argument, coefs) or [], Result.all(adata, whole=True)
+    results = [result for result in whole if result.what in _READ]
     having = [result.key for result in results if set(names) <= set(_columns(result))]
-    if key is None and (FIRST in having or not results):
+    damaged = set(Result.keys(adata)) - {result.key for result in whole}
+    if key is None and (FIRST in having or FIRST in damaged or not results):
         return Result.read(adata, FIRST)
     if key is None and len(having) == 1:
         return Result.read(adata, having[0])
@@ -43,6 +45,8 @@ def found(adata: AnnData, key: str | None, coefs: str | Sequence[str] | None = N
         msg = f"{what}; choose key= among {listed(having)}."
         raise KeyError(msg)
     those = results if key is None else [Result.read(adata, key)]
+    if key is None and damaged:
+        Result.all(adata)  # one of them may have it, and says that it is damaged
     for name in names:
         if not any(name in _columns(result) for result in those):
             raise KeyError(_missing(argument, name, key, those, results))
@@ -55,7 +59,7 @@ def found(adata: AnnData, key: str | None, coefs: str | Sequence[str] | None = N
 def found_fit(adata: AnnData, key: str | None) -> Result:
     """The fit under a key; without a key, under `FIRST`, or the only one."""
     if key is None and FIRST not in uns_of(adata):
-        fits = [result.key for result in Result.all(adata) if result.what == "fit"]
+        fits = [result.key for result in Result.all(adata, whole=True) if result.what == "fit"]
         if len(fits) > 1:
             msg = f"There are several fits; choose key= among {listed(fits)}."
             raise KeyError(msg)
@@ -90,7 +94,7 @@ def columns_of(result: Result, coefs: str | Sequence[str] | None, groups: str | 
 
     The coefficients of a group stay together, unless each name is that of one column.
     """
-    names, chosen = texts("coefs", coefs), selected("groups", groups, result.groups, result.key)
+    names, chosen = names_given("coefs", coefs), selected("groups", groups, result.groups, result.key)
     columns = zip(*(result.names(name) for name in ("column_names", "coef_names", "column_groups")), strict=True)
     asked, order = names or [], result.groups if chosen is None else chosen
     places = {
@@ -104,23 +108,12 @@ def columns_of(result: Result, coefs: str | Sequence[str] | None, groups: str | 
 
 def selected(argument: str, values: str | Sequence[str] | None, known: Sequence[str], key: str) -> list[str] | None:
     """The names asked for, checked; None means all."""
-    names = texts(argument, values)
+    names = names_given(argument, values)
     for name in names or []:
         if name not in known:
             msg = f"{argument}: the result {key!r} has no {name!r}. {did_you_mean(name, dict.fromkeys(known))}"
             raise KeyError(msg)
     return names
-
-
-def texts(argument: str, values: str | Sequence[str] | None) -> list[str] | None:
-    """One name or several, as a list; None stays None."""
-    if values is None:
-        return None
-    try:
-        return [values] if isinstance(values, str) else [str(value) for value in values]
-    except TypeError as error:
-        msg = f"{argument}={values!r} must be a text, or several in a list."
-        raise TypeError(msg) from error
 
 
 def _columns(result: Result) -> list[str]:

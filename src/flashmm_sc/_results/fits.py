@@ -10,7 +10,7 @@ import scipy.sparse as sp
 
 from flashmm_sc._arrays import lmm
 from flashmm_sc._base.progress import progress
-from flashmm_sc._gaussian.estimate import FILTERED, MASKED, Estimates
+from flashmm_sc._gaussian.estimate import FILTERED, MASKED, Estimates, largest_slope
 from flashmm_sc._gaussian.genes import Genes
 from flashmm_sc._gaussian.projection import Projection
 from flashmm_sc._gaussian.structure import Structure
@@ -227,17 +227,9 @@ def _described(model: Model, fit: LMMFit) -> dict[str, Any]:
 
 
 def _gradients(fit: LMMFit) -> np.ndarray:
-    """How many genes have a gradient of the log-likelihood of each of `DECADES`, by its largest component where they ended.
-
-    It is taken in coordinates in which it is zero at an optimum: variances at zero count if the likelihood rises from there.
-    """
-    structure, grad, theta = fit.projection.structure, fit.grad.to_numpy(), fit.theta.to_numpy()
-    x = structure.coordinates(theta[:, :-1])
-    slope = np.einsum("ijk,ij->ik", structure.jacobian(x), grad[:, :-1])
-    slope = np.where(np.isnan(x), grad[:, :-1], slope)  # not converged: the parameters themselves
-    if fit.nonnegative:
-        slope = np.where(structure.bounded & (x == 0), np.maximum(slope, 0.0), slope)
-    largest = np.abs(np.column_stack([slope, grad[:, -1]])).max(axis=1)
+    """How many genes have a gradient of the log-likelihood of each of `DECADES`, by its largest component where they ended."""
+    arrays = fit.theta.to_numpy(), fit.grad.to_numpy()
+    largest = largest_slope(fit.projection.structure, *arrays, nonnegative=fit.nonnegative)
     with np.errstate(divide="ignore"):
         decade = np.floor(np.log10(largest[np.isfinite(largest)]))
     return np.bincount(np.clip(decade - DECADES[0], 0, len(DECADES) - 1).astype(int), minlength=len(DECADES))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from flashmm_sc._base.errors import FlashmmWarning
 from flashmm_sc._design import type3
-from flashmm_sc._design.cell_design import CellDesign
+from flashmm_sc._design.cell_design import CellDesign, needed_columns
 from flashmm_sc._design.fixed import check_full_rank, fixed_design
 from flashmm_sc._design.random import random_design
 from flashmm_sc._design.reference_grid import ReferenceGrid
@@ -16,13 +18,18 @@ from flashmm_sc._design.rows import Encoder, Rows, turned
 from flashmm_sc._gaussian.projection import Projection
 from flashmm_sc._results.groups import each_group
 from flashmm_sc._results.residual import check_uncorrelated, own_sums, residual_rows
+from flashmm_sc._results.strata_study import cells_or_strata
+from flashmm_sc._results.values import Values
 from flashmm_sc._stats.cross import CrossProducts
 from flashmm_sc._stats.residual import ResidualGroup, ResidualStats
 from flashmm_sc._stats.summary import SummaryStats
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
 
+    from flashmm_sc._results.study import Source
     from flashmm_sc._stats.weights import Weights
     from flashmm_sc._stream.sums import Sums
 
@@ -121,6 +128,21 @@ class Model:
         if len(genes) < len(yy):
             WY, yy, gene_names = WY[:, genes], yy[genes], [gene_names[j] for j in genes]
         return SummaryStats.of(self.cross, WY, yy, self.n, gene_names=gene_names, **labels)
+
+
+def coefficients_of(
+    sources: Sequence[Source], fixed: str, alike: Any, *, groupby: str | None = None, min_cells: int = 10, **values: Any
+) -> tuple[list[str], list[str]]:
+    """Coefficients that the models of these cells will have, and those of them that are no intercepts or means of levels.
+
+    `alike` are the random terms, or the sample; `values` choose cells and a matrix.
+    """
+    needed = lambda obs, where: needed_columns(obs, fixed, alike, where, groupby=groupby)
+    with warnings.catch_warnings(), cells_or_strata(sources, needed, Values(**values), copy=False) as study:
+        warnings.simplefilter("ignore", FlashmmWarning)  # of groups that are left out, which the fit tells
+        built = each_group(study.obs, groupby, lambda _, own, __: fixed_design(fixed, own), min_cells=min_cells)
+    pairs = [pair for _, design in built for pair in zip(design.names, design.constant, strict=True)]
+    return [name for name, _ in pairs], [name for name, mean in pairs if not mean]
 
 
 def build_models(

@@ -205,9 +205,7 @@ def _opened(sources: Sequence[Source]) -> Iterator[tuple[list[AnnData | StoredCe
             hint = hint_instead_of(source)
             msg = f"adata[{i}] must be an AnnData or the path of a file, not {type(source).__name__}.{hint}"
             raise TypeError(msg)
-        if not isinstance(source, AnnData):
-            as_path(f"adata[{i}]", source)
-        if not isinstance(source, AnnData) and Path(source).suffix == ".h5mu":
+        if not isinstance(source, AnnData) and as_path(f"adata[{i}]", source).suffix == ".h5mu":
             msg = (
                 f"{str(source)!r} holds MuData; give a modality, mudata.read_h5mu({str(source)!r}, backed=True)['rna']."
             )

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
+    from flashmm_sc._results.chosen import CellMask
     from flashmm_sc._results.study import Source
     from flashmm_sc._stream.kernel import Transform
 
@@ -35,7 +36,7 @@ def summarize(
     layer: str | None = None,
     use_raw: bool = False,
     mask_var: Any = None,
-    mask_obs: Any = None,
+    mask_obs: CellMask = None,
     transform: Transform = None,
     size_factors: SizeFactors = None,
     target_sum: float | None = None,

@@ -21,7 +21,7 @@ _PARAMS: dict[str, tuple[Any, ...]] = {
     ),
     **dict.fromkeys(("use_raw", "nonnegative", "moderate", "joint"), _FLAG),
     **dict.fromkeys(("min_cells", "min_fraction", "min_counts", "n_obs", "log_base", "lfc"), _NUMBER),
-    **dict.fromkeys(("layer", "transform", "groupby", "residual_by"), (*_TEXT, type(None))),
+    **dict.fromkeys(("layer", "transform", "groupby", "residual_by", "mask_obs"), (*_TEXT, type(None))),
     **dict.fromkeys(("size_factors", "weights", "normalize"), (*_TEXT, type(None))),
     "target_sum": (*_NUMBER, type(None)),
 }

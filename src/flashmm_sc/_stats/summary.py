@@ -116,7 +116,7 @@ class SummaryStats:
     weight_sum: float | None = None
     log_weight_sum: float = 0.0
     basis: np.ndarray | None = None
-    untangled: Any = None
+    untangled: SummaryStats | None = None
     refined: Refined | None = None
 
     def __post_init__(self) -> None:
@@ -291,6 +291,8 @@ class SummaryStats:
         ------
         OSError
             When the file can't be written.
+        TypeError, ValueError
+            For what is no name of a file.
         """
         own = self if self.untangled is None else self.untangled
         save(vars(own), new(path))
@@ -303,6 +305,8 @@ class SummaryStats:
         ------
         OSError, ValueError
             When the file can't be read, or holds something else.
+        TypeError
+            For what is no path.
         """
         fields, refined = load(existing(path))
         stats = cls(**fields)

@@ -32,9 +32,14 @@ _KINDS: dict[Transform, int] = {None: 0, "log1p": 1, "log2p1": 2}
 
 def kind_and_table(transform: Transform) -> tuple[int, np.ndarray]:
     """A transform as the kernels know it, with transformed small counts: looking a logarithm up is faster than computing it."""
-    counts = np.arange(TABLE_SIZE, dtype=np.float64)
-    table = {None: counts, "log1p": np.log1p(counts), "log2p1": np.log1p(counts) / LN2}[transform]
-    return _KINDS[transform], table
+    return _KINDS[transform], transformed(np.arange(TABLE_SIZE, dtype=np.float64), transform)
+
+
+def transformed(values: np.ndarray, transform: Transform) -> np.ndarray:
+    """The transform of many values at once, as `_log` of `decode` has that of one."""
+    if transform is None:
+        return values
+    return np.log1p(values) / {"log1p": 1.0, "log2p1": LN2}[transform]
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"reassoc"})  # several values at a time

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.sparse as sp
 
-from flashmm_sc._stream.decode import LN2
+from flashmm_sc._stream.kernel import transformed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,8 +49,8 @@ def add_residuals(
     for cells, columns in _pieces(values, gene):
         own, at = cells[number[cells] >= 0], gene[columns]
         rows = W[own]
-        y = _transformed(_dense(values, own, columns), transform, size[own] if size.size else None)
-        y -= rows @ coef[:, at]
+        read = _dense(values, own, columns)
+        y = transformed(read / size[own, None] if size.size else read, transform) - rows @ coef[:, at]
         weighted = precision[own, None] * y if precision.size else y
         models = sp.csr_array((np.ones(len(own)), (np.arange(len(own)), number[own])), shape=(len(own), len(yy)))
         WY[:, at] += rows.T @ weighted
@@ -71,14 +71,3 @@ def _dense(values: sp.csr_array | sp.csc_array, cells: np.ndarray, columns: np.n
     """These cells and columns in double precision."""
     some = values[cells][:, columns] if values.format == "csr" else values[:, columns][cells]
     return some.toarray().astype(np.float64)
-
-
-def _transformed(values: np.ndarray, transform: Transform, size: np.ndarray | None) -> np.ndarray:
-    """The transform of values, over size factors if there are any."""
-    if size is not None:
-        values /= size[:, None]
-    if transform is not None:
-        np.log1p(values, out=values)
-    if transform == "log2p1":
-        values /= LN2
-    return values

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
-from flashmm_sc._base.errors import FlashmmWarning, did_you_mean, listed
+from flashmm_sc._base.errors import did_you_mean, listed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +34,13 @@ def check_effect(sources: Sequence[Path], options: dict[str, Any], coef: str | N
     contrasts = list(options.get("contrasts", ()))
     if coef in contrasts or (coef is None and contrasts):
         return
-    names, effects = _of_designs(sources, options)
+    from flashmm_sc._results.models import coefficients_of
+
+    alike = options["random" if "random" in options else "sample"]
+    chosen = {
+        name: options[name] for name in ("groupby", "min_cells", "layer", "use_raw", "mask_obs") if name in options
+    }
+    names, effects = coefficients_of(sources, options["fixed"], alike, **chosen)
     if coef is None:
         _only(effects)
     else:
@@ -76,28 +81,6 @@ def draw(adata: AnnData, result: Result, coef: str, path: Path) -> None:
     figure = (axes[0] if isinstance(axes, list) else axes).figure
     saved(figure, path, dpi=_DPI)
     plt.close(figure)
-
-
-def _of_designs(sources: Sequence[Path], options: dict[str, Any]) -> tuple[list[str], list[str]]:
-    """The coefficients of the designs of all groups, and those that are no intercepts or means of levels."""
-    from flashmm_sc._design.cell_design import needed_columns
-    from flashmm_sc._design.fixed import fixed_design
-    from flashmm_sc._results.groups import each_group
-    from flashmm_sc._results.strata_study import cells_or_strata
-    from flashmm_sc._results.values import Values
-
-    fixed, groupby = options["fixed"], options.get("groupby")
-    alike = options["random" if "random" in options else "sample"]
-    needed = lambda obs, where: needed_columns(obs, fixed, alike, where, groupby=groupby)
-    values = Values(**{name: options[name] for name in ("layer", "use_raw", "mask_obs") if name in options})
-    with warnings.catch_warnings(), cells_or_strata(list(sources), needed, values, copy=False) as study:
-        warnings.simplefilter("ignore", FlashmmWarning)  # of groups that are left out, which the fit tells
-        built = each_group(study.obs, groupby, lambda _, own, __: fixed_design(fixed, own), min_cells=1)
-    names = [name for _, design in built for name in design.names]
-    effects = [
-        name for _, design in built for name, mean in zip(design.names, design.constant, strict=True) if not mean
-    ]
-    return names, effects
 
 
 def _check_known(coef: str, names: list[str]) -> None:

@@ -122,7 +122,9 @@ def simu_rnaseq(
     ValueError
         If arguments contradict each other, `reference` doesn't hold counts, or `metadata` doesn't fit it.
     TypeError
-        If `reference` isn't an AnnData or `metadata` isn't a DataFrame.
+        If `reference` isn't an AnnData or `metadata` isn't a DataFrame, and for other arguments of a wrong type.
+    OSError
+        When the file can't be written.
 
     References
     ----------

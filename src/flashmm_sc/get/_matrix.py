@@ -45,7 +45,8 @@ def matrix(
         where degrees of freedom differ from gene to gene, as they do unless ``ddf="residual"``: t = 5 is weak evidence
         on 3 df and strong on 300. After `flashmm_sc.tl.shrink`, "coef" has the shrunken effects.
     coefs
-        Coefficients or contrasts, in this order; by default all but intercepts and means of levels.
+        Coefficients or contrasts, in this order (in each group, unless each names one column); by default all but intercepts
+        and means of levels.
     key
         Key of the results. By default that of the fit or tests that have all of `coefs`: ``"lmm_de"`` before others.
     groups
@@ -66,7 +67,8 @@ def matrix(
     TypeError
         For arguments of a wrong type.
     ValueError
-        When the result has no such value, nothing is chosen, or no gene has the value in all rows.
+        When the result is damaged or has no such value, nothing is chosen, no gene has the value in all rows, or
+        `fill_value` is infinite.
 
     Examples
     --------

@@ -31,7 +31,7 @@ def lmm_de_df(
         With results of `flashmm_sc.tl.lmm_de`, `flashmm_sc.tl.nbmm_de`, `flashmm_sc.tl.lmm_test`,
         `flashmm_sc.tl.lmm_anova` or `flashmm_sc.tl.shrink`.
     coefs
-        Coefficients or contrasts to show, in this order; by default all.
+        Coefficients or contrasts to show, in this order (in each group, unless each names one column); by default all.
     key
         Key of the results. By default that of the fit or tests that have all of `coefs`: ``"lmm_de"`` before others.
     groups
@@ -80,6 +80,8 @@ def lmm_de_df(
         Without a key, when several results have the coefficients.
     TypeError
         For arguments of a wrong type.
+    ValueError
+        For a damaged result.
 
     Examples
     --------

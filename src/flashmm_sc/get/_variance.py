@@ -53,6 +53,8 @@ def variance_df(
         When there is no fit under `key`, or it lacks a group asked for.
     TypeError
         For arguments of a wrong type.
+    ValueError
+        For a damaged result.
 
     Examples
     --------
@@ -116,6 +118,8 @@ def variance_test_df(
         When there is no such result under `key`, or it lacks a group asked for.
     TypeError
         For arguments of a wrong type.
+    ValueError
+        For a damaged result.
 
     Examples
     --------
@@ -172,6 +176,8 @@ def ranef_df(
         for.
     TypeError
         For arguments of a wrong type.
+    ValueError
+        For a damaged result.
 
     Examples
     --------

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flashmm_sc._base.options import check_level, check_optional_texts
-from flashmm_sc._results.finding import found_fit, texts
+from flashmm_sc._base.options import check_level, check_optional_texts, names_given
+from flashmm_sc._results.finding import found_fit
 from flashmm_sc._results.sample_means import lacking, sample_means, scale
 from flashmm_sc.get import fitted
 from flashmm_sc.pl._figure import begin, check_figure, finished, panels
@@ -107,7 +107,7 @@ def curve(
     """
     check_optional_texts(x=x, hue=hue, sample=sample, group=group, gene_symbols=gene_symbols, title=title)
     check_level(conf_level)
-    several, names = not isinstance(genes, str), list(dict.fromkeys(texts("genes", genes) or []))
+    several, names = not isinstance(genes, str), list(dict.fromkeys(names_given("genes", genes) or []))
     if not names or (several and ax is not None):
         msg = (
             f"genes={genes} asks for no gene; give one or more."

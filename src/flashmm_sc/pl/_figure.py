@@ -80,13 +80,9 @@ def panels(n: int, *, size: tuple[float, float] = PANEL, **sharing: Any) -> list
 
 def saved(figure: Any, path: str | os.PathLike[str], **how: Any) -> None:
     """Write a figure in the format that its name says; it is drawn first, since each format has its own word for a full disk."""
-    kind = Path(path).suffix[1:]
-    if not kind:
-        kind = figure.canvas.get_default_filetype()
-        path = f"{os.fspath(path)}.{kind}"
-    drawn = BytesIO()
-    figure.canvas.figure.savefig(drawn, format=kind, **how)
-    with appearing_whole(Path(path)) as part:
+    drawn, path = BytesIO(), Path(path)
+    figure.canvas.figure.savefig(drawn, format=path.suffix[1:], **how)
+    with appearing_whole(path) as part:
         part.write_bytes(drawn.getvalue())
 
 

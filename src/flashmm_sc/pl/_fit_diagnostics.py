@@ -77,6 +77,8 @@ def fit_diagnostics(
         When there is no such fit.
     TypeError
         For arguments of a wrong type.
+    ValueError
+        For a damaged result.
 
     Examples
     --------

@@ -54,7 +54,7 @@ def ma(
     group
         Group of cells, if the fit has several (`groupby`).
     groups
-        ``"all"``, or names of groups, to draw a grid with one panel a group.
+        ``"all"``, or names of groups, to draw a grid with one panel a group, in this order.
     alpha
         Bound of the adjusted p-values.
     min_effect

@@ -50,7 +50,7 @@ def pval_hist(
     group
         Group of cells, if the fit has several (`groupby`).
     groups
-        ``"all"``, or names of groups, to draw a grid with one panel a group.
+        ``"all"``, or names of groups, to draw a grid with one panel a group, in this order.
     bins
         Number of bars.
     title

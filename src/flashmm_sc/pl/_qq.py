@@ -57,7 +57,7 @@ def qq(
     group
         Group of cells, if the fit has several (`groupby`).
     groups
-        ``"all"``, or names of groups, to draw a grid with one panel a group.
+        ``"all"``, or names of groups, to draw a grid with one panel a group, in this order.
     title
         By default the coefficient, and the group.
     ax

@@ -60,7 +60,7 @@ def volcano(
     group
         Group of cells, if the fit has several (`groupby`).
     groups
-        ``"all"``, or names of groups, to draw a grid with one panel a group.
+        ``"all"``, or names of groups, to draw a grid with one panel a group, in this order.
     labels
         How many genes to label, those with the smallest p-values among the significant ones, or names of genes.
     alpha

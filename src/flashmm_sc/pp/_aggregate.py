@@ -13,7 +13,7 @@ from anndata.utils import make_index_unique
 from flashmm_sc._base.errors import listed, named
 from flashmm_sc._base.files import appearing_whole, temporary_zeros
 from flashmm_sc._base.log import detail, info, told
-from flashmm_sc._base.options import check_optional_flags
+from flashmm_sc._base.options import check_optional_flags, names_given
 from flashmm_sc._base.threads import n_threads
 from flashmm_sc._design.cell_design import in_memory
 from flashmm_sc._design.columns import check_columns, repeated
@@ -21,7 +21,6 @@ from flashmm_sc._design.rows import StratumRows
 from flashmm_sc._results.advice import advice_on_values
 from flashmm_sc._results.aggregated import COLUMNS, KEY, LAYERS, Made, added, made
 from flashmm_sc._results.files import check_new_file, opened_lazily
-from flashmm_sc._results.finding import texts
 from flashmm_sc._results.joint_obs import shared_columns
 from flashmm_sc._results.scale import base_of
 from flashmm_sc._results.sizes import with_sizes
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from flashmm_sc._results.cells_file import Cells
+    from flashmm_sc._results.chosen import CellMask
     from flashmm_sc._results.study import Study
     from flashmm_sc._stats.strata import Strata
     from flashmm_sc._stream.kernel import Transform
@@ -49,7 +49,7 @@ def aggregate(
     layer: str | None = None,
     use_raw: bool = False,
     mask_var: Any = None,
-    mask_obs: Any = None,
+    mask_obs: CellMask = None,
     transform: Transform = None,
     size_factors: SizeFactors = None,
     target_sum: float | None = None,
@@ -129,7 +129,7 @@ def aggregate(
     ((16, 50), 2000, 'A1|1')
     >>> fsc.tl.lmm_de(strata, fixed="~ trt", random="sam", groupby="cls")
     """
-    own = {"weights": weights, "mask_obs": mask_obs, "weigh": transform is None}
+    own: dict[str, Any] = {"weights": weights, "mask_obs": mask_obs, "weigh": transform is None}
     values = Values(layer, use_raw, mask_var, transform, size_factors, target_sum, **own)
     columns = _columns(by)
     check_optional_flags(show_progress=show_progress)
@@ -160,7 +160,7 @@ def aggregate(
 
 def _columns(by: str | Sequence[str]) -> list[str]:
     """Columns that tell strata apart, as a list."""
-    columns = texts("by", by)
+    columns = names_given("by", by)
     if not columns:
         msg = f"by={by!r} must be a column of obs, or a list of columns."
         raise TypeError(msg)

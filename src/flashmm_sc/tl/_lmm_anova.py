@@ -71,6 +71,8 @@ def lmm_anova(
     ------
     KeyError
         When there is no fit under `key`.
+    TypeError
+        For options of a wrong type.
     ValueError
         For unknown options, `ddf` for a moderated fit, or a fit without fixed terms beyond the intercept.
 

@@ -206,8 +206,8 @@ def lmm_de(
         With `size_factors`: log2 ratios of fitted mean counts (see `flashmm_sc.get.lmm_de_df`), and the least-squares
         coefficients of counts over size factors that they and those of later tests come from.
     `adata.uns['lmm_de']` : dict
-        Parameters, names, the advice given (`notes`), and of each group the factor levels and X'X, Z'X, Z'Z, so that tests
-        need no second pass.
+        Parameters, names, the advice given (`notes`), and of each group the factor levels, how many genes ended with a gradient
+        of which size, and X'X, Z'X, Z'Z, so that tests need no second pass.
 
     With `groupby` the groups lie side by side, named ``"B cells|trt[T.stim]"``.
 
@@ -220,7 +220,7 @@ def lmm_de(
     RuntimeError
         When workers of a dask cluster die again and again.
     TypeError
-        For something else than an AnnData or a formula, and for a matrix that can't be streamed.
+        For something else than an AnnData or a formula, options of a wrong type, and a matrix that can't be streamed.
     ValueError
         For missing values in obs, a rank-deficient design, random terms that can't be estimated, values that the
         transform can't take, a damaged matrix, and unknown options. `adata` is then as it was.
@@ -290,8 +290,8 @@ def lmm_de(
         call = Call.of(cells, models[0].design, len(study.kept), groupby, residual_by, moderate=moderate, ddf=ddf)
         notes = before_fit(call, study.scales, values)
         tally = tally_of(models, rows, expressed=moderate or least.of_genes, linear=values.sized)
-        sums = passes(study, models, rows, tally, values.transform, n_jobs=n_jobs, show_progress=show_progress)
-    parts = summed(models, rows, sums, least, study.genes)
+        passed = passes(study, models, rows, tally, values.transform, n_jobs=n_jobs, show_progress=show_progress)
+    parts = summed(models, rows, passed, least, study.genes)
     notes += after_pass({part.model.group: part.expressed for part in parts if moderate})
     fits = fit_each(parts, options, ddf, moderate=moderate, n_jobs=n_jobs, show_progress=show_progress)
     notes += after_fit({one.model.group: (one.model.n, its.status) for one, its in zip(parts, fits, strict=True)})

@@ -10,7 +10,7 @@ import numpy as np
 
 from flashmm_sc._base.selection import component_slices
 from flashmm_sc._gaussian.point import Point
-from flashmm_sc._gaussian.profile import Objective
+from flashmm_sc._gaussian.profile import LEAST_LEFT, Objective
 
 if TYPE_CHECKING:
     from flashmm_sc._gaussian.genes import Genes
@@ -46,7 +46,7 @@ class GroupedObjective(Objective):
 
     def _value(self, genes: Genes, at: Evaluated) -> tuple[np.ndarray, np.ndarray]:
         """f, and y'Py where it can be had."""
-        ok = at.ok & (1e-13 * genes.yRy < at.Q)
+        ok = at.ok & (LEAST_LEFT * genes.yRy < at.Q)
         Q = np.where(ok, at.Q, genes.yRy)
         return np.where(ok, self.nu * np.log(Q / genes.yRy) + at.logdet, np.inf), Q
 
