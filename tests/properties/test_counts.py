@@ -58,7 +58,7 @@ def fitted(study):
     try:
         return run(study, study.adata())
     except ValueError as error:
-        if not told(error, "sample"):
+        if not told(error, "sample", "has counts"):
             raise
         return None
 
@@ -137,7 +137,7 @@ def test_the_model_set_up_by_hand(study):
         np.testing.assert_allclose(fit.varm["nbmm_de_coef"][gene, -1], coef, atol=2e-5 * se)
         np.testing.assert_allclose(fit.varm["nbmm_de_se"][gene, -1], se, rtol=1e-4)
         z = norm.isf(fit.varm["nbmm_de_pval"][gene, -1] / 2)
-        np.testing.assert_allclose(z, norm.isf(one.p(c) / 2), rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(z, norm.isf(one.p(c) / 2), rtol=1e-5, atol=1e-5)
 
 
 TRANSFORMS = {None: lambda x: x, "log1p": np.log1p, "log2p1": lambda x: np.log1p(x) / np.log(2)}

@@ -132,7 +132,8 @@ def test_coding_of_a_factor(made, turned):
     fsc.tl.lmm_test(means, {"d": f"`cls[{second}]` - `cls[{first}]`"})
     fsc.tl.lmm_test(differences, {"d": f"-`cls[T.{first}]`" if turned else f"`cls[T.{second}]`"})
     a, b = numbers(means, "lmm_test"), numbers(differences, "lmm_test")
-    least = {"coef": np.nan_to_num(a["se"]), "t": 1.0}  # a difference may be zero
+    size = numbers(means)["coef"].abs().max(axis=1).to_numpy()[:, None]
+    least = {"coef": np.nan_to_num(size), "t": 1.0}  # of what is subtracted; a difference may be zero
     for name in ("coef", "se", "t", "df", "pval"):
         same(b[name], a[name], least=least.get(name, 0.0))
     pd.testing.assert_frame_equal(numbers(differences)["status"], numbers(means)["status"])
