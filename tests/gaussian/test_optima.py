@@ -24,11 +24,28 @@ def crossed(levels, n, seed, m):
     return X, Z, levels, dense.simulate(X, Z, levels, theta, seed=seed)
 
 
+def slopes(levels, n, c, seed, m):
+    """Levels of unequal size with c correlated effects; their covariance matrix is zero, small or large in a gene."""
+    rng = np.random.default_rng(seed)
+    own = np.eye(levels)[rng.choice(levels, n, p=0.75 ** np.arange(levels) * 0.25 / (1 - 0.75**levels))]
+    x = np.column_stack([np.ones(n), rng.normal(1, 1, (n, c))[:, 1:]])
+    root = np.tril(rng.normal(size=(m, c, c))) * rng.choice([0, 0.2, 1.0], (m, 1, 1))
+    b = np.einsum("mkl,lim->kim", root, rng.normal(size=(c, levels, m))).reshape(-1, m)
+    Z = np.hstack([own * x[:, [k]] for k in range(c)])
+    return np.ones((n, 1)), Z, (levels,) * c, Z @ b + rng.normal(size=(n, m))
+
+
 def best_of_starts(f: Objective, genes: Genes, number: int = 12) -> np.ndarray:
-    """f at the lowest optimum below random ratios."""
-    rng, m, K = np.random.default_rng(0), len(genes.yRy), len(f.projection.d)
-    unit = np.array(f.projection.d) / f.projection.S.factor(np.zeros((1, K))).traces()[0][0]
-    start = unit * 10 ** rng.uniform(-2, 3, (number * m, K)) * (rng.random((number * m, K)) < 0.6)
+    """f at the lowest optimum below random ratios and correlations."""
+    rng, m, structure = np.random.default_rng(0), len(genes.yRy), f.projection.structure
+    K, size = structure.K, number * m
+    unit = np.array(f.projection.d) / f.projection.S.moments()[0][:K]
+    start = np.zeros((size, structure.size))
+    start[:, :K] = unit * 10 ** rng.uniform(-2, 3, (size, K)) * (rng.random((size, K)) < 0.6)
+    for group in structure.groups:
+        root = rng.normal(size=(size, len(group), len(group)))
+        root *= np.sqrt(start[:, group] / np.sum(root**2, axis=2))[:, :, None]
+        start[:, structure.places(group)] = root @ root.swapaxes(1, 2)
     found = optimise(f, genes[np.tile(np.arange(m), number)], nonnegative=True, max_iter=100, tol=1e-16, start=start)
     return np.where(found.converged, found.point.f, np.inf).reshape(number, m).min(axis=0)
 
@@ -38,15 +55,17 @@ DRAWN = {
     "three": ((12, 12, 4), 60, 8, 300),
     "four": ((8, 6, 5, 4), 40, 4, 300),
 }
+CORRELATED = {"a slope": (6, 18, 2, 0, 300), "two slopes": (7, 30, 3, 2, 300)}
 
 
 @pytest.mark.parametrize("method", ["REML", "ML"])
-@pytest.mark.parametrize("name", DRAWN)
+@pytest.mark.parametrize("name", [*DRAWN, *CORRELATED])
 def test_no_start_finds_a_better_optimum(name, method):
-    X, Z, d, Y = crossed(*DRAWN[name])
-    stats = fsc.sslmm(X, Y, Z, d)
+    X, Z, d, Y = crossed(*DRAWN[name]) if name in DRAWN else slopes(*CORRELATED[name])
+    correlated = () if name in DRAWN else (tuple(range(len(d))),)
+    stats = fsc.sslmm(X, Y, Z, d, correlated=correlated)
     names = stats.coef_names, stats.component_names
-    projection = Projection.of(stats.cross, stats.n, stats.d, *names)
+    projection = Projection.of(stats.cross, stats.n, stats.d, *names, correlated=correlated)
     f, genes = Objective.of(projection, method), Genes.of(projection, stats)
     found = optimise(f, genes, nonnegative=True, max_iter=100, tol=1e-16)
     assert found.converged.all()

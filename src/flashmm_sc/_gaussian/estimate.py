@@ -132,7 +132,7 @@ def estimate(
         for name, values in results.items():
             getattr(out, name)[index[good]] = values[good]
 
-    for_gene_blocks(work, stats.n_genes, projection.S.gene_bytes(projection.p), n_jobs, done)
+    for_gene_blocks(work, stats.n_genes, objective.gene_bytes, n_jobs, done)
     _warn_of_digits(stats, out)
     return out
 

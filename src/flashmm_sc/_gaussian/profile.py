@@ -16,13 +16,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import product
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
-from scipy.ndimage import minimum_filter
 
 from flashmm_sc._gaussian.information import with_residual
+from flashmm_sc._gaussian.lattice import Lattice
 from flashmm_sc._gaussian.point import Point
 
 if TYPE_CHECKING:
@@ -32,11 +31,9 @@ if TYPE_CHECKING:
     from flashmm_sc._gaussian.vectors import Vectors
 
 ROUNDING = 1e-6  # f of large ratios is known no better
-# Ratios of a lattice, as many of the first as it has room for; where they are uneven, ridges of f look like several wells.
-_MULTIPLES = 0.0, 1.0, 100.0, 0.1, 10.0, 1000.0, 0.3, 3.0, 30.0, 300.0
 LEAST_LEFT = 1e-11  # share of y'Ry that Q must be: of less too few digits are right
 _MOST = 0.9  # share of y'Ry that Q may lack with rounding that is ten times that of values between points
-_POINTS, _BYTES = 1300, 2**30  # most points of a lattice, and what as many genes may need
+_BYTES = 2**30  # what as many genes as a lattice has points may need
 
 
 Method: TypeAlias = Literal["REML", "ML"]
@@ -177,33 +174,22 @@ class Objective:
         return np.where(factor.ok & det.ok, self.nu * np.log(left) + det.logdet, np.inf)
 
     @cached_property
-    def _shares(self) -> tuple[np.ndarray, int, np.ndarray]:
-        """Ratios all genes share, multiples of q_k / tr S_kk (rows × K): a lattice of so many rows, and rows to start from.
+    def _lattice(self) -> Lattice:
+        """Ratios that all genes share."""
+        projection = self.projection
+        room = _BYTES // projection.S.gene_bytes(0)
+        trace = self.solved.factor(np.zeros((1, projection.structure.size))).traces()[0][0]
+        return Lattice.of(projection.structure, projection.d, trace, room, cheap=self.solved.cheap_forms)
 
-        From three components on, and where every ratio is a solve a gene, genes start from multiples of all together. The
-        lattice is coarser the more components there are; one component needs none.
-        """
-        K, projection = len(self.projection.d), self.projection
-        if K == 1:
-            return np.append(0.0, np.geomspace(1e-3, 1e3, 40))[:, None], 0, np.arange(41)
-        few = [0.0, *10.0 ** np.arange(-1, 4)]
-        full = K == 2 and self.solved.cheap_forms
-        start = list(product(few, few)) if full else [(x,) * K for x in few]
-        points = min(_POINTS, _BYTES // projection.S.gene_bytes(0))
-        finest = len(_MULTIPLES) if self.solved.cheap_forms else 4
-        steps = sorted(_MULTIPLES[: min(finest, int((points + 0.5) ** (1 / K)))])
-        rows = list(dict.fromkeys([*product(steps, repeat=K), *start]))
-        return np.array(rows), len(steps) ** K, np.array([rows.index(row) for row in start])
+    @property
+    def gene_bytes(self) -> int:
+        """Memory that a gene needs while it is fitted."""
+        return self.projection.S.gene_bytes(self.projection.p) + 24 * self._lattice.inside.size
 
     @cached_property
     def _grid(self) -> tuple[Factorisation, Factorisation, Determinant, np.ndarray]:
         """The factors at these ratios; where genes start, the traces and the inverse of tr(P V_k P V_l) as well."""
-        projection, (shares, _, start) = self.projection, self._shares
-        structure = projection.structure
-        trace = self.solved.factor(np.zeros((1, structure.size))).traces()[0][0, : structure.K]
-        ratios = np.zeros((len(shares), structure.size))  # covariances start at zero
-        ratios[:, : structure.K] = shares * (np.array(projection.d) / trace)
-        factor = self.solved.factor(ratios)
+        start, factor = self._lattice.start, self.solved.factor(self._lattice.gamma)
         whole = self._determinant(factor)
         det = Determinant.of(self._determinant(self.solved.factor(factor.gamma[start])))
         information = with_residual(det.norm, det.trace, np.full(len(det.ok), self.nu), factor.gamma[start])
@@ -236,7 +222,7 @@ class Objective:
 
         `f` holds the shared values. The step from γ = 0 is the quadratic estimate MINQUE-0.
         """
-        (factor, _, det, inverse), start = self._grid, self._shares[2]
+        (factor, _, det, inverse), start = self._grid, self._lattice.start
         f = f[:, start]
         best = (_between(f) if len(self.projection.d) == 1 else f).argmin(axis=1)
         if genes.forms is None:
@@ -257,15 +243,14 @@ class Objective:
 
         Returns the gene and γ of each.
         """
-        gamma, size, K = self._grid[0].gamma, self._shares[1], len(self.projection.d)
-        f = f[:, :size]
-        if not size:
-            return np.empty(0, int), np.empty((0, K))
-        cube = f.reshape(-1, *[round(size ** (1 / K))] * K)
-        wells = f == minimum_filter(cube, size=(1, *[3] * K), mode="nearest").reshape(f.shape)
+        lattice = self._lattice
+        f = f[:, : np.count_nonzero(lattice.inside)]
+        if not f.size:
+            return np.empty(0, int), lattice.gamma[:0]
+        wells = lattice.wells(f)
         doubtful = (wells.sum(axis=1) > 1) | (f.min(axis=1) < found - ROUNDING)
         index, at = np.nonzero(wells & doubtful[:, None])
-        return index, gamma[at]
+        return index, lattice.gamma[at]
 
 
 def _between(f: np.ndarray) -> np.ndarray:

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from flashmm_sc._gaussian.blocks.terms import Terms
 
 
+_COLUMNS = 256
+"""Of a product with the data of all genes, at which BLAS is fast."""
+
+
 @dataclass(frozen=True, eq=False)
 class BlockShared:
     """Vectors A L that all genes share, and what they are of Q's columns, L⁻¹ of X'X times L."""
@@ -79,13 +83,19 @@ class BlockFactorisation:
     def shared_forms(self, r: Vectors) -> np.ndarray:
         """r'D (I + S D)⁻¹ r for one r a gene, at the parameters of every row of the factorisation: genes × rows."""
         r1, r2 = self.terms.cut(r)
-        C = self.terms.C.reshape(r1[0].size, len(self.terms.UU))
-        out = np.empty((len(r1), len(self.gamma)))
-        for row, (J, Gamma, K2) in enumerate(zip(self.J, self.Gamma, self.K2, strict=True)):
-            W = np.einsum("lab,glb->gla", Gamma @ J, r1)
-            u = -W.reshape(len(r1), -1) @ C
-            u[:, : self.terms.R] += r2
-            out[:, row] = np.einsum("gla,gla->g", r1, W) + np.einsum("gn,gn->g", u @ K2, u)
+        (levels, c, n), m = self.terms.C.shape, len(r1)
+        GJ = self.Gamma[:, None] @ self.J
+        a, b = np.triu_indices(c)
+        weights = np.where(a == b, 1, 2) * GJ[..., a, b]  # of products r_a r_b
+        out = (r1[..., a] * r1[..., b]).reshape(m, -1) @ weights.reshape(len(GJ), -1).T
+        rows = r1.reshape(m, levels * c)
+        for start in range(0, len(GJ), step := -(-_COLUMNS // n)):
+            part = slice(start, start + step)
+            F = (GJ[part] @ self.terms.C).reshape(-1, levels * c, n)
+            u = -(rows @ np.concatenate(F, axis=1)).reshape(m, -1, n)
+            u[..., : self.terms.R] += r2[:, None]
+            t = (u.swapaxes(0, 1) @ self.K2[part]).swapaxes(0, 1)
+            out[:, part] += np.einsum("gkn,gkn->gk", u, t)
         return out
 
     def products(self, v: Vectors) -> np.ndarray:

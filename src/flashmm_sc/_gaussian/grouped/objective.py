@@ -50,6 +50,11 @@ class GroupedObjective(Objective):
         Q = np.where(ok, at.Q, genes.yRy)
         return np.where(ok, self.nu * np.log(Q / genes.yRy) + at.logdet, np.inf), Q
 
+    @property
+    def gene_bytes(self) -> int:
+        """Memory that a gene needs while it is fitted."""
+        return self.projection.S.gene_bytes(self.projection.p)
+
     def tabulated(self, genes: Genes) -> Genes:
         """Every gene is evaluated by itself."""
         return genes
