@@ -89,6 +89,14 @@ def test_a_point_that_has_all():
         np.testing.assert_array_equal(mixing_weights(known, np.zeros(6)), np.arange(6) == 2)
 
 
+def test_a_point_that_only_pseudo_observations_have_keeps_weight():
+    """A whole step would leave it none, and of the density of these whatever rounding leaves."""
+    log_lik = of_normals(120, 9, 0.5, seed=13, spread=0.3)
+    for share in np.linspace(0.2, 0.8, 40):
+        pseudo = share * (np.arange(9) == 0)
+        check_optimal(mixing_weights(log_lik, pseudo), log_lik, pseudo)
+
+
 def test_likelihoods_that_underflow():
     """Of each observation at all points but one, so that the weights are shares of observations."""
     which = np.repeat(np.arange(5), [10, 1, 0, 30, 59])

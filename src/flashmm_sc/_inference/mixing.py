@@ -13,6 +13,8 @@ _MOST_STEPS = 200
 _MOST_SETS = 100  # active sets of a step, for each point; some steps take four
 _DAMPING = 1e-5
 _ROUNDING = 1e-14
+_LOST = 1e-9 - 1
+"""Change of an observation's density at which a step is too long."""
 
 
 def mixing_weights(log_lik: np.ndarray, pseudo: np.ndarray) -> np.ndarray:
@@ -43,7 +45,7 @@ def mixing_weights(log_lik: np.ndarray, pseudo: np.ndarray) -> np.ndarray:
             step, size = _newton_step(S, share, pi[use]), 1.0
             change = S @ step
             least = share @ change / 3
-            while not share @ np.log1p(size * change) >= size * least - _ROUNDING:  # NaN: too long
+            while size * change.min() < _LOST or not share @ np.log1p(size * change) >= size * least - _ROUNDING:
                 size /= 2
             pi[use] += size * step
     return pi
