@@ -67,11 +67,12 @@ TESTS = {
     "_inference.df": ["tests/inference/test_df.py", LMMTEST],
     "_inference.t_tests": ["tests/inference/test_t_tests.py", "tests/inference/test_df.py", LMMTEST],
     "_inference.f_tests": ["tests/inference/test_f_tests.py", LMMTEST],
+    "_inference.mixing": ["tests/inference/test_mixing.py", "tests/inference/test_moderated.py"],
     "_inference.mixture": ["tests/inference/test_mixture.py", *MODERATED],
     "_inference.moderated": MODERATED,
     "_inference.moderated_t": MODERATED,
     "_inference.moderated_f": ["tests/inference/test_moderated_f.py", *MODERATED],
-    "_inference.prior": MODERATED,
+    "_inference.prior": ["tests/inference/test_prior.py", *MODERATED],
     "_inference.contrasts": ["tests/inference/test_contrasts.py"],
     "_inference.likelihood_ratio": ["tests/inference/test_likelihood_ratio.py", "tests/arrays/test_lrt.py"],
     "_inference.tails": [

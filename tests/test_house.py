@@ -153,7 +153,6 @@ UNTESTED = {
     "_gaussian.sparse.table": "sparse/test_covariance.py",
     "_inference.inference": "chooses between tests; tests/arrays/test_lmmtest.py, tests/tl/test_lmm_test.py",
     "_inference.moderated_t": "test_moderated.py",
-    "_inference.prior": "test_moderated.py",
     "_arrays.shown": "tests/base/test_render.py",
     "_arrays.sslmm": "tests/stats/test_summary.py",
     "_results.count_fits": "tests/tl/test_nbmm_de.py",

@@ -157,3 +157,16 @@ def test_flat_and_bent_valleys_have_an_end(name, seed, gene):
     assert fit.status.iloc[0] in {"ok", "boundary"}
     assert fit.n_iter.iloc[0] < 50
     assert fit.loglik.iloc[0] > model.maximum() - 1e-6
+
+
+def test_a_covariance_that_symmetry_makes_zero_is_zero_whichever_side_rounding_takes():
+    """Every sample has a twin with the same values at covariates of the other sign."""
+    rng = np.random.default_rng(0)
+    half = rng.normal(size=(4, 1, 6, 1))
+    intercept, slope, noise = (rng.normal(size=(4, *shape, 100)) for shape in ((1, 1), (1, 1), (1, 6)))
+    Y = np.repeat(noise + 0.3 * intercept + 0.3 * half * slope, 2, axis=1).reshape(48, 100)
+    x, samples = np.concatenate([half, -half], axis=1).ravel(), np.repeat(np.eye(8), 6, axis=0)
+    Z = np.hstack([samples, samples * x[:, None]])
+    fit = fsc.lmmfit(Y, np.column_stack([np.ones(48), x]), Z, [8, 8], correlated=[(0, 1)], nonnegative=True)
+    assert {"ok", "boundary"} == set(fit.status)
+    assert (fit.theta.iloc[:, 2] == 0).all()

@@ -10,7 +10,7 @@ import flashmm_sc as fsc
 from flashmm_sc._base.threads import for_gene_blocks
 from flashmm_sc._gaussian import estimate
 from flashmm_sc._gaussian.genes import Genes
-from flashmm_sc._gaussian.profile import Objective
+from flashmm_sc._gaussian.profile import Objective, _between
 from flashmm_sc._gaussian.projection import Projection
 from flashmm_sc._gaussian.solver import optimise
 
@@ -48,6 +48,15 @@ def best_of_starts(f: Objective, genes: Genes, number: int = 12) -> np.ndarray:
         start[:, structure.places(group)] = root @ root.swapaxes(1, 2)
     found = optimise(f, genes[np.tile(np.arange(m), number)], nonnegative=True, max_iter=100, tol=1e-16, start=start)
     return np.where(found.converged, found.point.f, np.inf).reshape(number, m).min(axis=0)
+
+
+def test_between_points_of_a_ray_a_parabola_tells_how_low_it_gets():
+    """From the second point on; at the ends, where it opens downwards and on a plateau values stay."""
+    x = np.arange(6.0)
+    f = np.array([2 + 3 * (x - 2.3) ** 2, -((x - 2.3) ** 2), 0 * x, (x - 0.6) ** 2, (x - 4.9) ** 2])
+    low = f.copy()
+    low[0, 2] = 2.0
+    np.testing.assert_allclose(_between(f), low, atol=1e-12)
 
 
 DRAWN = {

@@ -10,9 +10,11 @@ import pytest
 from scipy.optimize import brentq
 
 import flashmm_sc as fsc
+from flashmm_sc._gaussian.estimate import largest_slope
 from flashmm_sc._gaussian.genes import Genes
 from flashmm_sc._gaussian.profile import Objective
 from flashmm_sc._gaussian.projection import Projection
+from flashmm_sc._gaussian.structure import Structure
 
 METHODS = ["REML", "ML"]
 
@@ -125,6 +127,18 @@ def test_result_is_an_optimum(name, method, nonnegative):
         assert (fit.status == "boundary").any()
     for g in optima:
         check_optimum(dense.DenseModel(Y[:, g], X, Z, d, method), fit.theta.to_numpy()[g], nonnegative)
+
+
+def test_largest_slope_is_that_of_what_is_free_to_move():
+    """Not of a variance at zero that the likelihood keeps there; without a fit that of the parameters themselves."""
+    theta = np.array([[1.0, 2, 1], [0, 2, 1], [0, 2, 1], [np.nan] * 3])
+    grad = np.array([[1, -5, 2], [-4, 1, 2], [4, 1, 2], [0.5, -3, 0.1]])
+    bounded, free = (largest_slope(Structure(2, ()), theta, grad, nonnegative=flag) for flag in (True, False))
+    np.testing.assert_array_equal(bounded, [5, 2, 4, 3])
+    np.testing.assert_array_equal(free, [5, 4, 4, 3])
+    correlated = Structure(2, ((0, 1),))  # where Λ is zero, it moves no covariance
+    at_zero, slope = np.array([[0.0, 0, 0, 1]]), np.array([[3, 1, -2, 0.1]])
+    assert largest_slope(correlated, at_zero, slope, nonnegative=True) == [0.1]
 
 
 def unequal(sizes, m=40, seed=0):

@@ -127,6 +127,15 @@ def test_merging_keeps_mean_and_variance(df):
         np.testing.assert_allclose(small._sums @ values(small), some._sums @ values(some), rtol=1e-10)
 
 
+@pytest.mark.parametrize("level", [0, 60, -100])
+def test_components_merge_within_a_tenth_of_a_standard_error_on_any_scale(level):
+    unit = np.exp(0.05 * level)
+    beta, se = unit * (np.arange(1000)[:, None] + 0.5) / 100, np.full((1000, 1), unit * np.exp(0.02))
+    small = across.merged(Mixture(1, np.zeros(1000, int), np.full(1000, 1e-3), beta, se, 9.0, 9.0))
+    centres = unit * (np.arange(100) / 10 + 0.05)
+    np.testing.assert_allclose(np.sort(small.beta[:, 0]), np.repeat(centres, 2), rtol=1e-12)
+
+
 @pytest.fixture(scope="module")
 def fitted() -> ad.AnnData:
     adata = fsc.datasets.simu_rnaseq(n_genes=150, n_cells=3000, n_samples=8, n_clusters=3, n_de_genes=20, seed=3)

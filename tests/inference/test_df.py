@@ -90,11 +90,24 @@ def test_without_the_bound_df_at_zero_are_those_of_the_cells(monkeypatch):
 def test_kenward_roger_needs_reml():
     with pytest.raises(ValueError, match="REML"):
         fit("sam", "kenward-roger", genes=2, method="ML")
+    for ddf in ("residual", "satterthwaite"):
+        assert fit("sam", ddf, genes=2, method="ML").df.notna().all(axis=None)
 
 
 def test_kenward_roger_widens_standard_errors():
     wide, plain = fit("sam_batch", "kenward-roger"), fit("sam_batch", "satterthwaite")
     assert (wide.se.to_numpy() >= plain.se.to_numpy() * (1 - 1e-12)).all()
+
+
+def test_kenward_roger_leaves_alone_what_no_component_touches():
+    """What differs within samples only, and is balanced there: nothing is added but rounding, which takes nothing away."""
+    rng = np.random.default_rng(0)
+    sample = np.repeat(np.arange(8), [4, 6, 10, 12, 20, 8, 14, 2])
+    X = np.column_stack([np.ones(76), sample % 2, np.tile([-1.0, 1.0], 38)])
+    Y = rng.normal(size=(76, 20)) + np.eye(8)[sample] @ rng.normal(size=(8, 20))
+    wide, plain = (fsc.lmmfit(Y, X, np.eye(8)[sample], ddf=ddf).se for ddf in ("kenward-roger", "satterthwaite"))
+    np.testing.assert_allclose(wide["x3"], plain["x3"], rtol=1e-12)
+    assert (wide["x2"] > plain["x2"]).all()
 
 
 def test_missing_df_stay_missing_beside_genes_at_the_boundary():

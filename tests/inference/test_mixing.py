@@ -85,7 +85,16 @@ def test_nothing_to_choose_from():
 
 def test_a_point_that_has_all():
     log_lik = np.where(np.arange(6) == 2, 0.0, -1.0 - np.arange(200)[:, None] % 5)
-    np.testing.assert_array_equal(mixing_weights(log_lik, np.zeros(6)), np.arange(6) == 2)
+    for known in (log_lik, np.where(log_lik < 0, -1e4, 0.0)):
+        np.testing.assert_array_equal(mixing_weights(known, np.zeros(6)), np.arange(6) == 2)
+
+
+def test_a_point_that_only_pseudo_observations_have_keeps_weight():
+    """A whole step would leave it none, and of the density of these whatever rounding leaves."""
+    log_lik = of_normals(120, 9, 0.5, seed=13, spread=0.3)
+    for share in np.linspace(0.2, 0.8, 40):
+        pseudo = share * (np.arange(9) == 0)
+        check_optimal(mixing_weights(log_lik, pseudo), log_lik, pseudo)
 
 
 def test_likelihoods_that_underflow():

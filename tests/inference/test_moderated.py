@@ -8,10 +8,11 @@ import pandas as pd
 import pytest
 from moderated_reference import posterior_by_hand, study
 from scipy import stats as sps
+from scipy.linalg import null_space
 
 import flashmm_sc as fsc
 from flashmm_sc._inference import prior
-from flashmm_sc._inference.moderated import Moderated, log_likelihoods
+from flashmm_sc._inference.moderated import Moderated, log_likelihoods, mean_expression
 
 
 def by_hand(fit: fsc.LMMFit, Y: np.ndarray, X: pd.DataFrame, Z: np.ndarray, gene: int, c: np.ndarray):
@@ -41,6 +42,16 @@ def test_against_the_definition(batches):
         np.testing.assert_allclose(two["c_coef"].iloc[gene], slow["coef"], rtol=1e-7)
         np.testing.assert_allclose(two["c_p"].iloc[gene], slow["two-sided"], rtol=1e-6)
         np.testing.assert_allclose(greater["c_p"].iloc[gene], slow["greater"], rtol=1e-6)
+
+
+def test_shrunken_variances_are_posterior_means():
+    Y, X, Z, d = study(genes=120, cells=12, batches=5)
+    fit = fsc.lmmfit(Y, X, Z, d, moderate=True, nonnegative=True)
+    A, (ours, gamma) = null_space(X.T).T, (fit.moderated.theta(fit.projection), fit.moderated.prior.gamma)
+    Vi = np.linalg.inv([A @ (np.eye(len(Y)) + (Z * np.repeat(g, d)) @ Z.T) @ A.T for g in gamma])
+    for gene in (0, 17, 80):
+        s0 = (A @ Y[:, gene]) @ Vi @ (A @ Y[:, gene]) / len(A) * fit.moderated.weights[gene]
+        np.testing.assert_allclose(ours[gene], [*(s0 @ gamma), s0.sum()], rtol=1e-7)
 
 
 @pytest.mark.parametrize("effect", [0.0, 1.0, 30.0])
@@ -110,6 +121,13 @@ def test_prior_is_the_maximum_likelihood_estimate(batches):
         total = (bins == b).sum() + 50
         assert slope.max() - total < 1e-7
         np.testing.assert_allclose(weights * (slope - total), 0, atol=1e-7)  # either is zero
+
+
+def test_expression_is_the_mean_or_without_a_random_intercept_the_root_mean_square():
+    Y, X, Z, d = study(genes=3)
+    np.testing.assert_allclose(mean_expression(fsc.sslmm(X, Y, Z, d)), Y.mean(axis=0))
+    slopes = fsc.sslmm(X, Y, Z * X[["x"]].to_numpy(), d)
+    np.testing.assert_allclose(mean_expression(slopes), np.sqrt((Y**2).mean(axis=0)))
 
 
 def test_prior_recovers_the_distribution_of_ratios():

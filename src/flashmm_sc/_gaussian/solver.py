@@ -218,6 +218,5 @@ def _step(
     step = np.where(saddle[:, None], 0.5 * downwards, step) / unit
     decrement[saddle] = np.inf
     if norm is not None:
-        length = np.sqrt(np.maximum(np.einsum("ij,ijk,ik->i", step, norm, step), 0.0))
-        step /= np.maximum(1.0, length)[:, None]
+        step /= np.sqrt(np.maximum(np.einsum("ij,ijk,ik->i", step, norm, step), 1.0))[:, None]
     return np.where(held, -here.x, step), decrement, newton, saddle

@@ -121,7 +121,7 @@ def _as_two(
     apart, off = v - variance[cell], beta - centre[cell]
     spread, joint = np.sqrt(mean(apart**2)), mean(apart * off)
     slope = np.divide(joint, spread**2, out=np.zeros_like(joint), where=spread > 1e-6 * variance)
-    left = np.maximum(mean(off**2) - slope * joint, 0)
+    left = mean(off**2) - slope * joint
     two = lambda x, step: np.concatenate([x - step, x + step])[:, None]
     with np.errstate(divide="ignore"):  # df may be infinite
         df = 1 / mean(1 / nu[:, 0])

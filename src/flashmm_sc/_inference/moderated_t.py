@@ -26,10 +26,10 @@ def moderated_tests(
     moderated: Moderated,
     L: np.ndarray,
     *,
-    alternative: Alternative = "two-sided",
-    effect: float = 0.0,
-    conf_level: float | None = None,
-    n_jobs: int | None = None,
+    alternative: Alternative,
+    effect: float,
+    conf_level: float | None,
+    n_jobs: int | None,
 ) -> TTests:
     """Test the combinations c'β for the columns c of L (p × r) in every gene; options as in `t_tests`."""
     m, r, nu = len(moderated.weights), L.shape[1], projection.n - projection.p

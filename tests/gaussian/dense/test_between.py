@@ -9,7 +9,7 @@ import pytest
 import flashmm_sc as fsc
 from flashmm_sc._gaussian.dense import covariance as module
 from flashmm_sc._gaussian.dense.between import Between
-from flashmm_sc._gaussian.dense.covariance import DenseCovariance
+from flashmm_sc._gaussian.dense.covariance import DenseCovariance, DenseFactorisation
 
 M = 60
 
@@ -121,6 +121,16 @@ def test_fits_are_those_of_factorisations(monkeypatch, name, method, nonnegative
         one, other = getattr(ours, column).to_numpy()[same], getattr(theirs, column).to_numpy()[same]
         scale = np.maximum(np.abs(other), 1e-3 * np.abs(other).max(axis=1, keepdims=True))
         np.testing.assert_allclose(one / scale, other / scale, atol=1e-6, err_msg=column)
+
+
+@pytest.mark.parametrize("method", ["REML", "ML"])
+def test_genes_with_usual_ratios_need_no_factorisation_of_their_own(monkeypatch, method):
+    X, Z, d, _ = dense.example("crossed")
+    theta = np.column_stack([np.random.default_rng(5).choice([0.0, 0.05, 0.3], (120, 2)), np.ones(120)])
+    monkeypatch.setattr(Between, "pays", lambda *_: True)
+    monkeypatch.setattr(DenseFactorisation, "solve", lambda *_: pytest.fail("a gene is factorised"))
+    fit = fsc.lmmfit(dense.simulate(X, Z, d, theta), X, Z, d, method=method, nonnegative=True, ddf="satterthwaite")
+    assert fit.status.isin(["ok", "boundary"]).all()
 
 
 def test_it_serves_where_it_pays_and_memory_allows():
