@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from counts_reference import em, samples_of
@@ -85,6 +87,29 @@ def test_design_effect_of_counts_drawn_with_one(truth):
     assert abs(np.log(found / truth)) < 0.3
     few = regression.of_genes(np.arange(50))
     assert design_effect(few, grid(), 1) == 1
+
+
+class Known:
+    """Sums whose evidence is highest at a known design effect."""
+
+    def __init__(self, best, effect=1.0):
+        self.best, self.effect, self.samples = best, effect, SimpleNamespace(rate=np.ones(200))
+
+    def of_genes(self, genes):
+        return self
+
+    def inflated(self, effect):
+        return Known(self.best, effect)
+
+    def profile(self, tau2, n_jobs):
+        return -np.log(self.effect / self.best) ** 2, None
+
+
+def test_the_design_effect_is_the_nearest_of_a_grid(monkeypatch):
+    monkeypatch.setattr("flashmm_sc._inference.count_prior.evidence", lambda tau2, log_lik, rate: log_lik)
+    for best in np.geomspace(1, 6.5, 40):
+        assert abs(np.log(design_effect(Known(best), TAU2, 1) / best)) < 0.15
+    assert design_effect(Known(0.3), TAU2, 1) == 1
 
 
 def test_evidence_is_the_log_likelihood_averaged_over_its_prior():
