@@ -105,7 +105,11 @@ TESTS = {
     "_stats.refined": ["tests/stats/test_refined.py", "tests/stats/test_summary.py", "tests/stats/test_unite.py"],
     "_stats.checks": ["tests/bad_input/test_bad_input.py", "tests/stats/test_summary.py"],
     "_base.rank": ["tests/base/test_rank.py", "tests/design/test_fixed.py", "tests/stats/test_refined.py"],
-    "_results.whole": ["tests/bad_input/test_bad_input.py", "tests/results/test_finding.py", "tests/results/test_result.py"],
+    "_results.whole": [
+        "tests/bad_input/test_bad_input.py",
+        "tests/results/test_finding.py",
+        "tests/results/test_result.py",
+    ],
 }
 """Tests of each module, the nearest first."""
 PLAIN = {"_counts.elementary", "_counts.algebra", "_counts.kernel"}

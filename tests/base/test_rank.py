@@ -38,17 +38,17 @@ def test_rounding_is_no_column_of_its_own(centre):
 
 
 def test_a_dependency_in_words():
-    names = list("abcdef") + ["far from it", "g"]
+    names = [*"abcdef", "far from it", "g"]
     rng = np.random.default_rng(4)
     x = rng.normal(size=(60, 8))
     x[:, 3] = 0
     x[:, 4] = x[:, 0] - 0.5 * x[:, 2]
-    x[:, 5] = -x[:, 1] + 12.34567 * x[:, 2]
+    x[:, 5] = -x[:, 1] + 0.1234567 * x[:, 2]
     found = {names[j]: weights for j, weights in dependencies(x.T @ x).items()}
     assert [describe_dependency(name, weights, names) for name, weights in found.items()] == [
         "'d' is zero in every cell.",
         "'e' equals 'a' - 0.5 × 'c'.",
-        "'f' equals - 'b' + 12.35 × 'c'.",
+        "'f' equals - 'b' + 0.1235 × 'c'.",
     ]
     many = np.arange(8.0)
     assert describe_dependency("x", many, names, most=7).startswith("'x' equals 'b' + 2 × 'c' + 3 × 'd'")

@@ -102,7 +102,7 @@ class Known:
         return Known(self.best, effect)
 
     def profile(self, tau2, n_jobs):
-        return -np.log(self.effect / self.best) ** 2, None
+        return -(np.log(self.effect / self.best) ** 2), None
 
 
 def test_the_design_effect_is_the_nearest_of_a_grid(monkeypatch):
