@@ -103,7 +103,7 @@ TESTS = {
         "tests/design/test_type3.py",
     ],
     "_stats.refined": ["tests/stats/test_refined.py", "tests/stats/test_summary.py", "tests/stats/test_unite.py"],
-    "_stats.checks": ["tests/bad_input/test_bad_input.py", "tests/stats/test_summary.py"],
+    "_stats.checks": ["tests/bad_input/test_bad_input.py", "tests/stats/test_refined.py"],
     "_base.rank": ["tests/base/test_rank.py", "tests/design/test_fixed.py", "tests/stats/test_refined.py"],
     "_results.whole": [
         "tests/bad_input/test_bad_input.py",
