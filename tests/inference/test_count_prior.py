@@ -23,13 +23,6 @@ def log_liks(m, tau2, seed=0):
     return fit.profile(TAU2, 1)[0], np.log(samples.rate)
 
 
-def test_grid():
-    assert TAU2[0] == 0
-    assert len(TAU2) == 41
-    np.testing.assert_allclose(TAU2[[1, -1]], [1e-4, 10])
-    np.testing.assert_allclose(np.diff(np.log(TAU2[1:])), np.log(1e5) / 39)
-
-
 def test_smoothed_weights():
     """Each point's weight goes to points about it as a normal on log τ² has it; the share at 0 stays."""
     rng = np.random.default_rng(0)
