@@ -97,7 +97,20 @@ TESTS = {
     "_design.formula": ["tests/design/test_fixed.py", "tests/design/test_names.py", "tests/design/test_encoding.py"],
     "_design.formula_operators": ["tests/design/test_formula_operators.py", "tests/design/test_fixed.py"],
     "_design.questions": ["tests/design/test_questions.py", "tests/results/test_questions.py"],
-    "_design.fixed": ["tests/design/test_fixed.py", "tests/design/test_names.py", "tests/design/test_type3.py"],
+    "_design.fixed": [
+        "tests/design/test_fixed.py",
+        "tests/design/test_names.py",
+        "tests/design/test_encoding.py",
+        "tests/design/test_type3.py",
+    ],
+    "_stats.refined": ["tests/stats/test_refined.py", "tests/stats/test_summary.py", "tests/stats/test_unite.py"],
+    "_stats.checks": ["tests/bad_input/test_bad_input.py", "tests/stats/test_refined.py"],
+    "_base.rank": ["tests/base/test_rank.py", "tests/design/test_fixed.py", "tests/stats/test_refined.py"],
+    "_results.whole": [
+        "tests/bad_input/test_bad_input.py",
+        "tests/results/test_finding.py",
+        "tests/results/test_result.py",
+    ],
 }
 """Tests of each module, the nearest first."""
 PLAIN = {"_counts.elementary", "_counts.algebra", "_counts.kernel"}

@@ -72,12 +72,13 @@ ROWS = [
         *((lambda _, chosen=chosen: stats().select(**chosen), ANY, words) for chosen, words in (({"coefs": "x9"}, "Did you mean"), ({"coefs": []}, "No coefficient is left"), ({"components": 7}, "no position 7"), ({"genes": 1.5}, "genes:"), ({"genes": np.array(1)}, "genes:"), ({"genes": [0, 0]}, "chosen more than once"), ({"genes": [True]}, "the mask has 1 entries"))),
         *((lambda _, dropped=dropped: fit().refit(**dropped), ANY, words) for dropped, words in (({"drop_coefs": "zzz"}, "drop_coefs"), ({"drop_components": [0]}, "No component is left"), ({"drop_coefs": np.array(0)}, "drop_coefs"), ({"method": "x"}, "method="))),
         (lambda _: stats() + stats().select(coefs="x1"), ValueError, "their coef_names differ"),
+        (lambda _: summary_stats(None, n=0), ValueError, "n=0 is no number of cells"),
     ], nothing),
     *options("SummaryStats", summary_stats, {
         **dict.fromkeys(("XX", "XY", "ZX", "ZY", "ZZ"), (ANY, NO_SUMS)), "yy": (ANY, [None, "x", {}, np.zeros(3), np.full(4, np.nan), np.full(4, -1.0), ["a"] * 4, np.ones(4) * 1j]),
         "n": (ANY, [None, "60", 0, -1, 2.5, np.nan, np.inf, True, [60], 10**400]), "d": (ANY, [None, "6", [5], 2.5, {}, [np.nan]]),
         "coef_names": (ANY, NO_NAMES), "gene_names": (ANY, NO_NAMES), "component_names": (ANY, [name for name in NO_NAMES if name != ["a"]]), "ranef_names": (ANY, NO_NAMES),
-        "slopes": (ANY, [3, "a", [None], [1], [True, False], np.array(True)]), "correlated": (ANY, [3, "a", [[0, 1]]]), "origin": (ANY, [3, [], b"a"]), "named_levels": (ANY, FLAGS),
+        "slopes": (ANY, [3, "a", [None], [1], [True, False], np.array(True)]), "correlated": (ANY, [3, "a", [[0, 1]]]), "basis": (ANY, [np.ones((3, 3)), np.zeros((2, 2)), np.diag([1.0, 2.0])]), "origin": (ANY, [3, [], b"a"]), "named_levels": (ANY, FLAGS),
         "weight_sum": (ANY, ["a", 0, -1, np.nan, True, [60]]), "log_weight_sum": (ANY, ["a", None, np.nan, 1e9, True])}, nothing),
     *rows("SummaryStats", [(lambda _: summary_stats(_, XX=np.array([[1.0, 2], [3, 4]])), ValueError, "XX must be symmetric"), (lambda _: summary_stats(_, component_names=["residual"]), ValueError, "'residual'")], nothing),
     *(row for cls in (fsc.SummaryStats, fsc.Design) for row in rows(cls.__name__, [

@@ -44,11 +44,11 @@ def of_array(name, change):
     return make
 
 
-def of_entry(path, value):
+def of_entry(path, value, key="lmm_de"):
     def make():
         adata = fitted()
         *above, last = path
-        place = adata.uns["lmm_de"]
+        place = adata.uns[key]
         for name in above:
             place = place[name]
         if value is None:
@@ -67,13 +67,14 @@ BROKEN = {
     "DataFrame": lambda array: pd.DataFrame({"a": ["x"] * M}, index=[f"g{j}" for j in range(M)]),
 }
 NAMES = ("coef_names", "column_names", "column_groups", "groups", "status_names", "status_columns", "theta_names")
+_code_without_name = lambda status: np.full_like(status, len(fitted().uns["lmm_de"]["status_names"]))
 WORK = {("status_columns", "None"), ("column_groups", "None"), ("groups", "[None]"), ("status_names", "[None]")}
 """What is not read, what marks results, and what may be so."""
 PARAMS = ("fixed", "method", "ddf", "nonnegative", "moderate")
 DAMAGE = [
     *(row for name in ARRAYS for change in BROKEN.values() for row in rows(f"varm {name}", [
         (CALLS[call], (KeyError, ValueError), "lmm_de", "un its call again") for call in ("lmm_test", "lmm_de_df")], of_array(name, change))),
-    *(row for change in (lambda a: a + 99, lambda a: a - 99, lambda a: a.astype(float)) for row in rows("varm status", [
+    *(row for change in (lambda a: a + 99, lambda a: a - 99, lambda a: a.astype(float), _code_without_name) for row in rows("varm status", [
         (CALLS["lmm_de_df"], ValueError, "is damaged", "status")], of_array("status", change))),
     *(row for name in NAMES for value in (None, "zzz", 7, np.array([None])) if (name, str(value)) not in WORK for row in rows(f"uns {name}", [
         (CALLS["lmm_test"], (KeyError, ValueError), "lmm_de", "un its call again")], of_entry([name], value))),
@@ -81,6 +82,9 @@ DAMAGE = [
         (CALLS["lmm_test" if name != "fixed" else "samples"], (KeyError, ValueError), "'lmm_de' is damaged", name)], of_entry(["params", name], value))),
     *(row for path, value in ((["models"], "zzz"), (["models"], {"text": "zzz", "numbers": np.zeros(3)}), (["models", "numbers"], None), (["models", "numbers"], np.zeros(2)), (["models", "text"], "{}"), (["params"], 3)) for row in rows("models", [
         (CALLS["lmm_test"], (KeyError, ValueError), "lmm_de", "un its call again")], of_entry(path, value))),
+    *(row for name, value in (("coef_names", np.full((3, 1), "a")), ("groups", np.full((1, 1), "")), ("status_columns", np.full(3, -1))) for row in rows(f"uns {name}", [
+        (CALLS["lmm_test"], ValueError, "'lmm_de' is damaged", f"'{name}'")], of_entry([name], value))),
+    *rows("uns notes", [(lambda a: fsc.get.lmm_de_df(a, key="two"), ValueError, "'two' is damaged", "'notes'")], of_entry(["notes"], 7, "two")),
 ]  # fmt: skip
 MISSING = [
     *(row for name in ARRAYS for row in rows(f"varm lacks {name}", [

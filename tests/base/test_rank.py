@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from flashmm_sc._base.rank import aliased_columns, dependencies, untangled
+from flashmm_sc._base.rank import aliased_columns, dependencies, describe_dependency, untangled
 
 
 def test_aliased_columns_are_those_of_r():
@@ -26,8 +26,35 @@ def test_large_numbers_that_vary_are_not_aliased(centre):
     x = centre + np.random.default_rng(2).normal(size=1000)
     columns = np.column_stack([np.ones(1000), x])
     assert aliased_columns(columns.T @ columns) == []
-    columns = np.column_stack([np.ones(1000), x, x - centre])
-    assert aliased_columns(columns.T @ columns) == [2]
+
+
+@pytest.mark.parametrize("centre", [1e2, 1e3, 1e4, 1e5])
+def test_rounding_is_no_column_of_its_own(centre):
+    """What is left of x - centre beside 1 and x: more than of columns that are combined in smaller multiples."""
+    for seed in range(10):
+        x = centre + np.random.default_rng(seed).normal(size=100)
+        columns = np.column_stack([np.ones(100), x, x - centre])
+        assert aliased_columns(columns.T @ columns) == [2]
+
+
+def test_a_dependency_in_words():
+    names = [*"abcdef", "far from it", "g"]
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=(60, 8))
+    x[:, 3] = 0
+    x[:, 4] = x[:, 0] - 0.5 * x[:, 2]
+    x[:, 5] = -x[:, 1] + 0.1234567 * x[:, 2]
+    found = {names[j]: weights for j, weights in dependencies(x.T @ x).items()}
+    assert [describe_dependency(name, weights, names) for name, weights in found.items()] == [
+        "'d' is zero in every cell.",
+        "'e' equals 'a' - 0.5 × 'c'.",
+        "'f' equals - 'b' + 0.1235 × 'c'.",
+    ]
+    many = np.arange(8.0)
+    assert describe_dependency("x", many, names, most=7).startswith("'x' equals 'b' + 2 × 'c' + 3 × 'd'")
+    assert describe_dependency("x", many, names) == (
+        "'x' is a combination of 7 columns before it: 'b', 'c', 'd', 'e', 'f', 'far from it', 'g'."
+    )
 
 
 def test_untangled_columns_are_those_of_x_less_those_before():

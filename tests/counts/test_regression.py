@@ -7,7 +7,7 @@ import pytest
 import statsmodels.api as sm
 from counts_reference import DenseGene, DensePosterior, samples_of
 
-from flashmm_sc._counts.regression import Pairs, Regression
+from flashmm_sc._counts.regression import Pairs, Regression, grid
 from flashmm_sc._counts.samples import Samples
 
 TAU2 = np.array([0.0, 1e-3, 0.02, 0.3, 4.0])
@@ -57,6 +57,14 @@ def assert_fits(fit, ours, theirs, gene):
     H = DenseGene(gene.y, gene.offset, gene.d, Q).expected(R @ theirs)
     apart = ours - R @ theirs
     assert np.sqrt(apart @ H @ apart) < 1e-5
+
+
+def test_grid():
+    tau2 = grid()
+    assert tau2[0] == 0
+    assert len(tau2) == 41
+    np.testing.assert_allclose(tau2[[1, -1]], [1e-4, 10])
+    np.testing.assert_allclose(np.diff(np.log(tau2[1:])), np.log(1e5) / 39)
 
 
 def test_profile(fit):

@@ -179,6 +179,7 @@ def test_transform_that_is_not_finite(obs):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert "term 'log(x)' of fixed='~ trt + log(x)' is NaN or infinite in 2 of 12" in message("~ trt + log(x)", obs)
+        assert "is NaN or infinite in 1 of 11" in message("~ trt + log(x)", obs.iloc[1:])
         assert "'log(x - 3)' in fixed='~ log(x - 3)' is NaN in some cells" in message("~ log(x - 3)", obs)
 
 
@@ -189,6 +190,7 @@ def test_transform_that_is_not_finite(obs):
         ("~ (trt", "can't be read as a formula"),
         ("~ {trt +}", "can't be read as a formula"),
         ("~ .", "can't be read as a formula"),
+        ("~ 'trt'", "String literals are not valid"),
         ("score ~ trt", "has a left-hand side"),
         ("~ trt | sam", "several parts, but one is wanted. Random terms go to random="),
         ("~ trt + (1|sam)", "Random terms go to random="),
@@ -285,6 +287,7 @@ def test_empty_cell_with_its_zero_column(obs):
     assert "of its 6 columns, 1 is a combination" in text
     assert "'cls[3]:trt[T.B]' is zero in every cell." in text
     assert "No cell has cls = '3' and trt = 'B'." in text
+    assert "more" not in text
 
 
 def test_empty_cell_behind_equal_columns(obs):

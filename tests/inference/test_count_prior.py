@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from counts_reference import em, samples_of
@@ -19,13 +21,6 @@ def log_liks(m, tau2, seed=0):
     samples = samples_of(12, m, tau2=np.full(m, tau2), phi=0.1, seed=seed, rate=3.0)
     fit = Regression(samples, np.column_stack([np.ones(12), np.arange(12) % 2]))
     return fit.profile(TAU2, 1)[0], np.log(samples.rate)
-
-
-def test_grid():
-    assert TAU2[0] == 0
-    assert len(TAU2) == 41
-    np.testing.assert_allclose(TAU2[[1, -1]], [1e-4, 10])
-    np.testing.assert_allclose(np.diff(np.log(TAU2[1:])), np.log(1e5) / 39)
 
 
 def test_smoothed_weights():
@@ -85,6 +80,29 @@ def test_design_effect_of_counts_drawn_with_one(truth):
     assert abs(np.log(found / truth)) < 0.3
     few = regression.of_genes(np.arange(50))
     assert design_effect(few, grid(), 1) == 1
+
+
+class Known:
+    """Sums whose evidence is highest at a known design effect."""
+
+    def __init__(self, best, effect=1.0):
+        self.best, self.effect, self.samples = best, effect, SimpleNamespace(rate=np.ones(200))
+
+    def of_genes(self, genes):
+        return self
+
+    def inflated(self, effect):
+        return Known(self.best, effect)
+
+    def profile(self, tau2, n_jobs):
+        return -(np.log(self.effect / self.best) ** 2), None
+
+
+def test_the_design_effect_is_the_nearest_of_a_grid(monkeypatch):
+    monkeypatch.setattr("flashmm_sc._inference.count_prior.evidence", lambda tau2, log_lik, rate: log_lik)
+    for best in np.geomspace(1, 6.5, 40):
+        assert abs(np.log(design_effect(Known(best), TAU2, 1) / best)) < 0.15
+    assert design_effect(Known(0.3), TAU2, 1) == 1
 
 
 def test_evidence_is_the_log_likelihood_averaged_over_its_prior():

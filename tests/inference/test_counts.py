@@ -132,6 +132,19 @@ def test_a_joint_test_of_one_contrast_is_its_test(fit):
     np.testing.assert_allclose(joint.F, tests.t**2, rtol=1e-6, atol=1e-12)
 
 
+def test_a_joint_test_whose_p_underflows():
+    """F is then the averaged ratio."""
+    two, L = np.array([2e-3, 4e-3]), np.eye(3)[:, 1:]
+    X = np.column_stack([np.ones(N), np.arange(N) % 2, np.arange(N) // 3 == 1])
+    samples = samples_of(N, M, tau2=[3e-3] * M, phi=0.0, rate=50, X=X, beta=np.tile([0, 4, -3], (M, 1)))
+    even = Prior(two[:, None], np.empty(0), np.full((1, 2), 0.5))
+    tests = inference_of(samples, X, prior=even, tau2=two).f_tests([L], n_jobs=1)
+    for g, row in enumerate(FITTED):
+        assert tests.p[row, 0] == 0
+        gene = DensePosterior(samples.counts[g], samples.size, samples.inverse_cells, 0.0, X, two, even.weights[0])
+        np.testing.assert_allclose(tests.F[row, 0], gene.mean(lambda point: point.ratio(L)) / 2, rtol=1e-7)
+
+
 def test_intervals(fit, genes):
     L = combinations(fit)
     found = fit.t_tests(L, conf_level=0.9, n_jobs=1)

@@ -50,6 +50,26 @@ def test_of_genes_far_from_zero_alone(cells):
     assert fsc.sslmm(X, Y[["a", "c", "e"]], Z).refined is None
 
 
+def test_of_genes_far_from_zero_whatever_x_is(cells):
+    """Covariates of small numbers or far from zero, and a column that is zero in these cells."""
+    X, Y, Z = cells
+    Y = Y + 3 * X[["x"]].to_numpy()
+    small, far, none = X.assign(x=1e-6 * X["x"]), X.assign(x=X["x"] + 300), X.assign(late=0)
+    for other in (small, far, none):
+        stats = fsc.sslmm(other, Y, Z)
+        assert stats.refined.genes.tolist() == FAR
+        assert_of(stats, other, Y, Z)
+        if other is not far:
+            assert not stats.refined.coef[1:].any()
+
+
+def test_genes_that_vary_little_far_from_zero(cells):
+    X, Y, Z = cells
+    ours, theirs = (fsc.lmmfit(values, X, Z) for values in (100 + 1e-5 * Y[["a", "c"]], Y[["a", "c"]]))
+    assert list(ours.status) == ["ok", "ok"]
+    np.testing.assert_allclose(ours.t[["x", "late"]], theirs.t[["x", "late"]], rtol=1e-7)
+
+
 def test_they_are_cut_with_the_others(cells):
     X, Y, Z = cells
     stats = fsc.sslmm(X, Y, Z).select(genes=["d", "a", "b"], coefs=["one", "late"])

@@ -54,7 +54,7 @@ def dependencies(gram: NDArray[np.float64], least: float = 0.0) -> dict[int, NDA
         projection = basis[:rank] @ unit[:, j]
         weights = projection @ basis[:rank]
         residual = unit[j, j] - projection @ projection
-        if norms[j] == 0 or not residual > max(least, rounding((1 + np.abs(weights).sum()) ** 2)):
+        if not residual > max(least, rounding((1 + np.abs(weights).sum()) ** 2)):
             weights[np.abs(weights) < np.sqrt(TOLERANCE)] = 0
             found[j] = weights * scale[j] / scale
         else:

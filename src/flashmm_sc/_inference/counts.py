@@ -127,8 +127,8 @@ class CountInference:
         mixture = self._mixture(L, n_jobs)
         coef, se = mixture.moments()
         log_p = self._log_p(mixture, L, alternative, effect, n_jobs)
-        t = -ndtri_exp(log_p - np.log(2)) if alternative == "two-sided" else -ndtri_exp(np.minimum(log_p, -1e-16))
-        t = np.copysign(t, coef) if alternative == "two-sided" else t if alternative == "greater" else -t
+        t = ndtri_exp(log_p - np.log(2)) if alternative == "two-sided" else ndtri_exp(np.minimum(log_p, -1e-16))
+        t = np.copysign(t, coef) if alternative == "two-sided" else -t if alternative == "greater" else t
         tests = {"coef": coef, "se": se, "t": t, "df": np.full_like(coef, np.inf), "p": np.exp(log_p)}
         if conf_level is None:
             return TTests(**self._spread(tests))

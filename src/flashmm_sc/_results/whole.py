@@ -68,8 +68,10 @@ def _of_entry(entry: Mapping[str, Any]) -> str:
 
 
 def _of_params(params: Mapping[str, Any]) -> str:
-    wrong = [name for name, value in params.items() if name in _PARAMS and not isinstance(value, _PARAMS[name])]
-    return f"params hold {wrong[0]}={params[wrong[0]]!r}" if wrong else ""
+    for name, value in params.items():
+        if name in _PARAMS and not isinstance(value, _PARAMS[name]):
+            return f"params hold {name}={value!r}"
+    return ""
 
 
 def _of_arrays(entry: Mapping[str, Any], arrays: Arrays) -> str:
