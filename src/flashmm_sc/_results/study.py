@@ -77,6 +77,11 @@ class Study:
         return list(self.target.var_names[self.kept])
 
     @property
+    def n_vars(self) -> np.ndarray:
+        """How many genes the matrices have, which cells' totals are over."""
+        return np.unique([part.X.shape[1] for part in self.matrices])
+
+    @property
     def divided(self) -> bool:
         """Whether size factors are known to the matrices already."""
         return any(part.size is not None for part in self.matrices)
