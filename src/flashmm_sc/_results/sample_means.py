@@ -99,7 +99,9 @@ def _tell_if_others(n: int, fit: Result, at: int, what: str) -> None:
     """Warn where a group has other cells than were fitted."""
     if n != (fitted := int(fit.models[at]["n"])):
         where = f" in {fit.groups[at]!r}" if fit.groups[at] else ""
-        warn(f"The fit {fit.key!r} is of {fitted} cells{where}, but adata has {n} now: the {what} of samples are of these.")
+        warn(
+            f"The fit {fit.key!r} is of {fitted} cells{where}, but adata has {n} now: the {what} of samples are of these."
+        )
 
 
 def sample_means(
