@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,6 +14,12 @@ from bad_input.table import M, fitted
 import flashmm_sc as fsc
 
 ORDER = np.random.default_rng(5).permutation(M)
+
+
+@pytest.fixture(autouse=True)
+def _figures():
+    yield
+    plt.close("all")
 
 
 def tables(adata):

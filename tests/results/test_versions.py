@@ -10,12 +10,19 @@ import importlib.util
 from pathlib import Path
 
 import anndata as ad
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
 import flashmm_sc as fsc
 
 HOME = Path(__file__).parent / "stored"
+
+
+@pytest.fixture(autouse=True)
+def _figures():
+    yield
+    plt.close("all")
 
 
 def _make():

@@ -78,6 +78,12 @@ def check_shape(adata: Cells) -> None:
     if 0 in adata.shape:
         msg = f"adata has {adata.n_obs} cells and {adata.n_vars} genes: there is nothing to fit."
         raise ValueError(msg)
+    if isinstance(first := adata.var_names[0], bytes):
+        msg = (
+            f"var_names are bytes, as {first!r}, not texts. If anndata.experimental.read_lazy gave them, the file is by a newer "
+            "anndata: update anndata, or give the path of the file in a list."
+        )
+        raise ValueError(msg)
     if twice := repeated(adata.var_names):
         msg = f"var_names are not unique: {listed(twice)}. Call adata.var_names_make_unique() first."
         raise ValueError(msg)
