@@ -164,3 +164,14 @@ def test_crossproduct_is_the_crosstab(cells, order):
     assert (Z.data == 1).all()
     for component in (first, nested, last):
         np.testing.assert_array_equal(Z[:, component].sum(axis=1), 1)
+
+
+def test_what_pandas_makes_no_levels_of(adata, monkeypatch):
+    """As of Arrow's dictionaries, for which its errors are of many kinds."""
+
+    def fails(values):
+        raise AttributeError("'Series' object has no attribute '_pa_array'")
+
+    monkeypatch.setattr("flashmm_sc._design.columns.pd.Categorical", fails)
+    with pytest.raises(ValueError, match=r"obs\['sam'\] holds values that can't be levels .*_pa_array.*make them text"):
+        random_design("sam", adata.obs)

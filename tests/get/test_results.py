@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import anndata as ad
+import numpy as np
 import pytest
 
 import flashmm_sc as fsc
@@ -72,3 +73,13 @@ def test_contrasts_across_groups_are_no_groups(results):
     fsc.tl.lmm_test(results, [*names, "trt[T.B]"], key_added="across")
     assert fsc.get.results(results).iloc[-1][["key", "groups", "columns"]].tolist() == ["across", 2, 4]
     assert fsc.get.lmm_de_df(results, key="across")["group"].unique().tolist() == ["B", "NK", ""]
+
+
+def test_results_that_are_read_lazily(adata, tmp_path):
+    fsc.tl.lmm_de(adata, "~ trt", "sam", groupby="cls", transform="log1p", contrasts="trt[T.B]", n_jobs=1)
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    lazy = ad.experimental.read_lazy(tmp_path / "a.h5ad")
+    for key in ("lmm_de", "lmm_de_contrasts"):
+        assert fsc.get.lmm_de_df(lazy, key=key).equals(fsc.get.lmm_de_df(adata, key=key))
+    fsc.tl.lmm_test(lazy, "trt[T.B]", key="lmm_de", n_jobs=1)
+    np.testing.assert_allclose(lazy.varm["lmm_test_pval"], adata.varm["lmm_de_contrasts_pval"], rtol=1e-9)

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import flashmm_sc as fsc
 from flashmm_sc._results.checks import check_anndata, find_expression
 
 # Genes
@@ -75,3 +76,10 @@ def test_backed_data(adata, tmp_path):
         check_anndata(backed[:50], copy=False)
     check_anndata(adata[:50], copy=False)
     backed.file.close()
+
+
+def test_names_that_are_bytes(adata):
+    """As older anndata reads those of files by newer ones lazily."""
+    adata.var.index = [name.encode() for name in adata.var_names]
+    with pytest.raises(ValueError, match=r"var_names are bytes, as b'gene0', not texts.*update anndata"):
+        fsc.tl.lmm_de(adata, "~ trt", "sam")

@@ -99,7 +99,7 @@ def as_factor(values: pd.Series) -> pd.Categorical:
         values = values.astype("int64")  # so that levels read '1', not '1.0'
     try:
         return without_unused(pd.Categorical(values))
-    except TypeError as error:
+    except (AttributeError, TypeError, ValueError) as error:  # of pandas, at Arrow's dictionaries
         msg = f"obs[{values.name!r}] holds values that can't be levels ({error}); make them text, as with .astype(str)."
         raise ValueError(msg) from error
 

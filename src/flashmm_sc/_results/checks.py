@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from flashmm_sc._base.errors import did_you_mean, listed
+from flashmm_sc._base.files import reading
 from flashmm_sc._base.options import check_real
 from flashmm_sc._design.columns import repeated
 from flashmm_sc._results.result import uns_of
 from flashmm_sc._stream.blocks import first_block, whole
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from anndata import AnnData
 
     from flashmm_sc._results.cells_file import Cells
@@ -73,6 +78,12 @@ def check_shape(adata: Cells) -> None:
     if 0 in adata.shape:
         msg = f"adata has {adata.n_obs} cells and {adata.n_vars} genes: there is nothing to fit."
         raise ValueError(msg)
+    if isinstance(first := adata.var_names[0], bytes):
+        msg = (
+            f"var_names are bytes, as {first!r}, not texts. If anndata.experimental.read_lazy gave them, the file is by a newer "
+            "anndata: update anndata, or give the path of the file in a list."
+        )
+        raise ValueError(msg)
     if twice := repeated(adata.var_names):
         msg = f"var_names are not unique: {listed(twice)}. Call adata.var_names_make_unique() first."
         raise ValueError(msg)
@@ -89,8 +100,8 @@ def find_expression(adata: Cells, layer: str | None, use_raw: bool, mask_var: An
     if layer is not None and (not isinstance(layer, str) or layer not in adata.layers):
         msg = f"layer={layer!r} is not in adata.layers. {did_you_mean(layer, [k for k in adata.layers if k])}"
         raise KeyError(msg)
-    X = adata.X if layer is None else adata.layers[layer]
     source = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
+    X = _matrix(adata, source, lambda: adata.X if layer is None else adata.layers[layer], adata.n_vars)
     if X is None:
         msg = f"adata.X is None; name a layer with layer=. {did_you_mean('X', [k for k in adata.layers if k])}"
         raise ValueError(msg)
@@ -98,6 +109,25 @@ def find_expression(adata: Cells, layer: str | None, use_raw: bool, mask_var: An
     gene[kept] = np.arange(kept.size)
     _check_values(source, X)
     return Expression(X, kept, gene, source)
+
+
+def reading_of(adata: Cells) -> AbstractContextManager[None]:
+    """While a matrix is asked for: names the file that it should come from, if it does."""
+    path = getattr(adata, "filename", None)
+    return nullcontext() if path is None else reading(Path(path))
+
+
+def _matrix(adata: Cells, source: str, get: Callable[[], Any], n_vars: int) -> Any:
+    """A matrix, which a file may have that isn't what it was; refuses one that has other cells or genes than adata."""
+    with reading_of(adata):
+        X = get()
+    if X is not None and tuple(X.shape) != (adata.n_obs, n_vars):
+        n, m = X.shape
+        path = getattr(adata, "filename", None)
+        where = "" if path is None else f" The file {str(path)!r}, which backs adata, was replaced: open it again."
+        msg = f"{source} is of {n} cells and {m} genes, obs and var of {adata.n_obs} and {n_vars}.{where}"
+        raise ValueError(msg)
+    return X
 
 
 def _check_values(source: str, X: Any) -> None:
@@ -115,14 +145,16 @@ def _raw(adata: Cells, kept: np.ndarray) -> Expression:
     if twice := repeated(adata.raw.var_names):
         msg = f"adata.raw.var_names are not unique: {listed(twice)}; make them unique before setting adata.raw."
         raise ValueError(msg)
-    place = adata.raw.var_names.get_indexer(adata.var_names[kept])
+    raw = adata.raw
+    X = _matrix(adata, "adata.raw.X", lambda: raw.X, raw.n_vars)
+    place = raw.var_names.get_indexer(adata.var_names[kept])
     if (place < 0).any():
         msg = f"adata.raw lacks genes of adata: {listed(adata.var_names[kept][place < 0])}; mask them with mask_var."
         raise ValueError(msg)
-    gene = np.full(adata.raw.n_vars, -1)
+    gene = np.full(raw.n_vars, -1)
     gene[place] = np.arange(kept.size)
-    _check_values("adata.raw.X", adata.raw.X)
-    return Expression(adata.raw.X, kept, gene, "adata.raw.X")
+    _check_values("adata.raw.X", X)
+    return Expression(X, kept, gene, "adata.raw.X")
 
 
 def gene_mask(adata: Cells, mask_var: Any) -> np.ndarray:

@@ -18,6 +18,7 @@ from flashmm_sc._base.errors import did_you_mean, listed
 from flashmm_sc._results.packed import unpacked
 from flashmm_sc._results.whole import Params, check_whole, damaged
 from flashmm_sc._stats.correlated import from_numbers
+from flashmm_sc._stream.blocks import is_lazy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, MutableMapping, Sequence
@@ -117,6 +118,7 @@ class Result:
             raise KeyError(msg)
         if not set(_ENTRY) <= found.keys():
             raise KeyError(earlier(key))
+        found = _in_memory(found)
         places, varm = {name: f"{key}_{name}" for name in WORDS}, adata.varm  # anndata checks all of it
         arrays = {name: np.asarray(varm[place]) for name, place in places.items() if place in varm}
         _check_columns(key, arrays, np.size(found["column_names"]))
@@ -229,6 +231,13 @@ class Result:
         return np.asarray(self.entry[name])
 
 
+def _in_memory(value: Any) -> Any:
+    """What lies in uns, of which `anndata.experimental.read_lazy` leaves the arrays in the file."""
+    if isinstance(value, dict):
+        return {name: _in_memory(part) for name, part in value.items()}
+    return np.asarray(value) if is_lazy(value) else value
+
+
 def _check_columns(key: str, arrays: dict[str, np.ndarray], n: int) -> None:
     """Refuse arrays that have not one column a coefficient."""
     for name in _TESTS:
@@ -246,6 +255,18 @@ def uns_of(adata: AnnData) -> MutableMapping[str, Any]:
         msg = f"adata must be an AnnData, not {type(adata).__name__}.{hint_instead_of(adata)}"
         raise TypeError(msg)
     return adata.uns
+
+
+def uns_to_write(adata: AnnData) -> MutableMapping[str, Any]:
+    """The same, of what results can be written to."""
+    uns = uns_of(adata)
+    if adata.isbacked and adata.is_view:
+        msg = (
+            "adata is a view of backed data, which results can't be written to; give the whole, or call .to_memory() on the view "
+            "first."
+        )
+        raise ValueError(msg)
+    return uns
 
 
 def hint_instead_of(adata: Any) -> str:
@@ -278,7 +299,7 @@ def _too_long(key: str) -> bool:
 
 def check_key(adata: AnnData, key: str, *, tests: bool = False) -> None:
     """Refuse a key that anndata can't write, that is not ours to overwrite, or, for tests, under which a fit lies."""
-    uns = uns_of(adata)
+    uns = uns_to_write(adata)
     check_name(key)
     found = uns.get(key)
     if found is not None and not _is_result(found):

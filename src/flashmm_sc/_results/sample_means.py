@@ -8,19 +8,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from flashmm_sc._base.errors import listed
+from flashmm_sc._base.errors import listed, warn
 from flashmm_sc._counts.regression import PRIOR_COUNT
 from flashmm_sc._design.cell_design import in_memory
 from flashmm_sc._design.columns import as_factor, check_columns
 from flashmm_sc._design.random import Component
 from flashmm_sc._design.random_terms import parse_random
 from flashmm_sc._results.aggregated import made, n_cells
+from flashmm_sc._results.checks import reading_of
 from flashmm_sc._results.chosen import from_text, mask_of
 from flashmm_sc._results.count_models import sample_term
 from flashmm_sc._results.result import strings
 from flashmm_sc._results.strata import numbered, strata_of
 from flashmm_sc._results.strata_study import cells_or_strata
-from flashmm_sc._results.values import Values
+from flashmm_sc._results.values import TOTAL, Values
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,9 +74,34 @@ def lacking(adata: AnnData, fit: Result) -> str:
         )
     if fit.of_counts:
         return ""
-    there = adata.raw if fit.params["use_raw"] else adata.X if layer is None else adata.layers.get(layer)
+    if other := _of_other_genes(adata, fit):
+        return other
+    with reading_of(adata):
+        there = adata.raw if fit.params["use_raw"] else adata.X if layer is None else adata.layers.get(layer)
     where = "adata.raw" if fit.params["use_raw"] else "adata.X" if layer is None else f"adata.layers[{layer!r}]"
     return "" if there is not None else f"{words}, in {where}, which is not there: adata holds results only."
+
+
+def _of_other_genes(adata: AnnData, fit: Result) -> str:
+    """Why the cells' totals aren't those that the fit divided by, empty if they are."""
+    n_vars = (adata.raw if fit.params["use_raw"] and adata.raw is not None else adata).n_vars
+    fitted = fit.params.get("n_vars", n_vars)  # earlier versions didn't note it
+    if fit.params["size_factors"] != TOTAL or made(adata) is not None or n_vars in np.ravel(fitted):
+        return ""
+    return (
+        f"samples' means come from the cells, over their totals, which the fit {fit.key!r} had of {' or '.join(map(str, np.ravel(fitted)))} "
+        f"genes, and adata has {n_vars}. Plot before genes are left out, or put the totals in a column of obs and give its name to "
+        "the fit, as size_factors=."
+    )
+
+
+def _tell_if_others(n: int, fit: Result, at: int, what: str) -> None:
+    """Warn where a group has other cells than were fitted."""
+    if n != (fitted := int(fit.models[at]["n"])):
+        where = f" in {fit.groups[at]!r}" if fit.groups[at] else ""
+        warn(
+            f"The fit {fit.key!r} is of {fitted} cells{where}, but adata has {n} now: the {what} of samples are of these."
+        )
 
 
 def sample_means(
@@ -111,6 +137,7 @@ def sample_means(
     with cells_or_strata(adata, all_needed, values, copy=False) as study:
         obs = study.obs
         own = _in_group(obs, groupby, group)
+        _tell_if_others(int(own.sum()), fit, fit.groups.index(group), "means")
         cells = obs.loc[own, needed].reset_index(drop=True)
         codes, first, x_of = _numbered(cells, columns, x)
         every = np.full(len(obs), -1)
@@ -202,14 +229,16 @@ def _of_samples(
     obs, groupby = _obs(adata), fit.params["groupby"]
     check_columns([*columns, *([groupby] if groupby else [])], obs.columns, "The plot")
     n = n_cells(adata) if made(adata) is not None else np.ones(len(obs))
-    own = (n > 0) & _in_group(obs, groupby, fit.groups[at])
+    own = n > 0
     if (mask := from_text(fit.params["mask_obs"])) is not None:
         own &= mask_of([obs], mask)
+    own &= _in_group(obs, groupby, fit.groups[at])
     cells, names = obs[own], strings(fit.models[at]["samples"])
     levels = Component.of(term, cells, f"sample={term.spelled!r}")
     if unknown := sorted(set(names) - set(levels.levels)):
         msg = f"adata lacks cells of the samples {listed(unknown)} of the fit {fit.key!r}, whose levels can't be told; fit again."
         raise ValueError(msg)
+    _tell_if_others(int(n[own].sum()), fit, at, "sizes")
     codes, place = levels.codes(cells), [levels.levels.index(name) for name in names]
     first = [np.flatnonzero(codes == code)[0] for code in place]
     return cells.iloc[first].reset_index(drop=True), np.bincount(codes, n[own])[place]

@@ -77,6 +77,11 @@ class Study:
         return list(self.target.var_names[self.kept])
 
     @property
+    def shape(self) -> dict[str, Any]:
+        """How many cells there are, and how many genes the matrices have, which cells' totals are over."""
+        return {"n_obs": len(self.obs), "n_vars": np.unique([part.X.shape[1] for part in self.matrices])}
+
+    @property
     def divided(self) -> bool:
         """Whether size factors are known to the matrices already."""
         return any(part.size is not None for part in self.matrices)

@@ -86,6 +86,10 @@ def _of_arrays(entry: Mapping[str, Any], arrays: Arrays) -> str:
 
 
 def _of_status(entry: Mapping[str, Any], status: np.ndarray) -> str:
+    if status.ndim == 2 and status.dtype.kind == "f" and (lacking := np.isnan(status).any(axis=1)).any():
+        return (
+            f"it has nothing of {lacking.sum()} genes, as after ad.concat(join='outer') with data that had them alone"
+        )
     if status.ndim != 2 or status.dtype.kind not in "iu":
         return "the array 'status' in varm holds no codes"
     if status.size and not 0 <= status.min() <= status.max() < len(entry["status_names"]):

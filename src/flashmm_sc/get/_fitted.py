@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
+    from flashmm_sc._results.result import Result
+
 _VALUES = {"coef": "fit", "se": "se", "df": "df", "ci_low": "ci_low", "ci_high": "ci_high"}
 
 
@@ -93,9 +95,21 @@ def fitted(
     check_level(conf_level)
     result = found_fit(adata, key)
     wanted = selected("genes", genes, list(adata.var_names), result.key)
+    rows = np.arange(adata.n_vars) if wanted is None else adata.var_names.get_indexer_for(pd.Index(wanted))
+    return fitted_at(result, adata.var_names, rows, grid, conf_level, groups)
+
+
+def fitted_at(
+    result: Result,
+    var_names: pd.Index,
+    rows: np.ndarray,
+    grid: pd.DataFrame | Mapping[str, Any],
+    conf_level: float,
+    groups: str | Sequence[str] | None,
+) -> pd.DataFrame:
+    """The same of a fit, of genes at these positions."""
     wanted_groups = selected("groups", groups, result.groups, result.key)
     points = _points(grid)
-    rows = np.arange(adata.n_vars) if wanted is None else adata.var_names.get_indexer_for(pd.Index(wanted))
     models = fitted_models(result.of_genes(rows))
     if wanted_groups is not None:
         models = sorted((m for m in models if m.group in wanted_groups), key=lambda m: wanted_groups.index(m.group))
@@ -104,7 +118,7 @@ def fitted(
         model.inference.t_tests(L, conf_level=conf_level, n_jobs=1) for model, L in zip(models, weights, strict=True)
     ]
     m, g, n = len(rows), len(models), len(points)
-    table: dict[str, Any] = {"variable": np.repeat(adata.var_names.to_numpy()[rows], g * n)}
+    table: dict[str, Any] = {"variable": np.repeat(var_names.to_numpy()[rows], g * n)}
     if result.n_groups:
         table["group"] = np.tile(np.repeat(np.array([model.group for model in models], dtype=object), n), m)
     taken = {*table, *_VALUES.values()}

@@ -77,7 +77,7 @@ def variance_df(
     values = {"variance": result["theta"], "se": result["theta_se"]}
     if any(correlated_in(model) for model in result.models):
         values["correlation"] = np.concatenate(correlations, axis=1)
-    return _tidy(adata, result, groups, {"component": names}, values)
+    return _tidy(adata.var_names, result, groups, {"component": names}, values)
 
 
 def _correlations(theta: np.ndarray, K: int, correlated: list[list[int]]) -> np.ndarray:
@@ -141,7 +141,7 @@ def variance_test_df(
     values = {name: result[suffix] for name, suffix in suffixes.items() if suffix in result.arrays}
     codes = result["status"][:, result.status_columns].astype(int)
     values["status"] = np.array(result.names("status_names"), dtype=object)[codes]
-    return _tidy(adata, result, groups, {"component": by_group}, values)
+    return _tidy(adata.var_names, result, groups, {"component": by_group}, values)
 
 
 def ranef_df(
@@ -187,7 +187,13 @@ def ranef_df(
     >>> fsc.get.ranef_df(adata, "sam:cls").columns.to_list()
     ['variable', 'component', 'level', 'value']
     """
-    result = found_fit(adata, key)
+    return ranef_of(found_fit(adata, key), adata.var_names, components, groups)
+
+
+def ranef_of(
+    result: Result, var_names: pd.Index, components: str | Sequence[str] | None, groups: str | Sequence[str] | None
+) -> pd.DataFrame:
+    """The same of a fit of these genes."""
     if result.of_counts:
         msg = f"The fit {result.key!r} is of counts by fsc.tl.nbmm_de, which predicts no random effects; fsc.tl.lmm_de does."
         raise KeyError(msg)
@@ -202,11 +208,12 @@ def ranef_df(
         levels.append([full[len(name) + 1 : -1] for name, full in pairs])  # component[level]
     known = list(dict.fromkeys(chain(*of_level)))
     keep = selected("components", components, known, result.key)
-    return _tidy(adata, result, groups, {"component": of_level, "level": levels}, {"value": result["ranef"]}, keep=keep)
+    labels = {"component": of_level, "level": levels}
+    return _tidy(var_names, result, groups, labels, {"value": result["ranef"]}, keep=keep)
 
 
 def _tidy(
-    adata: AnnData,
+    var_names: pd.Index,
     result: Result,
     groups: str | Sequence[str] | None,
     labels: dict[str, list[list[str]]],
@@ -224,7 +231,7 @@ def _tidy(
                 name, key=lambda its: its.map(asked.index), kind="stable"
             )
     labelled = columns if result.n_groups else columns.drop(columns="group")
-    table = {"variable": np.tile(adata.var_names.to_numpy(), len(columns))}
-    table |= {name: np.repeat(labelled[name].to_numpy(), adata.n_vars) for name in labelled.columns}
+    table = {"variable": np.tile(var_names.to_numpy(), len(columns))}
+    table |= {name: np.repeat(labelled[name].to_numpy(), len(var_names)) for name in labelled.columns}
     taken = {name: array[:, columns.index].T.reshape(-1) for name, array in values.items()}
     return pd.DataFrame(table | taken)

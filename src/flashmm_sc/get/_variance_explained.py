@@ -97,7 +97,7 @@ def variance_explained_df(
             msg = f"{listed(twice)} names two terms of the fit {result.key!r}; give the random term another name and fit again."
             raise ValueError(msg)
         shares.append(centred.shares(coef, theta, list(varying.values())))
-    return _tidy(adata, result, groups, {"term": names}, {"share": np.concatenate(shares, axis=1)})
+    return _tidy(adata.var_names, result, groups, {"term": names}, {"share": np.concatenate(shares, axis=1)})
 
 
 def _centred(design: StoredDesign, key: str) -> Centred:

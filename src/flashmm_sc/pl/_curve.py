@@ -9,7 +9,7 @@ import numpy as np
 from flashmm_sc._base.options import check_level, check_optional_texts, names_given
 from flashmm_sc._results.finding import found_fit
 from flashmm_sc._results.sample_means import lacking, sample_means, scale
-from flashmm_sc.get import fitted
+from flashmm_sc.get._fitted import fitted_at
 from flashmm_sc.pl._figure import begin, check_figure, finished, panels
 from flashmm_sc.pl._levels import check_number, grid_of, levels_of, one, style
 from flashmm_sc.pl._samples import areas, check_fitted
@@ -127,9 +127,7 @@ def curve(
     means = None if lacking(adata, fit) else sample_means(adata, fit, places, group, factors, sample=sample, x=x)
     low, high = grid.covariates[x].low, grid.covariates[x].high
     points: dict[str, Any] = {x: np.linspace(low, high, POINTS)} | ({} if hue is None else {hue: levels})
-    model = fitted(
-        adata, list(adata.var_names[places]), points, key=fit.key, groups=group or None, conf_level=conf_level
-    )
+    model = fitted_at(fit, adata.var_names, places, points, conf_level, group or None)
 
     axes = panels(len(names)) if several else [begin(ax)]
     for j, (its, name) in enumerate(zip(axes, names, strict=True)):

@@ -32,6 +32,7 @@ COLORS = {
     "masked": "#DDDDDD",
 }
 """Of each status: those with results cool, those that failed warm, those that were not fitted grey."""
+NOT_FITTED = ("constant", "filtered", "masked")
 BINS = 30
 """Most bins of iterations."""
 
@@ -57,7 +58,7 @@ def fit_diagnostics(
     ----------
     adata
         With results of `flashmm_sc.tl.lmm_de`, or of `flashmm_sc.tl.nbmm_de`, which has neither iterations nor gradients. Fits
-        of older versions hold no gradients. For those of single genes see `grad` of `flashmm_sc.LMMFit`.
+        of older versions hold no gradients, nor do some of the genes alone that were fitted. For those of single genes see `grad` of `flashmm_sc.LMMFit`.
     key
         Key of the fit, by default ``"lmm_de"`` or that of the only fit.
     title
@@ -92,7 +93,7 @@ def fit_diagnostics(
     check_optional_texts(title=title)
     check_figure(None, show, save)
     fit = found_fit(adata, key)
-    gradients = [model["gradients"] for model in fit.models if "gradients" in model]
+    gradients = _gradients(fit)
     panels = 1 + ("n_iter" in fit.arrays) + bool(gradients)
     size = (1.2 + 3.8 * panels, max(2.4, 1.5 + 0.24 * len(fit.groups)))
     figure, grid = plt.subplots(1, panels, figsize=size, layout="constrained", squeeze=False)
@@ -104,6 +105,14 @@ def fit_diagnostics(
         _draw_gradients(axes[2], np.array(gradients))
     figure.suptitle(fill(fit.formula, 20 + 40 * panels) if title is None else title, fontsize="medium")
     return finished(axes, ax=None, show=show, save=save)
+
+
+def _gradients(fit: Result) -> list[np.ndarray]:
+    """The counts of gradients of each group, which are of all genes of the fit; none where some of these are gone."""
+    counts = [model["gradients"] for model in fit.models if "gradients" in model]
+    grey = [fit.names("status_names").index(name) for name in NOT_FITTED]
+    there = (~np.isin(fit["status"], grey)).sum(axis=0)
+    return counts if all(its.sum() <= n for its, n in zip(counts, there, strict=False)) else []
 
 
 def _draw_status(ax: Axes, fit: Result) -> None:

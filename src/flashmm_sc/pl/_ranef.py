@@ -13,7 +13,7 @@ from flashmm_sc._gaussian.prediction import prediction_variance
 from flashmm_sc._results.finding import found_fit
 from flashmm_sc._results.fits import StoredDesign
 from flashmm_sc._results.result import strings
-from flashmm_sc.get import ranef_df
+from flashmm_sc.get._variance import ranef_of
 from flashmm_sc.pl._figure import DOWN, begin, check_figure, finished
 from flashmm_sc.pl._levels import one
 from flashmm_sc.pl._samples import check_fitted
@@ -105,7 +105,7 @@ def ranef(
     group = one("group", group, fit.groups, fit.key)
     names = strings(fit.models[fit.groups.index(group)]["component_names"])
     component = one("component", component, names, fit.key)
-    table = ranef_df(adata[:, [place]], component, key=fit.key, groups=group)
+    table = ranef_of(fit.of_genes(np.array([place])), adata.var_names[[place]], component, group)
     check_fitted(fit, np.array([place]), group, [gene])
     error = _errors(fit, place, group, names.index(component))
     half = None if error is None else norm.isf((1 - conf_level) / 2) * error

@@ -9,7 +9,7 @@ import numpy as np
 from flashmm_sc._base.options import check_level, check_optional_texts
 from flashmm_sc._results.finding import found_fit
 from flashmm_sc._results.sample_means import lacking, sample_means, scale
-from flashmm_sc.get import fitted
+from flashmm_sc.get._fitted import fitted_at
 from flashmm_sc.pl._figure import OTHER, begin, check_figure, finished
 from flashmm_sc.pl._levels import grid_of, label_levels, levels_of, one, style
 from flashmm_sc.pl._tables import gene_position
@@ -125,7 +125,7 @@ def samples(
         raise ValueError(reason)
     means = sample_means(adata, fit, np.array([place]), group, names, sample=sample)
     points = dict(zip(names, levels, strict=True))
-    model = fitted(adata, adata.var_names[place], points, key=fit.key, groups=group or None, conf_level=conf_level)
+    model = fitted_at(fit, adata.var_names, np.array([place]), points, conf_level, group or None)
 
     n_by, n_hue = len(levels[0]), len(levels[1]) if hue else 1
     crowded = sum(map(len, levels[0])) > 10 * n_by * max(0.5, 0.35 * n_hue)

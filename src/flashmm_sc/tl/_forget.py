@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from flashmm_sc._base.errors import listed
 from flashmm_sc._base.log import info, told
-from flashmm_sc._results.result import Result
+from flashmm_sc._results.result import Result, uns_to_write
 from flashmm_sc._results.write import write
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def forget(adata: AnnData, key: str) -> None:
     >>> len(adata.varm)
     0
     """
+    uns_to_write(adata)
     if key not in Result.keys(adata):
         Result.read(adata, key)  # which says what there is
     gone, made_from = [key], {result.key: result.of for result in Result.all(adata, whole=True)}

@@ -282,7 +282,7 @@ def lmm_de(
             "corr_method": corr_method,
             "corr_scope": corr_scope,
             "max_iter": max_iter,
-            "n_obs": len(study.obs),
+            **study.shape,
             "log_base": base_of(study.scales, values.transform, log_base),
         }
         study = with_sizes(study, values, rows, n_jobs, show_progress)

@@ -14,7 +14,7 @@ from flashmm_sc._base.options import check_flags, check_optional_texts
 from flashmm_sc._results.categories import baseline, categories_of
 from flashmm_sc._results.finding import columns_of, factors_of, fit_of, found
 from flashmm_sc._results.quantities import quantity
-from flashmm_sc._results.result import check_name, uns_of
+from flashmm_sc._results.result import check_name, uns_to_write
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -148,7 +148,7 @@ def rank_genes_groups(
 def _check_key(adata: AnnData, key: str) -> None:
     """Refuse to overwrite what is no such result."""
     check_name(key)
-    held = uns_of(adata).get(key)
+    held = uns_to_write(adata).get(key)
     if held is not None and not (isinstance(held, Mapping) and {"names", "params"} <= set(held)):
         msg = f"adata.uns[{key!r}] holds something else than ranked genes, which key_added={key!r} would overwrite; give another key."
         raise ValueError(msg)
