@@ -105,6 +105,7 @@ def appearing_together(*paths: Path | None) -> Iterator[list[Any]]:
             for part, path in zip(parts, paths, strict=True):
                 if part and path:
                     part.replace(path)
+            folders.close()  # while nothing can strike
 
 
 @contextmanager

@@ -50,3 +50,18 @@ def ending_cleanly() -> Iterator[None]:
     finally:
         for number in numbers:
             signal.signal(number, signal.SIG_DFL)
+
+
+@contextmanager
+def interrupts_first() -> Iterator[None]:
+    """Raise Ctrl-C, or a request to end, in the place of an error that it has led to: those of locks that it left open."""
+    before = sys.exception()
+    try:
+        yield
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None and cause is not before:
+            if isinstance(cause, KeyboardInterrupt | SystemExit):
+                raise type(cause)(*cause.args) from error
+            cause = cause.__context__
+        raise

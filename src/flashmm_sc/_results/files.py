@@ -12,10 +12,12 @@ from anndata import AnnData
 from anndata.io import write_elem
 
 from flashmm_sc._base.files import as_path, reading
+from flashmm_sc._base.signals import uninterrupted
 from flashmm_sc._results.aggregated import KEY
 from flashmm_sc._results.cells_file import StoredCells, read
 from flashmm_sc._results.result import check_key
 from flashmm_sc._results.write import places
+from flashmm_sc._stats.file import write_h5ad
 from flashmm_sc._stream.h5write import writable
 
 if TYPE_CHECKING:
@@ -116,8 +118,18 @@ def _changed(path: Path) -> Iterator[Any]:
         return
     import zarr  # optional
 
-    yield zarr.open_group(str(path), mode="r+", use_consolidated=False)
-    zarr.consolidate_metadata(str(path))  # readers believe what it says
+    with uninterrupted():  # as below
+        yield zarr.open_group(str(path), mode="r+", use_consolidated=False)
+        zarr.consolidate_metadata(str(path))  # readers believe what it says
+
+
+def write_as_named(adata: AnnData, path: Path) -> None:
+    """Write a new h5ad file or zarr store, as the ending says."""
+    if path.suffix != ".zarr":
+        write_h5ad(adata, path)
+        return
+    with uninterrupted():  # zarr's own threads would write on
+        adata.write_zarr(path)
 
 
 def copied(path: Path, new: Path) -> None:
