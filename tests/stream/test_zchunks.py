@@ -118,5 +118,5 @@ def test_dense_matrices_may_lack_chunks(counts, tmp_path, kind):
     cut(
         next(path for path in sorted((tmp_path / "X.zarr").rglob("*")) if path.parent.name == "7" or path.name == "7.0")
     )
-    with pytest.raises(OSError, match="can't be read: .* may be truncated or corrupt"):
+    with pytest.raises(OSError, match=r"can't be read: .* may be truncated or corrupt"):
         read(X, 2**26)

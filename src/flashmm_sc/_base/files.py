@@ -61,13 +61,18 @@ def existing(path: object) -> Path:
 def new(path: object) -> Path:
     """The path of a file to write; refuses one in a folder that is not there, and folders."""
     found = as_path("path", path)
-    if not found.absolute().parent.is_dir():
-        msg = f"{str(found)!r} can't be written: there is no such folder. Create it first."
-        raise FileNotFoundError(msg)
+    check_folder(found, f"{str(found)!r} can't be written")
     if found.is_dir():
         msg = f"{str(found)!r} is a folder; give the name of a file."
         raise IsADirectoryError(msg)
     return found
+
+
+def check_folder(path: Path, words: str, error: type[OSError | ValueError] = FileNotFoundError) -> None:
+    """Refuse a file to write in a folder that is not there, in words on the argument and an error of this kind."""
+    if not path.absolute().parent.is_dir():
+        msg = f"{words}: there is no such folder. Create it first."
+        raise error(msg)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ import h5py
 from anndata import AnnData
 from anndata.io import write_elem
 
-from flashmm_sc._base.files import as_path, reading
+from flashmm_sc._base.files import as_path, check_folder, reading
 from flashmm_sc._base.signals import uninterrupted
 from flashmm_sc._results.aggregated import KEY
 from flashmm_sc._results.cells_file import StoredCells, read
@@ -55,9 +56,7 @@ def check_new_file(path: str | PathLike[str], adata: Any) -> Path:
     if new.suffix not in (".h5ad", ".zarr"):
         msg = f"out={str(path)!r} must be the name of a file that ends in .h5ad or .zarr."
         raise ValueError(msg)
-    if not new.absolute().parent.is_dir():
-        msg = f"out={str(path)!r}: there is no such folder. Create it first."
-        raise FileNotFoundError(msg)
+    check_folder(new, f"out={str(path)!r}")
     if new.is_dir():
         msg = f"out={str(path)!r} is there already; remove it first, or give another name."
         raise FileExistsError(msg)
@@ -134,11 +133,18 @@ def write_as_named(adata: AnnData, path: Path) -> None:
 
 def copied(path: Path, new: Path) -> None:
     """Copy a file or store as it is."""
-    try:
-        (shutil.copytree if path.is_dir() else shutil.copyfile)(path, new)
-    except shutil.Error as error:  # of all files that it could not copy
-        msg = f"{str(path)!r} can't be copied: {error.args[0][0][2]}"
-        raise OSError(msg) from error
+    if not path.is_dir():
+        shutil.copyfile(path, new)
+        return
+    for folder, _, names in os.walk(path, onerror=_raise, followlinks=True):
+        here = new / Path(folder).relative_to(path)
+        here.mkdir()
+        for name in names:
+            shutil.copyfile(Path(folder) / name, here / name)
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def read_results(path: Path) -> AnnData:

@@ -36,6 +36,8 @@ def check_targets(
     plot_coef: str | None = None,
 ) -> None:
     """Refuse files that can't be read or written, and an effect to draw nowhere, before anything is computed."""
+    from flashmm_sc._base.files import check_folder
+
     if plot_coef and not plot:
         msg = "--plot-coef is for --plot; give --plot OUT.png as well."
         raise ValueError(msg)
@@ -52,9 +54,7 @@ def check_targets(
             why = " (it is a copy of the input, in its format)" if option == "--out" and len(sources) == 1 else ""
             msg = f"{option} {str(path)!r} must be the name of a file that ends in {' or '.join(ends)}{why}."
             raise ValueError(msg)
-        if not path.absolute().parent.is_dir():
-            msg = f"{option} {str(path)!r}: there is no such folder. Create it first."
-            raise FileNotFoundError(msg)
+        check_folder(path, f"{option} {str(path)!r}")
         if path.exists() and any(path.samefile(source) for source in sources):
             msg = f"{option} {str(path)!r} is an input, which is only read; give another name."
             raise ValueError(msg)

@@ -150,10 +150,9 @@ def aggregate(
         options: dict[str, Any] = {"n_jobs": n_jobs, "show_progress": show_progress}
         if path is None:
             return _anndata(strata_of(study, codes, len(first), values, **options), table, var, how)
-        with temporary_zeros(path.parent) as new:
+        with appearing_whole(path) as part, temporary_zeros(part.parent) as new:
             sums = _anndata(strata_of(study, codes, len(first), values, new=new, **options), table, var, how)
-            with appearing_whole(path) as part:
-                write_as_named(sums, part)
+            write_as_named(sums, part)
     return opened_lazily(path)
 
 
