@@ -12,7 +12,7 @@ import h5py
 from anndata import AnnData
 from anndata.io import write_elem
 
-from flashmm_sc._base.files import as_path, check_folder, reading
+from flashmm_sc._base.files import as_path, check_folder, reading, taken
 from flashmm_sc._base.signals import uninterrupted
 from flashmm_sc._results.aggregated import KEY
 from flashmm_sc._results.cells_file import StoredCells, read
@@ -57,9 +57,8 @@ def check_new_file(path: str | PathLike[str], adata: Any) -> Path:
         msg = f"out={str(path)!r} must be the name of a file that ends in .h5ad or .zarr."
         raise ValueError(msg)
     check_folder(new, f"out={str(path)!r}")
-    if new.is_dir():
-        msg = f"out={str(path)!r} is there already; remove it first, or give another name."
-        raise FileExistsError(msg)
+    if new.is_dir() or (new.suffix == ".zarr" and os.path.lexists(new)):
+        raise taken(new)
     several = [adata] if isinstance(adata, AnnData) else adata
     read = [one.filename if isinstance(one, AnnData) else one for one in several]
     if new.exists() and any(one is not None and Path(one).exists() and new.samefile(one) for one in read):

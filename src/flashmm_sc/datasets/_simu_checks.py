@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
-from flashmm_sc._base.files import as_path, check_folder
+from flashmm_sc._base.files import as_path, check_file, check_folder
 from flashmm_sc._base.options import check_number, one_of
 
 if TYPE_CHECKING:
@@ -72,4 +72,5 @@ def h5ad_path(filename: str | PathLike[str]) -> Path:
         msg = f"filename={str(path)!r} must end in .h5ad."
         raise ValueError(msg)
     check_folder(path, f"filename={str(path)!r}", ValueError)
+    check_file(path)
     return path
