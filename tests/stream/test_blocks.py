@@ -320,16 +320,16 @@ def test_blocks_hold_the_chosen_rows(counts, kind, size):
 def test_an_interrupt_while_the_reader_starts(counts, monkeypatch):
     """Its thread ran on, unknown to those who closed the source, which it was still reading."""
 
+    def source():
+        time.sleep(0.2)
+        yield from blocks(counts)
+
     def interrupted(thread):
         start(thread)
         signal.raise_signal(signal.SIGINT)
 
     before, start = threading.active_count(), threading.Thread.start
-    with monkeypatch.context() as first, pytest.raises(KeyboardInterrupt):
-        first.setattr(threading.Thread, "start", interrupted)
-        list(read_ahead(blocks(counts, 1000)))
-    for _ in range(500):
-        if threading.active_count() == before:
-            break
-        time.sleep(0.01)
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        next(read_ahead(source()))
     assert threading.active_count() == before
