@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flashmm_sc._base.files import appearing_together, appearing_whole, temporary_zeros
+from flashmm_sc._base.files import appearing_together, appearing_whole, check_folder, temporary_zeros
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path):
@@ -100,3 +100,38 @@ def test_arrays_in_temporary_files_leave_nothing(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_read_only_stays(tmp_path, monkeypatch):
+    def written():
+        with appearing_whole(path) as part:
+            part.write_text("new")
+
+    path = tmp_path / "x.txt"
+    path.write_text("old")
+    monkeypatch.setattr(os, "access", lambda which, mode: Path(which) != path)  # root may write to all
+    with pytest.raises(PermissionError, match="can't be written: it is read-only"):
+        written()
+    assert {found.name: found.read_text() for found in tmp_path.iterdir()} == {"x.txt": "old"}
+
+
+def test_a_folder_that_can_not_be_entered(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda which, mode: False)
+    with pytest.raises(PermissionError, match=r"^out='x': permission denied in its folder"):
+        check_folder(tmp_path / "x.txt", "out='x'")
+
+
+@pytest.mark.parametrize("there", ["x.zarr", "x.zarr/zarr.json"])
+def test_a_store_takes_no_name_that_was_taken_meanwhile(tmp_path, there):
+    """By a file, or by the store of another process."""
+
+    def written():
+        with appearing_whole(tmp_path / "x.zarr") as part:
+            part.mkdir()
+            (tmp_path / there).parent.mkdir(exist_ok=True)
+            (tmp_path / there).write_text("other")
+
+    with pytest.raises(FileExistsError, match="is there already; remove it first"):
+        written()
+    assert [path.name for path in tmp_path.iterdir()] == ["x.zarr"]
+    assert (tmp_path / there).read_text() == "other"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 
 import pytest
 
-from flashmm_sc._base.signals import ending_cleanly, uninterrupted
+from flashmm_sc._base.signals import ending_cleanly, interrupts_first, uninterrupted
 
 
 def test_ctrl_c_waits():
@@ -49,3 +50,39 @@ def test_a_request_to_end_is_an_exit():
         asked()
     assert caught.value.code == 143
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+@pytest.mark.parametrize(("number", "error"), [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)])
+def test_a_signal_that_python_swallows_comes_again(number, error):
+    """What it raises in a finaliser, or a callback of a weak reference, is printed and forgotten."""
+
+    class Left:
+        def __del__(self):
+            signal.raise_signal(number)
+
+    def swallowed():
+        with ending_cleanly():
+            Left()
+            time.sleep(10)
+
+    with pytest.raises(error):
+        swallowed()
+
+
+def test_errors_that_an_interrupt_has_led_to():
+    def work(before, then):
+        try:
+            raise before
+        except type(before):
+            with interrupts_first():
+                try:
+                    raise then
+                finally:
+                    raise RuntimeError("release unlocked lock")
+
+    with pytest.raises(KeyboardInterrupt):
+        work(ValueError(), KeyboardInterrupt())
+    with pytest.raises(SystemExit, match="143"):
+        work(ValueError(), SystemExit(143))
+    with pytest.raises(RuntimeError, match="unlocked"):
+        work(KeyboardInterrupt(), ValueError())

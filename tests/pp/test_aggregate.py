@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 
 import anndata as ad
 import numpy as np
@@ -218,3 +220,21 @@ def test_lazy_input(adata, tmp_path):
 def test_strata_are_not_summed_again(adata):
     with pytest.raises(ValueError, match="adata holds strata already, not cells"):
         fsc.pp.aggregate(fsc.pp.aggregate(adata, BY), "sam")
+
+
+@pytest.mark.parametrize("name", ["sums.h5ad", "sums.zarr"])
+def test_no_room_for_the_sums(adata, tmp_path, monkeypatch, name):
+    def full(*_):
+        raise OSError(errno.EFBIG, "File too large")
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    with pytest.raises(OSError, match=rf"^'.*{name}' can't be written: File too large\. Nothing was changed"):
+        fsc.pp.aggregate(adata, BY, out=tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_store_takes_no_name_of_a_file(adata, tmp_path):
+    (tmp_path / "sums.zarr").write_text("old")
+    with pytest.raises(FileExistsError, match="is there already"):
+        fsc.pp.aggregate(adata, BY, out=tmp_path / "sums.zarr")
+    assert (tmp_path / "sums.zarr").read_text() == "old"

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -16,7 +19,9 @@ from containers import assert_same, assert_unchanged
 from same_results import assert_equal_results
 
 import flashmm_sc as fsc
-from flashmm_sc._results.files import check_room, streamed, write_results
+from flashmm_sc._base.files import appearing_whole
+from flashmm_sc._results import files
+from flashmm_sc._results.files import check_room, copied, streamed, write_as_named, write_results
 
 COMPRESSIONS = [None, "gzip", "lzf"]
 
@@ -211,3 +216,37 @@ def test_adata_is_unchanged_after_a_bad_value(adata):
     with pytest.raises(ValueError, match=f"holds nan at cell 'cell150', gene '{gene}'"):
         run(adata)
     assert_unchanged(adata, before)
+
+
+def test_ctrl_c_waits_until_a_store_is_written(adata, tmp_path, monkeypatch):
+    """zarr's own threads write on, and what is temporary could not be removed."""
+
+    def interrupted(*args, **options):
+        signal.raise_signal(signal.SIGINT)
+        write(*args, **options)
+
+    write, path = ad.AnnData.write_zarr, tmp_path / "x.zarr"
+    monkeypatch.setattr(ad.AnnData, "write_zarr", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_as_named(adata, path)
+    assert_same(ad.read_zarr(path).X, adata.X)
+    run(adata)
+    monkeypatch.setattr(files, "_put", lambda *args, put=files._put: signal.raise_signal(signal.SIGINT) or put(*args))
+    with pytest.raises(KeyboardInterrupt):
+        write_results(path, adata, "lmm_de")
+    assert_equal_results(ad.read_zarr(path), adata)
+
+
+def test_a_full_disk_while_a_store_is_copied(adata, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    adata.write_zarr(tmp_path / "x.zarr")
+    copied(tmp_path / "x.zarr", tmp_path / "y.zarr")
+    assert_same(ad.read_zarr(tmp_path / "y.zarr").X, adata.X)
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with (
+        pytest.raises(OSError, match=r"z\.zarr' can't be written: No space left"),
+        appearing_whole(tmp_path / "z.zarr") as new,
+    ):
+        copied(tmp_path / "x.zarr", new)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 
@@ -313,3 +315,21 @@ def test_blocks_hold_the_chosen_rows(counts, kind, size):
     np.testing.assert_array_equal(found, counts[mask])
     assert row_major(chosen) == row_major(X)
     assert first_block(chosen).values.shape == first_block(X).values.shape
+
+
+def test_an_interrupt_while_the_reader_starts(counts, monkeypatch):
+    """Its thread ran on, unknown to those who closed the source, which it was still reading."""
+
+    def source():
+        time.sleep(0.2)
+        yield from blocks(counts)
+
+    def interrupted(thread):
+        start(thread)
+        signal.raise_signal(signal.SIGINT)
+
+    before, start = threading.active_count(), threading.Thread.start
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        next(read_ahead(source()))
+    assert threading.active_count() == before

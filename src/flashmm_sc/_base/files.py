@@ -26,6 +26,8 @@ except ImportError:  # Windows has none
 _PREFIX = ".flashmm-sc-unfinished-"
 _OF_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 """Errors that reading a file never has."""
+_OF_OTHER_KINDS = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
+"""Errors of giving a file the name of a folder, or a folder that of another or of a file."""
 _LONGEST = 255
 """Bytes of the name of a file that file systems take."""
 
@@ -52,22 +54,38 @@ def existing(path: object) -> Path:
     if not found.exists():
         msg = f"There is no file {str(found)!r}."
         raise FileNotFoundError(msg)
-    if found.is_dir():
-        msg = f"{str(found)!r} is a folder; give the name of a file."
-        raise IsADirectoryError(msg)
+    check_file(found)
     return found
 
 
 def new(path: object) -> Path:
     """The path of a file to write; refuses one in a folder that is not there, and folders."""
     found = as_path("path", path)
-    if not found.absolute().parent.is_dir():
-        msg = f"{str(found)!r} can't be written: there is no such folder. Create it first."
-        raise FileNotFoundError(msg)
-    if found.is_dir():
-        msg = f"{str(found)!r} is a folder; give the name of a file."
-        raise IsADirectoryError(msg)
+    check_folder(found, f"{str(found)!r} can't be written")
+    check_file(found)
     return found
+
+
+def check_folder(path: Path, words: str, error: type[OSError | ValueError] = FileNotFoundError) -> None:
+    """Refuse a file to write in a folder that is not there, in words on the argument and an error of this kind."""
+    if not path.absolute().parent.is_dir():
+        msg = f"{words}: there is no such folder. Create it first."
+        raise error(msg)
+    if not os.access(path.absolute().parent, os.X_OK):
+        msg = f"{words}: permission denied in its folder. Give another place."
+        raise PermissionError(msg)
+
+
+def check_file(path: Path) -> None:
+    """Refuse a folder in the place of a file."""
+    if path.is_dir():
+        msg = f"{str(path)!r} is a folder; give the name of a file."
+        raise IsADirectoryError(msg)
+
+
+def taken(path: Path) -> FileExistsError:
+    """What to raise for a file or store that stays as it is."""
+    return FileExistsError(f"{str(path)!r} is there already; remove it first, or give another name.")
 
 
 @contextmanager
@@ -104,7 +122,18 @@ def appearing_together(*paths: Path | None) -> Iterator[list[Any]]:
         with uninterrupted():
             for part, path in zip(parts, paths, strict=True):
                 if part and path:
-                    part.replace(path)
+                    _replace(part, path)
+            folders.close()  # while nothing can strike
+
+
+def _replace(part: Path, path: Path) -> None:
+    """Give a file or store its name, unless that is a store's, or a store's a file's."""
+    try:
+        part.replace(path)
+    except OSError as error:
+        if error.errno not in _OF_OTHER_KINDS:
+            raise
+        raise taken(path) from error
 
 
 @contextmanager
@@ -126,6 +155,9 @@ def _folder_beside(path: Path) -> Iterator[Path]:
     for left in path.absolute().parent.glob(f"{_PREFIX}*"):
         if (lock := _locked(left, wait=False)) is not None:
             _remove(left, lock)
+    if path.exists() and not os.access(path, os.W_OK):
+        msg = f"{str(path)!r} can't be written: it is read-only. Give another name."
+        raise PermissionError(msg)
     try:
         folder, lock = _new_folder(path.parent)
     except PermissionError as error:

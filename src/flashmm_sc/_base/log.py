@@ -12,6 +12,8 @@ from datetime import UTC, datetime, timedelta
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from flashmm_sc._base.signals import interrupts_first
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -33,7 +35,8 @@ def told(doing: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
             token = _details.set([])
             try:
                 start = info(f"{function.__name__}: {doing}")
-                result = function(*args, **kwargs)
+                with interrupts_first():
+                    result = function(*args, **kwargs)
                 info("    finished", start, "\n".join(_details.get()))
             finally:
                 _details.reset(token)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import signal
 import sys
 import threading
@@ -37,16 +38,46 @@ def uninterrupted() -> Iterator[list[Any]]:
 
 @contextmanager
 def ending_cleanly() -> Iterator[None]:
-    """Let signals that end a process at once do so by SystemExit, which removes what is temporary."""
+    """Let signals that end a process at once do so by SystemExit, which removes what is temporary.
+
+    Python swallows what they raise where nothing can be raised, as in callbacks of weak references: they come again.
+    """
     numbers = [
         number
         for number in _ENDING
         if threading.current_thread() is threading.main_thread() and signal.getsignal(number) == signal.SIG_DFL
     ]
+    hook = sys.unraisablehook
+
+    def again(swallowed: Any) -> None:
+        error = swallowed.exc_value
+        if not isinstance(error, KeyboardInterrupt | SystemExit):
+            hook(swallowed)
+            return
+        number = signal.SIGINT if isinstance(error, KeyboardInterrupt) else int(error.code or 0) - 128
+        threading.Timer(0.01, _thread.interrupt_main, [number]).start()
+
     try:
+        sys.unraisablehook = again
         for number in numbers:
             signal.signal(number, lambda number, _: sys.exit(128 + number))
         yield
     finally:
+        sys.unraisablehook = hook
         for number in numbers:
             signal.signal(number, signal.SIG_DFL)
+
+
+@contextmanager
+def interrupts_first() -> Iterator[None]:
+    """Raise Ctrl-C, or a request to end, in the place of an error that it has led to: those of locks that it left open."""
+    before = sys.exception()
+    try:
+        yield
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None and cause is not before:
+            if isinstance(cause, KeyboardInterrupt | SystemExit):
+                raise type(cause)(*cause.args) from error
+            cause = cause.__context__
+        raise

@@ -6,18 +6,32 @@ import numbers
 import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import scipy.linalg  # noqa: F401, so that its BLAS is found too
 from threadpoolctl import ThreadpoolController
 
+from flashmm_sc._base.signals import uninterrupted
+
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from concurrent.futures import Executor
+    from concurrent.futures import Executor, Future
     from contextlib import AbstractContextManager
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 BLOCK_BYTES = 2**24
 _MOST = 4096
+
+
+class Pool(ThreadPoolExecutor):
+    """Threads of which Ctrl-C loses none: while one starts, it would leave it to run, unknown to those who end the others."""
+
+    def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+        """Let a thread call a function."""
+        with uninterrupted():
+            return super().submit(fn, *args, **kwargs)
 
 
 def n_threads(n_jobs: int | None) -> int:
@@ -68,7 +82,7 @@ def for_gene_blocks(
     threads = n_threads(n_jobs)
     size = max(1, min(BLOCK_BYTES // gene_bytes, -(-n_genes // threads)))
     slices = [slice(start, min(start + size, n_genes)) for start in range(0, n_genes, size)]
-    with one_blas_thread(), ThreadPoolExecutor(threads) as pool:
+    with one_blas_thread(), Pool(threads) as pool:
         try:
             for part, result in [(part, pool.submit(work, part)) for part in slices]:
                 result.result()

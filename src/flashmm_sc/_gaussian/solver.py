@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from flashmm_sc._gaussian.point import Point
     from flashmm_sc._gaussian.structure import Structure
 
-_POLISH = 1e-9  # below this Newton decrement one more full step is exact to rounding
+_POLISH = 1e-12  # below this Newton decrement one more full step is exact to rounding
 _ZERO = 1e-6  # ratios closer to zero than this many of their standard errors are zero
 _SHORTEST = 0.01  # share of a step away from a saddle that is tried last
 _EPS = 32 * np.finfo(np.float64).eps  # relative error of r'D (I + S D)⁻¹ r, as seen

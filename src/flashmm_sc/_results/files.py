@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,11 +12,13 @@ import h5py
 from anndata import AnnData
 from anndata.io import write_elem
 
-from flashmm_sc._base.files import as_path, reading
+from flashmm_sc._base.files import as_path, check_folder, reading, taken
+from flashmm_sc._base.signals import uninterrupted
 from flashmm_sc._results.aggregated import KEY
 from flashmm_sc._results.cells_file import StoredCells, read
 from flashmm_sc._results.result import check_key
 from flashmm_sc._results.write import places
+from flashmm_sc._stats.file import write_h5ad
 from flashmm_sc._stream.h5write import writable
 
 if TYPE_CHECKING:
@@ -53,12 +56,9 @@ def check_new_file(path: str | PathLike[str], adata: Any) -> Path:
     if new.suffix not in (".h5ad", ".zarr"):
         msg = f"out={str(path)!r} must be the name of a file that ends in .h5ad or .zarr."
         raise ValueError(msg)
-    if not new.absolute().parent.is_dir():
-        msg = f"out={str(path)!r}: there is no such folder. Create it first."
-        raise FileNotFoundError(msg)
-    if new.is_dir():
-        msg = f"out={str(path)!r} is there already; remove it first, or give another name."
-        raise FileExistsError(msg)
+    check_folder(new, f"out={str(path)!r}")
+    if new.is_dir() or (new.suffix == ".zarr" and os.path.lexists(new)):
+        raise taken(new)
     several = [adata] if isinstance(adata, AnnData) else adata
     read = [one.filename if isinstance(one, AnnData) else one for one in several]
     if new.exists() and any(one is not None and Path(one).exists() and new.samefile(one) for one in read):
@@ -116,17 +116,34 @@ def _changed(path: Path) -> Iterator[Any]:
         return
     import zarr  # optional
 
-    yield zarr.open_group(str(path), mode="r+", use_consolidated=False)
-    zarr.consolidate_metadata(str(path))  # readers believe what it says
+    with uninterrupted():  # as below
+        yield zarr.open_group(str(path), mode="r+", use_consolidated=False)
+        zarr.consolidate_metadata(str(path))  # readers believe what it says
+
+
+def write_as_named(adata: AnnData, path: Path) -> None:
+    """Write a new h5ad file or zarr store, as the ending says."""
+    if path.suffix != ".zarr":
+        write_h5ad(adata, path)
+        return
+    with uninterrupted():  # zarr's own threads would write on
+        adata.write_zarr(path)
 
 
 def copied(path: Path, new: Path) -> None:
     """Copy a file or store as it is."""
-    try:
-        (shutil.copytree if path.is_dir() else shutil.copyfile)(path, new)
-    except shutil.Error as error:  # of all files that it could not copy
-        msg = f"{str(path)!r} can't be copied: {error.args[0][0][2]}"
-        raise OSError(msg) from error
+    if not path.is_dir():
+        shutil.copyfile(path, new)
+        return
+    for folder, _, names in os.walk(path, onerror=_raise, followlinks=True):
+        here = new / Path(folder).relative_to(path)
+        here.mkdir()
+        for name in names:
+            shutil.copyfile(Path(folder) / name, here / name)
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def read_results(path: Path) -> AnnData:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from flashmm_sc._base.errors import named
 from flashmm_sc._base.progress import progress
-from flashmm_sc._base.threads import n_threads
+from flashmm_sc._base.threads import Pool, n_threads
 from flashmm_sc._stream.blocks import BLOCK_BYTES, Block, blocks, is_lazy, read_ahead
 from flashmm_sc._stream.sums import CellMatrix, Sums, Tally, UnusableValueError, Zeros, add_block, cell_totals, of_cells
 
@@ -63,7 +62,7 @@ def accumulate(
     sums = Sums.zeros(rows.shape[1], rows.n_models, n_genes, tally, sized=sized, new=new)
     threads = n_threads(n_jobs)
     bar_of = progress("summing over cells", rows.shape[0], "cells", show_progress)
-    with bar_of as bar, ThreadPoolExecutor(threads) as pool:
+    with bar_of as bar, Pool(threads) as pool:
         for part in parts:
             try:
                 with named(part.name):
@@ -94,7 +93,7 @@ def _add(
     rows: Rows | StratumRows,
     what: tuple[Transform, Tally],
     sums: Sums,
-    pool: ThreadPoolExecutor,
+    pool: Pool,
     threads: int,
 ) -> float:
     """Add a block with the rows of its cells; return how many cells that is, or is as good as."""

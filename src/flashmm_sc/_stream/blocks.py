@@ -6,7 +6,7 @@ direction reads the whole matrix for every block. To support another container, 
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+import zlib
 from contextlib import closing
 from dataclasses import dataclass
 from functools import singledispatch
@@ -17,8 +17,10 @@ import numpy as np
 import scipy.sparse as sp
 from anndata.abc import CSCDataset, CSRDataset
 
+from flashmm_sc._base.threads import Pool
 from flashmm_sc._stream.h5chunks import read, readable
 from flashmm_sc._stream.h5plain import Plain
+from flashmm_sc._stream.pieces import canonical, major, native, part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -28,6 +30,8 @@ _LARGEST = 2**30
 """Bytes of a chunk in a file, or of a band of chunks, beyond which it can't be streamed."""
 _CACHED = 2**20
 """Bytes of a chunk up to which HDF5 keeps it, so that two blocks may share one."""
+_DAMAGE = OSError, RuntimeError, ValueError, EOFError, zlib.error
+"""What readers and codecs raise for it."""
 _FILE = OSError, "The file may be truncated or corrupt."
 _MEMORY = ValueError, "The sparse matrix in memory is damaged: its check_format() tells more; make it anew."
 
@@ -116,7 +120,7 @@ def read_ahead(source: Iterator[Block]) -> Iterator[Block]:
     A traceback may keep it for long, in a notebook for ever, and with it threads and files. The thread that reads closes it,
     since a generator that is still running, when Ctrl-C is pressed again, can't be closed from elsewhere.
     """
-    reader = ThreadPoolExecutor(1)
+    reader = Pool(1)
     try:
         coming = reader.submit(next, source, None)
         while (block := coming.result()) is not None:
@@ -142,7 +146,7 @@ def _(X: Any, block_bytes: int = BLOCK_BYTES, threads: int = 1) -> Iterator[Bloc
 @blocks.register(np.ndarray)
 def _(X: Any, block_bytes: int = BLOCK_BYTES, threads: int = 1) -> Iterator[Block]:
     size = X.shape[1] * X.dtype.itemsize
-    return _cut("cells", X.shape[0], size, block_bytes, lambda a, b: sp.csr_array(_native(X[a:b])), _MEMORY)
+    return _cut("cells", X.shape[0], size, block_bytes, lambda a, b: sp.csr_array(native(X[a:b])), _MEMORY)
 
 
 @blocks.register(sp.spmatrix)
@@ -154,14 +158,14 @@ def _(X: Any, block_bytes: int = BLOCK_BYTES, threads: int = 1) -> Iterator[Bloc
 @blocks.register(sp.csr_matrix)
 @blocks.register(sp.csr_array)
 def _(X: Any, block_bytes: int = BLOCK_BYTES, threads: int = 1) -> Iterator[Block]:
-    rows = lambda a, b: _part(sp.csr_array, *_major(X, a, b), (b - a, X.shape[1]))
+    rows = lambda a, b: part(sp.csr_array, *major(X, a, b), (b - a, X.shape[1]))
     return _cut("cells", X.shape[0], _stored_bytes(X.nnz, X.shape[0]), block_bytes, rows, _MEMORY)
 
 
 @blocks.register(sp.csc_matrix)
 @blocks.register(sp.csc_array)
 def _(X: Any, block_bytes: int = BLOCK_BYTES, threads: int = 1) -> Iterator[Block]:
-    columns = lambda a, b: _part(sp.csc_array, *_major(X, a, b), (X.shape[0], b - a))
+    columns = lambda a, b: part(sp.csc_array, *major(X, a, b), (X.shape[0], b - a))
     return _cut("genes", X.shape[1], _stored_bytes(X.nnz, X.shape[1]), block_bytes, columns, _MEMORY)
 
 
@@ -173,27 +177,33 @@ def _(X: Any, block_bytes: int = BLOCK_BYTES, threads: int = 1) -> Iterator[Bloc
     except KeyError as error:
         msg = f"The matrix can't be read: {error.args[0]}. The file may be truncated or corrupt."
         raise OSError(msg) from error
+    check: Callable[[int, np.ndarray, np.ndarray], None] = lambda *_: None
+    if hasattr(data, "shards"):
+        from flashmm_sc._stream.zchunks import watched_parts  # zarr is optional
+
+        data, indices, indptr, check = watched_parts(data, indices, indptr)
     by_rows = isinstance(X, CSRDataset)
     kind, length, across = (sp.csr_array, *X.shape) if by_rows else (sp.csc_array, *X.shape[::-1])
     chunk = 12 * max((array.chunks or (0,))[0] for array in (data, indices))
     _check_chunk(chunk, f"chunks of {chunk // 12} values")
-    with ThreadPoolExecutor(threads) as pool:
-        parts = [_reader(array, pool, threads) for array in (data, indices)]
+    with Pool(threads) as pool:
+        readers = [_reader(array, pool, threads) for array in (data, indices)]
 
         def slices(a: int, b: int) -> sp.csr_array | sp.csc_array:
             edges = np.asarray(indptr[a : b + 1], dtype=np.int64)
             start, stop = int(edges[0]), int(edges[-1])
-            if not 0 <= start <= stop <= data.shape[0] or (a == 0 and start > 0):
+            if not 0 <= start <= stop <= data.shape[0] or (a == 0 < start) or (b == length and stop < data.shape[0]):
                 msg = f"the index pointers {start} and {stop} don't fit the {data.shape[0]} values"
                 raise ValueError(msg)
-            values, inner = (part(start, stop) for part in parts)
-            return _part(kind, _native(values), inner, edges - start, (b - a, across) if by_rows else (across, b - a))
+            values, inner = (rows(start, stop) for rows in readers)
+            check(a, edges, inner)
+            return part(kind, native(values), inner, edges - start, (b - a, across) if by_rows else (across, b - a))
 
         step = max(block_bytes, chunk if chunk > _CACHED else 0)
         yield from _cut("cells" if by_rows else "genes", length, _stored_bytes(data.shape[0], length), step, slices)
 
 
-def _reader(array: Any, pool: ThreadPoolExecutor, threads: int) -> Callable[[int, int], np.ndarray]:
+def _reader(array: Any, pool: Pool, threads: int) -> Callable[[int, int], np.ndarray]:
     """What gives rows of an array in a file: without HDF5, and by several threads, where that can be."""
     if isinstance(array, h5py.Dataset):
         if (plain := Plain.of(array)) is not None:
@@ -206,17 +216,21 @@ def _reader(array: Any, pool: ThreadPoolExecutor, threads: int) -> Callable[[int
 @blocks.register(h5py.Dataset)
 def _dense(X: Any, block_bytes: int = BLOCK_BYTES, threads: int = 1) -> Iterator[Block]:
     """Dense matrix of a file, along the axis of which its chunks take in less: blocks are whole chunks."""
+    if hasattr(X, "shards"):
+        from flashmm_sc._stream.zchunks import watched  # zarr is optional
+
+        X, _ = watched(X)
     (n, m), size = X.shape, X.dtype.itemsize
     height, width = X.chunks or (1, m)
     by_rows = height * m <= width * n
     length, across, chunk = (n, m, height) if by_rows else (m, n, width)
     _check_chunk(chunk * across * size, f"chunks of {height} × {width} values")
     step = max(chunk, block_bytes // max(across * size, 1) // chunk * chunk)
-    with ThreadPoolExecutor(threads) as pool:
+    with Pool(threads) as pool:
         rows = _reader(X, pool, threads)
 
         def slices(a: int, b: int) -> sp.csr_array | sp.csc_array:
-            return sp.csr_array(_native(rows(a, b))) if by_rows else sp.csc_array(_native(X[:, a:b]))
+            return sp.csr_array(native(rows(a, b))) if by_rows else sp.csc_array(native(X[:, a:b]))
 
         yield from _cut("cells" if by_rows else "genes", length, 1, step, slices)
 
@@ -279,38 +293,9 @@ def chunk_blocks(chunk: Any, by_rows: bool, start: int, block_bytes: int = BLOCK
         yield Block(block.values, block.start + start)
 
 
-def _native(values: Any) -> np.ndarray:
-    """Values in a dtype that SciPy knows: half precision and a foreign byte order become float64."""
-    values = np.asarray(values)
-    return values if values.dtype.isnative and values.dtype != np.float16 else values.astype(np.float64)
-
-
 def _stored_bytes(nnz: int, n_slices: int) -> int:
     """Average bytes of a row or column: values of up to 8 bytes and 4-byte indices."""
     return 12 * nnz // max(n_slices, 1)
-
-
-def _major(X: Any, a: int, b: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Views on rows a to b of a CSR matrix, or columns a to b of a CSC matrix."""
-    start, stop = X.indptr[a], X.indptr[b]
-    return X.data[start:stop], X.indices[start:stop], X.indptr[a : b + 1] - start
-
-
-def _part(
-    kind: type, data: np.ndarray, indices: np.ndarray, indptr: np.ndarray, shape: tuple[int, int]
-) -> sp.csr_array | sp.csc_array:
-    """A sparse matrix of these arrays as they are; its constructor would copy what is a small part of a larger one.
-
-    It would check them too: SciPy's and our compiled loops trust the index pointers.
-    """
-    fit = len(indptr) == shape[0 if kind is sp.csr_array else 1] + 1 and len(indices) == len(data) == indptr[-1]
-    if not fit or (np.diff(indptr) < 0).any():
-        msg = "its values, indices and index pointers don't fit together"
-        raise ValueError(msg)
-    indices = indices if indices.dtype in (np.int32, np.int64) else indices.astype(np.int64)
-    part = kind(shape, dtype=data.dtype)
-    part.data, part.indices, part.indptr = data, indices, indptr.astype(indices.dtype)
-    return part
 
 
 def _cut(
@@ -326,25 +311,8 @@ def _cut(
     for a in range(0, size, step):
         b = min(a + step, size)
         try:
-            values = _canonical(read(a, b))
-        except (OSError, RuntimeError, ValueError) as error:
+            values = canonical(read(a, b))
+        except _DAMAGE as error:
             msg = f"The {what} {a} to {b} of {size} can't be read: {error}. {failure[1]}"
             raise failure[0](msg) from error
         yield Block(values, a)
-
-
-def _canonical(values: sp.csr_array | sp.csc_array) -> sp.csr_array | sp.csc_array:
-    """Sort indices and add up duplicates (v² of a sum is not the sum of v²), on a copy since it may be a view."""
-    if not values.has_canonical_format:
-        values = values.copy()
-        values.sum_duplicates()
-    inner = values.shape[1 if values.format == "csr" else 0]
-    filled = np.flatnonzero(np.diff(values.indptr) > 0)
-    if filled.size and (
-        values.indices[values.indptr[filled]].min() < 0 or values.indices[values.indptr[filled + 1] - 1].max() >= inner
-    ):
-        msg = f"an index lies outside of the {inner} there are"
-        raise ValueError(msg)
-    if values.data.dtype not in (np.float32, np.float64):
-        values = values.astype(np.float64)
-    return values

@@ -13,7 +13,7 @@ from flashmm_sc._stream.residuals import add_residuals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from concurrent.futures import ThreadPoolExecutor
+    from concurrent.futures import Executor
 
     import scipy.sparse as sp
 
@@ -180,7 +180,7 @@ def add_block(
     gene: np.ndarray,
     transform: Transform,
     sums: Sums,
-    pool: ThreadPoolExecutor | None = None,
+    pool: Executor | None = None,
     threads: int = 1,
     *,
     size: np.ndarray | float | None = None,
@@ -256,7 +256,7 @@ def of_cells(each: Any, own: slice) -> Any:
     return each[own] if isinstance(each, np.ndarray) else each
 
 
-def cell_totals(block: Block, pool: ThreadPoolExecutor | None = None, threads: int = 1) -> np.ndarray:
+def cell_totals(block: Block, pool: Executor | None = None, threads: int = 1) -> np.ndarray:
     """Sum of the values of each cell in a block, in double precision."""
     matrix = block.values
     if not block.by_rows:

@@ -33,14 +33,19 @@ examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code."""
-    argv = sys.argv[1:] if argv is None else argv
-    args = _parser(argv).parse_args(argv)
     try:
-        with warnings.catch_warnings(), ending_cleanly():
-            _plain_warnings()
-            args.run(args)
+        with ending_cleanly():
+            return _run(sys.argv[1:] if argv is None else argv)
     except KeyboardInterrupt:
         return 130
+
+
+def _run(argv: Sequence[str]) -> int:
+    args = _parser(argv).parse_args(argv)
+    try:
+        with warnings.catch_warnings():
+            _plain_warnings()
+            args.run(args)
     except (KeyError, OSError, TypeError, ValueError) as error:
         if args.traceback:
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,8 @@ def check_targets(
     plot_coef: str | None = None,
 ) -> None:
     """Refuse files that can't be read or written, and an effect to draw nowhere, before anything is computed."""
+    from flashmm_sc._base.files import check_folder, taken
+
     if plot_coef and not plot:
         msg = "--plot-coef is for --plot; give --plot OUT.png as well."
         raise ValueError(msg)
@@ -48,19 +51,16 @@ def check_targets(
     for (option, ends), path in zip(endings.items(), (out, table, plot), strict=True):
         if path is None:
             continue
+        check_folder(path, f"{option} {str(path)!r}")
         if not path.name.endswith(ends) or (path.is_dir() and not store):
             why = " (it is a copy of the input, in its format)" if option == "--out" and len(sources) == 1 else ""
             msg = f"{option} {str(path)!r} must be the name of a file that ends in {' or '.join(ends)}{why}."
             raise ValueError(msg)
-        if not path.absolute().parent.is_dir():
-            msg = f"{option} {str(path)!r}: there is no such folder. Create it first."
-            raise FileNotFoundError(msg)
         if path.exists() and any(path.samefile(source) for source in sources):
             msg = f"{option} {str(path)!r} is an input, which is only read; give another name."
             raise ValueError(msg)
-        if path.is_dir():
-            msg = f"{option} {str(path)!r} is there already; remove it first, or give another name."
-            raise FileExistsError(msg)
+        if path.is_dir() or (option == "--out" and store and os.path.lexists(path)):
+            raise taken(path)
     if table and table.suffix == ".parquet" and find_spec("pyarrow") is None:
         msg = f"--table {str(table)!r}: parquet needs the package pyarrow; install it (pip install pyarrow), or give a .csv."
         raise ValueError(msg)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
-from flashmm_sc._base.files import as_path
+from flashmm_sc._base.files import as_path, check_file, check_folder
 from flashmm_sc._base.options import check_number, one_of
 
 if TYPE_CHECKING:
@@ -71,7 +71,6 @@ def h5ad_path(filename: str | PathLike[str]) -> Path:
     if path.suffix != ".h5ad":
         msg = f"filename={str(path)!r} must end in .h5ad."
         raise ValueError(msg)
-    if not path.absolute().parent.is_dir():
-        msg = f"filename={str(path)!r}: there is no such folder. Create it first."
-        raise ValueError(msg)
+    check_folder(path, f"filename={str(path)!r}", ValueError)
+    check_file(path)
     return path

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +14,12 @@ import scipy.sparse as sp
 
 from flashmm_sc._base.files import appearing_whole
 from flashmm_sc._base.progress import progress
-from flashmm_sc._base.threads import n_threads
+from flashmm_sc._base.threads import Pool, n_threads
 from flashmm_sc._stream.h5write import writable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from concurrent.futures import Future
     from pathlib import Path
 
 # Values (cells × genes) in a block. The blocks, not the threads, own the random streams: changing it changes the counts.
@@ -149,10 +149,7 @@ def _blocks(model: CountModel, rng: np.random.Generator, *, show_progress: bool)
     starts = range(0, n_cells, step)
     threads = n_threads(None)
     pending: deque[Future[sp.csr_matrix]] = deque()
-    with (
-        progress("simu_rnaseq", n_cells, "cells", show_progress) as bar,
-        ThreadPoolExecutor(threads) as pool,
-    ):
+    with progress("simu_rnaseq", n_cells, "cells", show_progress) as bar, Pool(threads) as pool:
 
         def first_pending() -> sp.csr_matrix:
             block = pending.popleft().result()

@@ -8,7 +8,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flashmm_sc._base.files import appearing_whole, as_path
+from flashmm_sc._base.files import appearing_whole, as_path, check_file, check_folder
 from flashmm_sc._base.options import check_optional_flags
 
 if TYPE_CHECKING:
@@ -47,9 +47,8 @@ def check_figure(ax: object, show: object, save: object, *, grid: bool = False) 
     if path.suffix[1:].lower() not in known:
         msg = f"save={str(save)!r} must end in one of .{', .'.join(sorted(known))}, which says how to write the figure."
         raise ValueError(msg)
-    if not path.parent.is_dir():
-        msg = f"save={str(save)!r}: there is no folder {str(path.parent)!r}; make it first."
-        raise ValueError(msg)
+    check_folder(path, f"save={str(save)!r}", ValueError)
+    check_file(path)
 
 
 def begin(ax: Axes | None, size: tuple[float, float] | None = None) -> Axes:

@@ -20,7 +20,7 @@ from flashmm_sc._design.columns import check_columns, repeated
 from flashmm_sc._design.rows import StratumRows
 from flashmm_sc._results.advice import advice_on_values
 from flashmm_sc._results.aggregated import COLUMNS, KEY, LAYERS, Made, added, made
-from flashmm_sc._results.files import check_new_file, opened_lazily
+from flashmm_sc._results.files import check_new_file, opened_lazily, write_as_named
 from flashmm_sc._results.joint_obs import shared_columns
 from flashmm_sc._results.scale import base_of
 from flashmm_sc._results.sizes import with_sizes
@@ -28,7 +28,6 @@ from flashmm_sc._results.strata import constant, numbered, strata_of
 from flashmm_sc._results.study import Source, join, opened
 from flashmm_sc._results.values import PerCell, SizeFactors, Values
 from flashmm_sc._results.weights import with_weights
-from flashmm_sc._stats.file import write_h5ad
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -151,10 +150,9 @@ def aggregate(
         options: dict[str, Any] = {"n_jobs": n_jobs, "show_progress": show_progress}
         if path is None:
             return _anndata(strata_of(study, codes, len(first), values, **options), table, var, how)
-        with temporary_zeros(path.parent) as new:
+        with appearing_whole(path) as part, temporary_zeros(part.parent) as new:
             sums = _anndata(strata_of(study, codes, len(first), values, new=new, **options), table, var, how)
-            with appearing_whole(path) as part:
-                sums.write_zarr(part) if path.suffix == ".zarr" else write_h5ad(sums, part)
+            write_as_named(sums, part)
     return opened_lazily(path)
 
 
