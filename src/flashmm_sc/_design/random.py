@@ -13,7 +13,7 @@ import scipy.sparse as sp
 from flashmm_sc._base.errors import listed
 from flashmm_sc._design.columns import as_factor, complete_column, level_names
 from flashmm_sc._design.random_terms import RandomTerm, parse_random, spelled, written
-from flashmm_sc._design.slopes import check_sizes, check_slope, check_varies, expanded, slope_values
+from flashmm_sc._design.slopes import check_centred, check_sizes, check_slope, check_varies, expanded, slope_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -137,6 +137,8 @@ def random_design(random: Random, obs: pd.DataFrame) -> RandomDesign:
         component.check_estimable(len(obs))
         if component.term.slope and not component.term.levels:
             check_varies(obs, component.term, beside=component.term.groups in intercepts)
+            if component.term.groups in intercepts:
+                check_centred(obs, component.term)
     _check_distinct(design.components, obs)
     for group in design.correlated:
         _check_correlated([design.components[k] for k in group], obs)

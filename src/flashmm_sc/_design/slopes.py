@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from flashmm_sc._base.errors import listed, too_few_levels
+from flashmm_sc._base.errors import listed, too_few_levels, warn
 from flashmm_sc._design.columns import LARGEST, as_factor, complete_column, level_names
 from flashmm_sc._design.random_terms import written
 
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from flashmm_sc._design.random_terms import RandomTerm
+
+
+_FAR, _DISTANT = 300, 10
+"""Standard deviations from zero at which slopes are refused, or warned of."""
 
 
 def expanded(terms: Iterable[RandomTerm], obs: pd.DataFrame) -> list[RandomTerm]:
@@ -129,6 +133,26 @@ def check_varies(obs: pd.DataFrame, term: RandomTerm, *, beside: bool) -> None:
     if np.ptp(slope) == 0:
         reason = f"is {slope[0]:g} in every cell{_instead(term, beside or slope[0] == 0)}"
         raise ValueError(_refused(term, f"random term {term.name!r}", reason))
+
+
+def check_centred(obs: pd.DataFrame, term: RandomTerm) -> None:
+    """Refuse, or warn of, a number far from zero beside its variation, where there is an intercept of the same groups.
+
+    Correlated effects of it are another way to write those of the centred one, but sums tell them apart no more; independent
+    ones are other effects.
+    """
+    slope = slope_values(obs, term)
+    mean, sd = float(slope.mean()), float(slope.std())
+    where = f"far from zero in all cells (mean {mean:.6g}, standard deviation {sd:.3g})"
+    centred = f"Centre it: adata.obs[{term.slope!r}] -= adata.obs[{term.slope!r}].mean()"
+    if term.joint and abs(mean) > _FAR * sd:
+        reason = f"is {where}, where its slopes can't be told from intercepts. {centred}. The model is the same then"
+        raise ValueError(_refused(term, f"random term {term.joint!r}", reason))
+    if not term.joint and abs(mean) > _DISTANT * sd:
+        warn(
+            f"obs[{term.slope!r}] is {where}: slopes that are independent of intercepts, '||', make much the same of it "
+            f"as intercepts. {centred}."
+        )
 
 
 def _instead(term: RandomTerm, needless: bool) -> str:

@@ -282,5 +282,5 @@ def _check_distinct(
             msg = f"{listed(alike)} can't be estimated: no cells tell of it. Independent effects have none: {INDEPENDENT}."
             raise ValueError(msg)
         what = "variances of" if set(alike).isdisjoint(covariances) else "variances and covariances"
-        msg = f"The {what} {listed(alike)} can't be told apart with these designs; leave out a component."
+        msg = f"The {what} {listed(alike)} can't be told apart with these designs; leave out a component, or centre covariates of slopes."
         raise ValueError(msg)
