@@ -54,6 +54,7 @@ MODERATED = [
     "tests/inference/test_across.py",
 ]
 TESTS = {
+    "_gaussian.lattice": ["tests/gaussian/test_lattice.py", "tests/gaussian/test_optima.py"],
     "_gaussian.profile": GAUSSIAN,
     "_gaussian.solver": GAUSSIAN,
     "_gaussian.estimate": [*GAUSSIAN, "tests/gaussian/grouped/test_genes.py", "tests/inference/test_df.py"],

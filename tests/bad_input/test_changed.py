@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 
+import anndata as ad
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 from bad_input.changed import CUT, relabelled
-from bad_input.table import M, fitted
+from bad_input.table import M, cells, fitted
 
 import flashmm_sc as fsc
 
@@ -112,6 +113,17 @@ def test_points_of_other_cells_than_were_fitted_are_told():
 def test_gradients_are_not_drawn_where_genes_of_the_fit_are_gone():
     panels = lambda adata: len(fsc.pl.fit_diagnostics(adata, key="lmm_de", show=False))
     assert (panels(fitted()), panels(fitted()[:, ORDER].copy()), panels(fitted()[:, CUT].copy())) == (3, 3, 2)
+
+
+def test_totals_of_files_of_which_one_loses_genes():
+    """The other has as many as both share, but the totals of the first were of more."""
+    adata = cells()
+    parts = [adata[::2].copy(), adata[1::2, :6].copy()]
+    fit = fsc.tl.lmm_de(parts, "~ trt", "sam", transform="log1p", size_factors="total", n_jobs=1)
+    both = ad.concat(parts)
+    both.uns, both.varm = fit.uns, dict(fit.varm)
+    with pytest.raises(ValueError, match="had of 6 or 12 genes, and adata has 6"):
+        fsc.pl.samples(both, "g1", "trt")
 
 
 def test_totals_of_genes_that_are_gone_can_be_read_from_obs():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 import time
 
@@ -64,9 +65,25 @@ def test_a_signal_that_python_swallows_comes_again(number, error):
         with ending_cleanly():
             Left()
             time.sleep(10)
+            slept.append(True)
 
+    slept = []
     with pytest.raises(error):
         swallowed()
+    assert not slept
+
+
+@pytest.mark.parametrize("code", [1, "bye", None])
+def test_other_exits_that_python_swallows_are_printed(code, monkeypatch):
+    class Left:
+        def __del__(self):
+            raise SystemExit(code)
+
+    seen = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda swallowed: seen.append(swallowed.exc_value.code))
+    with ending_cleanly():
+        Left()
+    assert seen == [code]
 
 
 def test_errors_that_an_interrupt_has_led_to():

@@ -12,6 +12,7 @@ import scanpy as sc
 @pytest.fixture(autouse=True)
 def no_screen() -> Iterator[None]:
     plt.switch_backend("agg")
+    plt.close("all")  # those of other tests
     autoshow = sc.settings.autoshow
     yield
     sc.settings.autoshow = autoshow

@@ -162,7 +162,7 @@ def test_show_and_ax(aged, monkeypatch):
         ({"group": "N"}, KeyError, "group: the result 'lmm_de' has no 'N'"),
         ({"sample": "sm"}, KeyError, "Did you mean 'sam'"),
         ({"key": "other"}, KeyError, "holds no result"),
-        ({"save": "nowhere/a.png"}, ValueError, "no folder"),
+        ({"save": "nowhere/a.png"}, ValueError, "no such folder"),
     ],
 )
 def test_what_can_not_be_drawn(aged, options, error, words):

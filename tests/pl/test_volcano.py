@@ -276,7 +276,7 @@ def test_a_group_without_results_leaves_its_panel_empty(adata: ad.AnnData) -> No
         ({"groups": []}, "asks for no group"),
         ({"groups": ["1", "3"]}, "no '3'"),
         ({"group": "1", "save": "a.xyz"}, "must end in one of .*png"),
-        ({"group": "1", "save": "nowhere/a.png"}, "no folder 'nowhere'"),
+        ({"group": "1", "save": "nowhere/a.png"}, "no such folder"),
         ({"group": "1", "save": 3}, "path of a file"),
     ],
 )

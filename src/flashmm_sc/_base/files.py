@@ -93,6 +93,8 @@ def reading(path: Path) -> Iterator[None]:
     """Name the file that can't be read; a damaged one may raise anything."""
     try:
         yield
+    except MemoryError:
+        raise
     except Exception as error:
         msg = f"{str(path)!r} can't be read: {error}. It may be truncated or corrupt; copy it again."
         raise OSError(msg) from error
@@ -155,7 +157,7 @@ def _folder_beside(path: Path) -> Iterator[Path]:
     for left in path.absolute().parent.glob(f"{_PREFIX}*"):
         if (lock := _locked(left, wait=False)) is not None:
             _remove(left, lock)
-    if path.exists() and not os.access(path, os.W_OK):
+    if path.exists() and not path.is_symlink() and not os.access(path, os.W_OK):
         msg = f"{str(path)!r} can't be written: it is read-only. Give another name."
         raise PermissionError(msg)
     try:

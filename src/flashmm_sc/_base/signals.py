@@ -51,12 +51,16 @@ def ending_cleanly() -> Iterator[None]:
 
     def again(swallowed: Any) -> None:
         error = swallowed.exc_value
-        if not isinstance(error, KeyboardInterrupt | SystemExit):
+        asked = [signal.SIGINT] if isinstance(error, KeyboardInterrupt) else []
+        if isinstance(error, SystemExit):
+            asked = [number for number in numbers if error.code == 128 + number]
+        for number in asked:
+            later.append(threading.Timer(0.01, _sent, [number]))
+            later[-1].start()
+        if not asked:
             hook(swallowed)
-            return
-        number = signal.SIGINT if isinstance(error, KeyboardInterrupt) else int(error.code or 0) - 128
-        threading.Timer(0.01, _thread.interrupt_main, [number]).start()
 
+    later: list[threading.Timer] = []
     try:
         sys.unraisablehook = again
         for number in numbers:
@@ -64,8 +68,18 @@ def ending_cleanly() -> Iterator[None]:
         yield
     finally:
         sys.unraisablehook = hook
+        for timer in later:
+            timer.cancel()
         for number in numbers:
             signal.signal(number, signal.SIG_DFL)
+
+
+def _sent(number: int) -> None:
+    """Send a signal to the main thread, which wakes it where it waits, if the system can."""
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(int(threading.main_thread().ident or 0), number)
+    else:
+        _thread.interrupt_main(signal.Signals(number))
 
 
 @contextmanager

@@ -26,7 +26,7 @@ _MOST = 4096
 
 
 class Pool(ThreadPoolExecutor):
-    """Threads of which Ctrl-C loses none: while one starts, it would leave it to run, unknown to those who end the others."""
+    """A pool in which Ctrl-C waits while a thread starts, which would run on otherwise, unknown to `shutdown`."""
 
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         """Let a thread call a function."""
@@ -50,8 +50,10 @@ def n_threads(n_jobs: int | None) -> int:
 
 def together(work: Callable[[], None], pool: Executor, threads: int) -> None:
     """Call `work`, which takes what there is to do from one list, here and in up to `threads` - 1 of the pool."""
-    helpers = [pool.submit(work) for _ in range(threads - 1)]
+    helpers: list[Future[None]] = []
     try:
+        for _ in range(threads - 1):
+            helpers.append(pool.submit(work))  # noqa: PERF401, so that those before an interrupt are known
         work()
     finally:
         for helper in helpers:

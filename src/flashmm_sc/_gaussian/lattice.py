@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 # Multiples, of which the first are taken as there is room; where they are uneven, ridges of f look like several wells.
 _MULTIPLES = 0.0, 1.0, 100.0, 0.1, 10.0, 1000.0, 0.3, 3.0, 30.0, 300.0
-_FEW = 0.0, 0.1, 1.0, 10.0, 100.0, 1000.0
-_ALONE = 0.0, *np.geomspace(1e-3, 1e3, 40)
-_MOST, _EACH = 5000, 1300  # points, and those with the same signs
+_FEW = 0.0, 0.1, 1.0, 10.0, 100.0, 1000.0  # to start from
+_ALONE = 0.0, *np.geomspace(1e-3, 1e3, 40)  # the same of one component
+_MOST, _EACH = 5000, 1300  # points of the lattice, and of those with the same signs
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ class Lattice:
 
     @classmethod
     def of(cls, structure: Structure, d: Sequence[int], trace: np.ndarray, room: int, *, cheap: bool) -> Lattice:
-        """Of so many points at most, from tr S E_j of each parameter.
+        """From tr S E_j of each parameter, `trace`; no more points than there is `room` for.
 
         From three components on, and where every ratio is a solve a gene, which is not `cheap`, genes start from multiples of
         all together. The lattice is coarser the more components there are.

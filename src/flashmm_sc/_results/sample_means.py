@@ -74,22 +74,22 @@ def lacking(adata: AnnData, fit: Result) -> str:
         )
     if fit.of_counts:
         return ""
-    if other := _of_other_genes(adata, fit):
-        return other
     with reading_of(adata):
         there = adata.raw if fit.params["use_raw"] else adata.X if layer is None else adata.layers.get(layer)
-    where = "adata.raw" if fit.params["use_raw"] else "adata.X" if layer is None else f"adata.layers[{layer!r}]"
-    return "" if there is not None else f"{words}, in {where}, which is not there: adata holds results only."
+    if there is None:
+        where = "adata.raw" if fit.params["use_raw"] else "adata.X" if layer is None else f"adata.layers[{layer!r}]"
+        return f"{words}, in {where}, which is not there: adata holds results only."
+    return _of_other_genes(adata, fit)
 
 
 def _of_other_genes(adata: AnnData, fit: Result) -> str:
     """Why the cells' totals aren't those that the fit divided by, empty if they are."""
-    n_vars = (adata.raw if fit.params["use_raw"] and adata.raw is not None else adata).n_vars
-    fitted = fit.params.get("n_vars", n_vars)  # earlier versions didn't note it
-    if fit.params["size_factors"] != TOTAL or made(adata) is not None or n_vars in np.ravel(fitted):
+    n_vars = (adata.raw if fit.params["use_raw"] else adata).n_vars
+    fitted = np.ravel(fit.params.get("n_vars", n_vars))  # earlier versions didn't note it; one for each file of several
+    if fit.params["size_factors"] != TOTAL or made(adata) is not None or n_vars >= fitted.max():
         return ""
     return (
-        f"samples' means come from the cells, over their totals, which the fit {fit.key!r} had of {' or '.join(map(str, np.ravel(fitted)))} "
+        f"samples' means come from the cells, over their totals, which the fit {fit.key!r} had of {' or '.join(map(str, fitted))} "
         f"genes, and adata has {n_vars}. Plot before genes are left out, or put the totals in a column of obs and give its name to "
         "the fit, as size_factors=."
     )

@@ -192,7 +192,7 @@ def _(X: Any, block_bytes: int = BLOCK_BYTES, threads: int = 1) -> Iterator[Bloc
         def slices(a: int, b: int) -> sp.csr_array | sp.csc_array:
             edges = np.asarray(indptr[a : b + 1], dtype=np.int64)
             start, stop = int(edges[0]), int(edges[-1])
-            if not 0 <= start <= stop <= data.shape[0] or (a == 0 < start) or (b == length and stop < data.shape[0]):
+            if not 0 <= start <= stop <= data.shape[0] or (a == 0 < start):
                 msg = f"the index pointers {start} and {stop} don't fit the {data.shape[0]} values"
                 raise ValueError(msg)
             values, inner = (rows(start, stop) for rows in readers)

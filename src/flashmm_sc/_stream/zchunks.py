@@ -62,8 +62,9 @@ def watched(array: Any, *, needed: bool = False) -> tuple[Any, list[str]]:
     store = _Watched(array.store)
     store.missing = []
     again = zarr.open_array(store, path=array.path, mode="r" if store.read_only else "r+")
-    names = [type(one).__name__.lower() for one in array.compressors]
-    store.blosc, store.needed = array.shards is None and any(name.startswith("blosc") for name in names), needed
+    last = [type(one).__name__.lower() for one in array.compressors][-1:]
+    store.blosc = array.shards is None and any(name.startswith("blosc") for name in last)
+    store.needed = needed
     store.missing.clear()  # files of the other format
     return again, store.missing
 
@@ -73,8 +74,8 @@ def watched_parts(
 ) -> tuple[Any, Any, Any, Callable[[int, np.ndarray, np.ndarray], None]]:
     """The parts of a sparse matrix, and what checks those of some slices: the first, its pointers, and all their indices.
 
-    A missing chunk of indices can only have held firsts of rows (of a CSC matrix: columns), one of pointers those up to
-    the first row that isn't empty: else that would be several in one.
+    A chunk of indices that was left out held zeros only, so each of its entries is the first of its row (of a CSC matrix:
+    column); one of pointers, those up to the first row that isn't empty.
     """
     data, _ = watched(data, needed=True)
     indices, lost = watched(indices)
@@ -82,6 +83,8 @@ def watched_parts(
     height = (indptr.shards or indptr.chunks)[0]
 
     def check(start: int, edges: np.ndarray, inner: np.ndarray) -> None:
+        if lost_pointers and start + len(edges) == indptr.shape[0] and edges[-1] < data.shape[0]:
+            raise OSError(_words(lost_pointers))
         if lost_pointers and edges[0] == 0 < edges[-1]:
             filled = int(np.argmax(edges > 0))
             if (start + filled) % height == 0 and (np.diff(inner[: edges[filled]]) <= 0).any():
@@ -96,4 +99,7 @@ def watched_parts(
 
 
 def _words(missing: list[str]) -> str:
-    return f"the chunk {missing[0]!r} is missing"
+    return (
+        f"the chunk {missing[0]!r} is missing (if the matrix was read before, its indices aren't sorted: sort_indices() and write "
+        "it anew)"
+    )

@@ -110,9 +110,11 @@ def fit_diagnostics(
 def _gradients(fit: Result) -> list[np.ndarray]:
     """The counts of gradients of each group, which are of all genes of the fit; none where some of these are gone."""
     counts = [model["gradients"] for model in fit.models if "gradients" in model]
-    grey = [fit.names("status_names").index(name) for name in NOT_FITTED]
+    if len(counts) < len(fit.models):
+        return []
+    grey = [code for code, name in enumerate(fit.names("status_names")) if name in NOT_FITTED]
     there = (~np.isin(fit["status"], grey)).sum(axis=0)
-    return counts if all(its.sum() <= n for its, n in zip(counts, there, strict=False)) else []
+    return counts if all(its.sum() <= n for its, n in zip(counts, there, strict=True)) else []
 
 
 def _draw_status(ax: Axes, fit: Result) -> None:

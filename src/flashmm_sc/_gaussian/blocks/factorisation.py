@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from flashmm_sc._gaussian.blocks.terms import Terms
 
 
-_COLUMNS = 256
-"""Of a product with the data of all genes, at which BLAS is fast."""
+_COLUMNS, _NUMBERS = 256, 2**18
+"""Columns of a product with the data of all genes, at which BLAS is fast, and most numbers in them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,14 +84,15 @@ class BlockFactorisation:
         """r'D (I + S D)⁻¹ r for one r a gene, at the parameters of every row of the factorisation: genes × rows."""
         r1, r2 = self.terms.cut(r)
         (levels, c, n), m = self.terms.C.shape, len(r1)
-        GJ = self.Gamma[:, None] @ self.J
         a, b = np.triu_indices(c)
-        weights = np.where(a == b, 1, 2) * GJ[..., a, b]  # of products r_a r_b
-        out = (r1[..., a] * r1[..., b]).reshape(m, -1) @ weights.reshape(len(GJ), -1).T
-        rows = r1.reshape(m, levels * c)
-        for start in range(0, len(GJ), step := -(-_COLUMNS // n)):
+        rows, products = r1.reshape(m, levels * c), (r1[..., a] * r1[..., b]).reshape(m, -1)
+        out, step = np.empty((m, len(self.gamma))), max(1, min(_COLUMNS // n, _NUMBERS // (levels * c * n)))
+        for start in range(0, len(self.gamma), step):
             part = slice(start, start + step)
-            F = (GJ[part] @ self.terms.C).reshape(-1, levels * c, n)
+            GJ = self.Gamma[part, None] @ self.J[part]
+            weights = np.where(a == b, 1, 2) * GJ[..., a, b]
+            out[:, part] = products @ weights.reshape(len(GJ), -1).T
+            F = (GJ @ self.terms.C).reshape(-1, levels * c, n)
             u = -(rows @ np.concatenate(F, axis=1)).reshape(m, -1, n)
             u[..., : self.terms.R] += r2[:, None]
             t = (u.swapaxes(0, 1) @ self.K2[part]).swapaxes(0, 1)
