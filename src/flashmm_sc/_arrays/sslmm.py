@@ -57,7 +57,7 @@ def sslmm(
     Returns
     -------
     The sums X'X, X'Y, Z'X, Z'Y, Z'Z, y'y of all genes, weighted if there are weights. Beside them, what keeps the digits that
-    these lack: `refined` of values far from zero, `untangled` of columns of X that are, or nearly depend on others.
+    these lack: `refined`, of values far from zero; `untangled`, of columns of X that are far from zero or nearly depend on others.
 
     Raises
     ------

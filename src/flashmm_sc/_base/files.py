@@ -27,7 +27,7 @@ _PREFIX = ".flashmm-sc-unfinished-"
 _OF_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 """Errors that reading a file never has."""
 _OF_OTHER_KINDS = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
-"""Errors of giving a file the name of a folder, or a folder that of another or of a file."""
+"""Errors of renaming a file over a folder, or a folder over a file or over a folder that isn't empty."""
 _LONGEST = 255
 """Bytes of the name of a file that file systems take."""
 

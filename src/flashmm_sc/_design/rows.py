@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 CHUNK = 2**17
 """Cells encoded at a time: so many that formulaic's own time doesn't count, some 10 MB of design rows."""
 _ROUNDS = 4
-"""Most times that combinations are left out: three are enough for powers up to the fourth of a number far from zero."""
+"""Most times that combinations are left out: powers up to the fourth of a number far from zero take three, and one to spare."""
 _ALIASED = 1e-14
 """Squared norm, relative to the column's own, below which a column depends on others: 1e-7 of its size, as in R."""
 _ALIKE = 50

@@ -88,7 +88,7 @@ def _of_arrays(entry: Mapping[str, Any], arrays: Arrays) -> str:
 def _of_status(entry: Mapping[str, Any], status: np.ndarray) -> str:
     if status.ndim == 2 and status.dtype.kind == "f" and (lacking := np.isnan(status).any(axis=1)).any():
         return (
-            f"it has nothing of {lacking.sum()} genes, as after ad.concat(join='outer') with data that had them alone"
+            f"it has nothing of {lacking.sum()} genes, as after ad.concat(join='outer') with data that has other genes"
         )
     if status.ndim != 2 or status.dtype.kind not in "iu":
         return "the array 'status' in varm holds no codes"

@@ -58,7 +58,8 @@ def fit_diagnostics(
     ----------
     adata
         With results of `flashmm_sc.tl.lmm_de`, or of `flashmm_sc.tl.nbmm_de`, which has neither iterations nor gradients. Fits
-        of older versions hold no gradients, nor do some of the genes alone that were fitted. For those of single genes see `grad` of `flashmm_sc.LMMFit`.
+        of older versions hold no gradients, and none are drawn where genes of the fit are gone. For those of single genes see
+        `grad` of `flashmm_sc.LMMFit`.
     key
         Key of the fit, by default ``"lmm_de"`` or that of the only fit.
     title

@@ -58,8 +58,8 @@ def rank_genes_groups(
     adata
         With results of `lmm_de`, `nbmm_de` or `lmm_test`.
     coefs
-        Coefficients or contrasts, in the order of the fields; one if the fit has groups. By default all but intercepts and means of levels. Or a
-        dictionary from categories of `groupby` to the coefficient of each.
+        Coefficients or contrasts, in the order of the fields; one if the fit has groups. By default all but
+        intercepts and means of levels. Or a dictionary from categories of `groupby` to the coefficient of each.
     groupby
         Column of `adata.obs` with the categories that plots show, by default that of the fit, or that which all names are
         about. If given, and they aren't about categories of it, fields are called as the coefficients are.

@@ -205,7 +205,7 @@ def products(start, row, value, kind, L, scale, sign, v, out):
                         at = np.int64(row[t])
                         _add_product(y, at * K + kind[1, t], value[t], 0, x, j)
                         if j < at < q:
-                            _add_product(y, j * K + kind[0, t], value[t], 0, x, at)
+                            _add_product(y, j * K + np.int64(kind[0, t]), value[t], 0, x, at)
             for j in range(q):
                 for c in range(K):
                     for g in range(LANES):
