@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -118,7 +119,9 @@ def _changed(path: Path) -> Iterator[Any]:
 
     with uninterrupted():  # as below
         yield zarr.open_group(str(path), mode="r+", use_consolidated=False)
-        zarr.consolidate_metadata(str(path))  # readers believe what it says
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Consolidated metadata", UserWarning)  # anndata wrote it before
+            zarr.consolidate_metadata(str(path))  # readers believe what it says
 
 
 def write_as_named(adata: AnnData, path: Path) -> None:
