@@ -114,6 +114,7 @@ UNTESTED = {
     "get._summary": "tests/results/test_summary.py",
     "_results.per_cell": "numbers of cells: test_sizes.py, test_weights.py",
     "_stats.weights": "sums of weights: tests/results/test_weights.py",
+    "_results.call": "how columns vary among levels, for advice: test_advice.py",
     "_results.values": "options of values: test_scale.py, test_sizes.py",
     "_base.linalg": "a choice of threads; its eigenvalues are those of every test of the dense covariance",
     "_base.threads": "threads and blocks make no difference: tests/arrays/test_lmm.py",

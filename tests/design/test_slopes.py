@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
 
-import flashmm_sc as fsc
 from flashmm_sc._design import random as module
 from flashmm_sc._design.random import RandomDesign, random_design
 from flashmm_sc._design.random_terms import parse_random
@@ -164,18 +162,12 @@ def test_columns_are_looked_at_once(monkeypatch):
 
 
 def test_a_variable_far_from_zero_is_to_be_centred(obs):
-    """As a calendar year: beside an intercept its slopes are much the same, or another model."""
+    """As a calendar year, where there is an intercept: its slopes are much the same there."""
     obs["year"] = 2020 + np.arange(30) % 4
     with pytest.raises(
         ValueError, match=r"obs\['year'\].* is far from zero in all cells \(mean 2021.*obs\['year'\] -= "
     ):
         random_design("(1 + year | donor)", obs)
-    with pytest.warns(
-        fsc.FlashmmWarning, match=r"obs\['year'\] is far from zero .*'\|\|'.* -= adata.obs\['year'\].mean"
-    ):
-        random_design("(1 + year || donor)", obs)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        random_design("(0 + year | donor)", obs)
-        obs["year"] -= 2000
-        random_design("(1 + year | donor)", obs)
+    random_design("(0 + year | donor)", obs)
+    obs["year"] -= obs["year"].mean()
+    random_design("(1 + year | donor)", obs)

@@ -93,6 +93,19 @@ def test_the_better_random_terms_are_written_out(paired, fixed, random, better):
     assert not said(paired, fixed, random, **LOGGED, moderate=len(random) < 3)  # which takes two at most
 
 
+@pytest.mark.parametrize("groupby", [None, "condition"])
+def test_independent_slopes_far_from_zero(paired, groupby):
+    """Once, whatever the groups."""
+    adata = paired.copy()
+    adata.obs["year"] = 2020 + np.arange(adata.n_obs) % 3
+    call = "~ year", "(1 + year || patient_id)"
+    [note] = said(adata, *call, **LOGGED, groupby=groupby, moderate=True)
+    assert note.startswith("obs['year'] is far from zero in all cells (mean 2021, standard deviation 0.816)")
+    exec(note.partition("Centre it: ")[2].rstrip("."))
+    assert not said(adata, *call, **LOGGED, groupby=groupby, moderate=True)
+    assert not said(paired, "~ depth", "(1 + depth || patient_id)", **LOGGED, moderate=True)
+
+
 def test_names_that_need_quotes(paired):
     odd = paired.copy()
     odd.obs = odd.obs.rename(columns={"patient_id": "patient id", "condition": "the drug"})
@@ -355,7 +368,7 @@ def test_a_million_cells_are_looked_at_once(monkeypatch):
     """Advice takes a moment for an atlas: a few passes over obs."""
     from flashmm_sc._design.fixed import fixed_design
     from flashmm_sc._design.random_terms import parse_random
-    from flashmm_sc._results.advice import Call
+    from flashmm_sc._results.call import Call
 
     obs = pd.DataFrame({"d": np.arange(10**5) % 50, "t": np.arange(10**5) % 2}).astype(str)
     made = []

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from flashmm_sc._base.errors import listed, too_few_levels, warn
+from flashmm_sc._base.errors import listed, too_few_levels
 from flashmm_sc._design.columns import LARGEST, as_factor, complete_column, level_names
 from flashmm_sc._design.random_terms import written
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from flashmm_sc._design.random_terms import RandomTerm
 
 
-_FAR, _DISTANT = 300, 10
-"""Standard deviations from zero at which slopes are refused, or warned of."""
+_FAR = 300
+"""Standard deviations from zero at which correlated slopes are refused."""
 
 
 def expanded(terms: Iterable[RandomTerm], obs: pd.DataFrame) -> list[RandomTerm]:
@@ -136,23 +136,20 @@ def check_varies(obs: pd.DataFrame, term: RandomTerm, *, beside: bool) -> None:
 
 
 def check_centred(obs: pd.DataFrame, term: RandomTerm) -> None:
-    """Refuse, or warn of, a number far from zero beside its variation, where there is an intercept of the same groups.
+    """Refuse a number so far from zero that sums can't tell its slopes from intercepts that are correlated with them."""
+    ratio, where, better = off_centre(obs, term)
+    if term.joint and ratio > _FAR:
+        reason = f"is {where}, where its slopes can't be told from intercepts. {better}. The model is the same then"
+        raise ValueError(_refused(term, f"random term {term.joint!r}", reason))
 
-    Correlated effects of it are another way to write those of the centred one, but sums tell them apart no more; independent
-    ones are other effects.
-    """
+
+def off_centre(obs: pd.DataFrame, term: RandomTerm) -> tuple[float, str, str]:
+    """How many standard deviations a number lies from zero, where that is, and what to do."""
     slope = slope_values(obs, term)
     mean, sd = float(slope.mean()), float(slope.std())
     where = f"far from zero in all cells (mean {mean:.6g}, standard deviation {sd:.3g})"
-    centred = f"Centre it: adata.obs[{term.slope!r}] -= adata.obs[{term.slope!r}].mean()"
-    if term.joint and abs(mean) > _FAR * sd:
-        reason = f"is {where}, where its slopes can't be told from intercepts. {centred}. The model is the same then"
-        raise ValueError(_refused(term, f"random term {term.joint!r}", reason))
-    if not term.joint and abs(mean) > _DISTANT * sd:
-        warn(
-            f"obs[{term.slope!r}] is {where}: slopes that are independent of intercepts, '||', make much the same of it "
-            f"as intercepts. {centred}."
-        )
+    better = f"Centre it: adata.obs[{term.slope!r}] -= adata.obs[{term.slope!r}].mean()"
+    return abs(mean) / sd, where, better
 
 
 def _instead(term: RandomTerm, needless: bool) -> str:

@@ -59,7 +59,7 @@ class Lattice:
         cube = list(product(steps, repeat=K))
         lattice = np.vstack([_points(structure, cube, own) for own in signs])
         inside = np.isin(np.arange(len(lattice)), np.unique(lattice, axis=0, return_index=True)[1])
-        few = product(_FEW, repeat=2) if K == 2 and cheap else zip(*[_FEW if K > 1 else _ALONE] * K, strict=True)
+        few = product(_FEW, repeat=2) if K == 2 and cheap else [(x,) * K for x in (_FEW if K > 1 else _ALONE)]
         start = _points(structure, list(few), signs[0]).tolist()
         rows = list(dict.fromkeys(map(tuple, lattice[inside].tolist() + start)))
         gamma = _turned_back(structure, d, trace, np.array(rows))

@@ -6,25 +6,21 @@ sums tell comes `after_pass`, and what only the fits do `after_fit`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
 from itertools import chain, combinations
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from flashmm_sc._base.errors import AdviceWarning, listed, warn
 from flashmm_sc._design.random_terms import RandomTerm, quoted, spelled, written
-from flashmm_sc._design.rows import numbered
+from flashmm_sc._design.slopes import off_centre
 from flashmm_sc._results.count_models import FEWEST
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
-    from flashmm_sc._design.cell_design import CellDesign
-    from flashmm_sc._design.fixed import FixedDesign
-    from flashmm_sc._inference.df import Ddf
+    from flashmm_sc._results.call import Call
     from flashmm_sc._results.count_models import CountModel
     from flashmm_sc._results.scale import Scale
     from flashmm_sc._results.values import Values
@@ -32,94 +28,23 @@ if TYPE_CHECKING:
 FEW_LEVELS = 12
 _FEW_GENES = 100
 """Genes below which there is nothing to learn for moderation."""
-_CELLS_A_VALUE = 10
-"""Cells that share a level and a value, on average, from which a number is a property of samples and not of cells."""
 _SMALL, _LOST = 500, 0.05
 """Cells below which a group may be too small for its model, and share of genes without an optimum from which it is."""
+_DISTANT = 10
+"""Standard deviations from zero at which independent slopes of a number are much the same as intercepts."""
 _RARE, _MANY = 0.05, 0.2
 """Share of cells that express a gene, and share of genes below it, from which these sway the prior."""
 
 
-@dataclass(frozen=True, eq=False)
-class Call:
-    """What advice goes by: the cells of the models, the design of one, and the options of the call."""
-
-    obs: pd.DataFrame
-    design: FixedDesign
-    terms: Sequence[RandomTerm]
-    n_genes: int
-    groupby: str | None
-    residual_by: str | None
-    moderate: bool
-    ddf: Ddf
-
-    @classmethod
-    def of(cls, obs: pd.DataFrame, design: CellDesign, *options: Any, **more: Any) -> Call:
-        """From the cells and the designs of their fixed and random effects."""
-        return cls(obs, design.fixed, [component.term for component in design.random.components], *options, **more)
-
-    @cached_property
-    def n_levels(self) -> dict[str, int]:
-        """Levels of each random term, by its name."""
-        return {name: _distinct(levels) for name, levels in self._levels.items()}
-
-    def varies_within(self, name: str, term: RandomTerm) -> bool:
-        """Whether a fixed column varies within the levels of a random term, among cells of one model."""
-        return (term.name, name) in self._varying
-
-    def of_cells(self, name: str) -> bool:
-        """Whether a fixed column holds numbers that hardly any two cells of a level share, as the library size does."""
-        dtype = self.obs[name].dtype
-        number = pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype)
-        return number and self._n_values[name] * _CELLS_A_VALUE > len(self.obs)
-
-    @cached_property
-    def _varying(self) -> set[tuple[str, str]]:
-        """Names of the random terms and of the fixed columns that vary within their levels."""
-        each = {term.name: self._numbered([*term.groups, self.groupby]) for term in self.terms if self.groupby}
-        found = set()
-        for term, levels in (each or self._levels).items():
-            n = _distinct(levels)
-            found |= {(term, name) for name, codes in self._codes.items() if _pairs(levels, codes) > n}
-        return found
-
-    @cached_property
-    def _n_values(self) -> dict[str, int]:
-        """Pairs there are of a level of the first random term and a value of each fixed column."""
-        levels = self._levels[self.terms[0].name]
-        return {name: _pairs(levels, codes) for name, codes in self._codes.items()}
-
-    @cached_property
-    def _codes(self) -> dict[str, np.ndarray]:
-        return {name: pd.factorize(self.obs[name])[0].astype(np.int64) for name in self.design.columns}
-
-    @cached_property
-    def _levels(self) -> dict[str, np.ndarray]:
-        return {term.name: self._numbered(term.groups) for term in self.terms}
-
-    def _numbered(self, columns: Iterable[str | None]) -> np.ndarray:
-        return np.asarray(numbered(self.obs[list(dict.fromkeys(columns))], len(self.obs)), np.int64)
-
-    @property
-    def intercepts(self) -> list[RandomTerm]:
-        """Terms that are no slopes."""
-        return [term for term in self.terms if term.slope is None]
-
-
-def _pairs(levels: np.ndarray, codes: np.ndarray) -> int:
-    """How many different pairs there are."""
-    return _distinct(levels * (codes.max(initial=0) + 1) + codes)
-
-
-def _distinct(codes: np.ndarray) -> int:
-    """How many different whole numbers there are."""
-    many = codes.max(initial=0) > 10 * len(codes)
-    return len(np.unique(codes)) if many else int(np.count_nonzero(np.bincount(codes)))
-
-
 def before_fit(call: Call, scales: Sequence[Scale], values: Values) -> list[str]:
     """Advice that needs no pass over the data."""
-    found = [*_scale(call, scales, values), *_sample_term(call), *_joint_model(call), *_degrees(call)]
+    found = [
+        *_scale(call, scales, values),
+        *_sample_term(call),
+        *_joint_model(call),
+        *_degrees(call),
+        *_distant_slopes(call),
+    ]
     return _told(found)
 
 
@@ -348,3 +273,16 @@ def _degrees(call: Call) -> Iterator[str]:
             f"There are {few} levels of a random term: with fewer than {FEW_LEVELS}, a single gene tells too little of its "
             "variance, and little is found. moderate=True learns from all genes how much donors vary."
         )
+
+
+def _distant_slopes(call: Call) -> Iterator[str]:
+    """Intercepts and slopes that are independent of each other, where no cell is."""
+    beside = {term.groups for term in call.intercepts}
+    for term in call.terms:
+        if term.slope and not term.levels and not term.joint and term.groups in beside:
+            ratio, where, better = off_centre(call.obs, term)
+            if ratio > _DISTANT:
+                yield (
+                    f"obs[{term.slope!r}] is {where}: slopes that are independent of intercepts, '||', make much the same of it as "
+                    f"intercepts. {better}."
+                )

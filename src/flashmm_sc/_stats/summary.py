@@ -294,8 +294,7 @@ class SummaryStats:
         TypeError, ValueError
             For what is no name of a file.
         """
-        own = self if self.untangled is None else self.untangled
-        save(vars(own), new(path))
+        save(vars(self.untangled or self), new(path))
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> SummaryStats:

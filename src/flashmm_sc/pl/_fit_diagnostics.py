@@ -144,7 +144,7 @@ def _draw_iterations(ax: Axes, fit: Result) -> None:
         ax, edges, np.array([np.histogram(its[own], edges)[0] for its, own in zip(n_iter.T, fitted.T, strict=True)])
     )
     ax.set_xlabel("iterations")
-    ax.locator_params(axis="x", integer=True)
+    ax.locator_params(axis="x", integer=True, min_n_ticks=1)
 
 
 def _draw_gradients(ax: Axes, counts: np.ndarray) -> None:

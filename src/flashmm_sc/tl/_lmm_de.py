@@ -15,7 +15,8 @@ from flashmm_sc._gaussian.structure import check_correlated
 from flashmm_sc._inference.adjustment import Correction, Scope
 from flashmm_sc._inference.df import Ddf, check_ddf
 from flashmm_sc._inference.moderated import check_moderate
-from flashmm_sc._results.advice import Call, after_fit, after_pass, before_fit
+from flashmm_sc._results.advice import after_fit, after_pass, before_fit
+from flashmm_sc._results.call import Call
 from flashmm_sc._results.contrasts import in_groups
 from flashmm_sc._results.filters import Filter
 from flashmm_sc._results.fits import fit_each, fit_result
