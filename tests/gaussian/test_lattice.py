@@ -46,6 +46,23 @@ def test_points(name):
         assert lattice(structure, cheap=False).shape[1] == min(4, made.shape[1])
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_far_points(name):
+    """As many of them, up to a million times as much; of one component, to start from, a thousand million times."""
+    structure, rows, _ = CASES[name]
+    make = lambda **options: Lattice.of(
+        structure, [1] * structure.K, np.ones(structure.size), 10**6, cheap=True, **options
+    )
+    near, far = make(), make(far=True)
+    if structure.K == 1:
+        np.testing.assert_allclose(np.diff(np.log(far.gamma[1:, 0])), np.log(10) * 6 / 39)
+        assert far.gamma[-1] == pytest.approx(1e9)
+        assert (far.gamma[:rows] == near.gamma).all()
+    elif np.count_nonzero(near.inside) > 3**6:
+        assert far.shape == near.shape
+        assert far.gamma.max() / near.gamma.max() == pytest.approx(1000)
+
+
 def test_starts_are_diagonal():
     made = lattice(Structure(2, ((0, 1),)))
     mean = np.array([[1, 0.15], [0.15, 2]]) / 5

@@ -8,7 +8,7 @@ import pytest
 
 import flashmm_sc as fsc
 from flashmm_sc._base.threads import for_gene_blocks
-from flashmm_sc._gaussian import estimate
+from flashmm_sc._gaussian import estimate, projection
 from flashmm_sc._gaussian.genes import Genes
 from flashmm_sc._gaussian.profile import Objective, _between
 from flashmm_sc._gaussian.projection import Projection
@@ -79,6 +79,63 @@ def test_no_start_finds_a_better_optimum(name, method):
     found = optimise(f, genes, nonnegative=True, max_iter=100, tol=1e-16)
     assert found.converged.all()
     assert (found.point.f <= best_of_starts(f, genes) + 2e-4).all()
+
+
+def spanned(levels, n, slope, m):
+    """A design whose fixed and random columns explain any values of all cells, and genes; the first effect with a slope."""
+    rng, rank = np.random.default_rng(0), 0
+    while rank < n:
+        x = rng.normal(size=(n, 1))
+        X, factors = np.hstack([np.ones((n, 1)), x]), [np.eye(L)[rng.integers(L, size=n)] for L in levels]
+        parts = [factors[0], factors[0] * rng.normal(size=(n, 1)), *factors[1:]] if slope else factors
+        parts = [part[:, part.any(axis=0)] for part in parts]
+        Z, d = np.hstack(parts), tuple(part.shape[1] for part in parts)
+        rank = np.linalg.matrix_rank(np.hstack([X, Z]))
+    theta = np.column_stack([rng.choice([0, 0.2, 1.0], size=(m, len(d))), np.ones(m)])
+    return X, Z, d, dense.simulate(X, Z, d, theta, seed=1)
+
+
+SPANNED = {"one": ((7,), 7, False), "three": ((4, 4, 3), 8, False), "a slope": ((4,), 6, True)}
+
+
+@pytest.mark.parametrize("method", ["REML", "ML"])
+@pytest.mark.parametrize("name", SPANNED)
+def test_no_optimum_is_lower_than_what_has_no_residual(name, method):
+    """Where effects explain all cells f has a limit as residuals vanish, or with ML none, and a local minimum besides."""
+    X, Z, d, Y = spanned(*SPANNED[name], 60)
+    correlated = ((0, 1),) if name == "a slope" else ()
+    fit = fsc.lmmfit(Y, X, Z, d, correlated=correlated, method=method, nonnegative=True)
+    good = fit.status.isin(["ok", "boundary"]).to_numpy()
+    rng, K = np.random.default_rng(0), len(d)
+    ratios = 1e7 * 10 ** rng.uniform(-2, 2, (40, K)) * (rng.random((40, K)) < 0.7)
+    if correlated:
+        ratios = np.column_stack([ratios, rng.choice([-1, 0, 1], 40) * np.sqrt(ratios.prod(axis=1))])
+    models = [dense.DenseModel(y, X, Z, d, method, correlated) for y in Y.T]
+    far = np.array([max(map(model.profile, ratios)) for model in models])
+    assert not good.all()
+    assert good.any() or method == "ML"
+    assert (far < fit.loglik + 1e-4)[good].all()
+
+
+ROOMS = {
+    "dense": {},
+    "sparse": {"MOST_DENSE": (0, 0), "FILLED": 2.0},
+    "crossed": {"MOST_DENSE": (0, 0), "FILLED": -1.0},
+}
+
+
+@pytest.mark.parametrize("room", ROOMS)
+@pytest.mark.parametrize("more", [0, 1])
+@pytest.mark.parametrize("name", SPANNED)
+def test_whether_effects_can_explain_all_cells(name, more, room, monkeypatch):
+    """Fixed and random columns have rank n; not with the same cells once more."""
+    for option, value in ROOMS[room].items():
+        monkeypatch.setattr(projection, option, value)
+    X, Z, d, Y = (np.vstack([part] * (1 + more)) if np.ndim(part) == 2 else part for part in spanned(*SPANNED[name], 1))
+    correlated = ((0, 1),) if name == "a slope" else ()
+    stats = fsc.sslmm(X, Y, Z, d, correlated=correlated)
+    shared = Projection.of(stats.cross, stats.n, d, stats.coef_names, stats.component_names, correlated=correlated)
+    assert Objective.of(shared, "REML").saturated == (more == 0)
 
 
 def test_better_optimum_has_the_higher_likelihood_by_definition():

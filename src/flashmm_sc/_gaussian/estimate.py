@@ -33,7 +33,7 @@ OK, BOUNDARY, CONSTANT, MASKED, NOT_CONVERGED, INDEFINITE, NO_DF, FILTERED, NO_R
 _FEW_DIGITS = 1e-9
 """Share of the mean square from which on sums keep few digits of the residual variance."""
 _EXPLAINED = 1e-6
-"""Share of y'Ry left where a descent without end tells that fixed and random effects explain all of it."""
+"""Share of y'Ry left where a descent without end, or effects that can explain all cells, tell that they explain all of it."""
 
 
 @dataclass(frozen=True)
@@ -124,11 +124,11 @@ def estimate(
             start=None if start is None else np.tile(start, (use.size, 1)),
         )
         out.n_iter[index] = best.n_iter
-        out.status[index] = _status(projection, genes, best, options.nonnegative)
+        out.status[index] = _status(objective, genes, best, options.nonnegative)
         results = _results(objective, genes, best.point, options)
         results["loglik"] += stats.log_weight_sum / 2
         out.grad[index] = results.pop("grad")
-        good = best.converged
+        good = np.isin(out.status[index], (OK, BOUNDARY, INDEFINITE))
         for name, values in results.items():
             getattr(out, name)[index[good]] = values[good]
 
@@ -195,10 +195,11 @@ def _starting_ratios(theta0: Sequence[float] | np.ndarray, projection: Projectio
     return gamma
 
 
-def _status(projection: Projection, genes: Genes, best: Optimum, nonnegative: bool) -> np.ndarray:
-    point, converged = best.point, best.converged
-    failed = np.where(_EXPLAINED * genes.yRy > point.Q, NO_RESIDUAL, NOT_CONVERGED)
-    code = np.where(converged, OK, failed).astype(np.int8)
+def _status(objective: Objective, genes: Genes, best: Optimum, nonnegative: bool) -> np.ndarray:
+    point, projection = best.point, objective.projection
+    explained = _EXPLAINED * genes.yRy > point.Q
+    converged = best.converged & ~(explained & objective.saturated)  # f is flat where it has a limit
+    code = np.where(converged, OK, np.where(explained, NO_RESIDUAL, NOT_CONVERGED)).astype(np.int8)
     if nonnegative:
         code[converged & projection.structure.boundary(point.gamma)] = BOUNDARY
         return code

@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
 # Multiples, of which the first are taken as there is room; where they are uneven, ridges of f look like several wells.
 _MULTIPLES = 0.0, 1.0, 100.0, 0.1, 10.0, 1000.0, 0.3, 3.0, 30.0, 300.0
+_FAR = 0.0, 1.0, 100.0, 1e6, 0.1, 10.0, 1e4, 1000.0, 0.3, 30.0  # the same where f may be lowest without any residual
 _FEW = 0.0, 0.1, 1.0, 10.0, 100.0, 1000.0  # to start from
 _ALONE = 0.0, *np.geomspace(1e-3, 1e3, 40)  # the same of one component
+_ALONE_FAR = *_ALONE, *np.geomspace(1e3, 1e9, 40)[1:]
 _MOST, _EACH = 5000, 1300  # points of the lattice, and of those with the same signs
 
 
@@ -48,18 +50,22 @@ class Lattice:
     start: np.ndarray
 
     @classmethod
-    def of(cls, structure: Structure, d: Sequence[int], trace: np.ndarray, room: int, *, cheap: bool) -> Lattice:
-        """From tr S E_j of each parameter, `trace`; no more points than there is `room` for.
+    def of(
+        cls, structure: Structure, d: Sequence[int], trace: np.ndarray, room: int, *, cheap: bool, far: bool = False
+    ) -> Lattice:
+        """From tr S E_j of each parameter, `trace`; no more points than there is `room` for; some of them `far` from zero.
 
         From three components on, and where every ratio is a solve a gene, which is not `cheap`, genes start from multiples of
         all together. The lattice is coarser the more components there are.
         """
         K = structure.K
-        steps, signs = _axes(structure, min(room, _MOST), len(_MULTIPLES) if cheap else 4)
+        multiples = _FAR if far else _MULTIPLES
+        steps, signs = _axes(structure, min(room, _MOST), multiples if cheap else multiples[:4])
         cube = list(product(steps, repeat=K))
         lattice = np.vstack([_points(structure, cube, own) for own in signs])
         inside = np.isin(np.arange(len(lattice)), np.unique(lattice, axis=0, return_index=True)[1])
-        few = product(_FEW, repeat=2) if K == 2 and cheap else [(x,) * K for x in (_FEW if K > 1 else _ALONE)]
+        alone = _ALONE_FAR if far else _ALONE
+        few = product(_FEW, repeat=2) if K == 2 and cheap else [(x,) * K for x in (_FEW if K > 1 else alone)]
         start = _points(structure, list(few), signs[0]).tolist()
         rows = list(dict.fromkeys(map(tuple, lattice[inside].tolist() + start)))
         gamma = _turned_back(structure, d, trace, np.array(rows))
@@ -79,8 +85,8 @@ class Lattice:
         return (whole == lowest).reshape(len(f), -1)[:, self.inside]
 
 
-def _axes(structure: Structure, points: int, finest: int) -> tuple[list[float], np.ndarray]:
-    """Multiples of each variance, and the signs of correlations (rows × pairs), none first.
+def _axes(structure: Structure, points: int, multiples: Sequence[float]) -> tuple[list[float], np.ndarray]:
+    """As many of these multiples as there is room for, and the signs of correlations (rows × pairs), none first.
 
     Those of a correlated term are the products of two effects' signs; they are left out where each variance would have but
     two multiples with them.
@@ -96,7 +102,7 @@ def _axes(structure: Structure, points: int, finest: int) -> tuple[list[float], 
             for others in product((1.0, -1.0), repeat=len(group) - 1):
                 own = dict(zip(group, (1.0, *others), strict=True))
                 signs.append(np.array([own.get(k, 0.0) * own.get(l, 0.0) for k, l in pairs]))
-    return sorted(_MULTIPLES[: max(1, min(finest, most(len(signs))))]), np.array(signs)
+    return sorted(multiples[: max(1, most(len(signs)))]), np.array(signs)
 
 
 def _points(structure: Structure, multiples: Sequence[Sequence[float]], signs: np.ndarray) -> np.ndarray:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 ROUNDING = 1e-6  # f of large ratios is known no better
 LEAST_LEFT = 1e-11  # share of y'Ry that Q must be: of less too few digits are right
 _MOST = 0.9  # share of y'Ry that Q may lack with rounding that is ten times that of values between points
+_HUGE = 1e5  # multiple of q_k / tr S_kk; traces of much larger ratios have few digits
 _BYTES = 2**30  # what as many genes as a lattice has points may need
 
 
@@ -178,8 +179,24 @@ class Objective:
         """Ratios that all genes share."""
         projection = self.projection
         room = _BYTES // projection.S.gene_bytes(0)
-        trace = self.solved.factor(np.zeros((1, projection.structure.size))).traces()[0][0]
-        return Lattice.of(projection.structure, projection.d, trace, room, cheap=self.solved.cheap_forms)
+        cheap, far = self.solved.cheap_forms, self.saturated
+        return Lattice.of(projection.structure, projection.d, self._trace, room, cheap=cheap, far=far)
+
+    @cached_property
+    def _trace(self) -> np.ndarray:
+        """tr S E_j of each parameter."""
+        return self.solved.factor(np.zeros((1, self.projection.structure.size))).traces()[0][0]
+
+    @cached_property
+    def saturated(self) -> bool:
+        """Whether fixed and random effects can explain all cells: rank S = tr (I + S D)⁻¹ S D of huge D is n - p."""
+        projection = self.projection
+        rank, K = projection.n - projection.p, projection.structure.K
+        if rank > sum(projection.d):
+            return False
+        gamma = np.zeros((1, projection.structure.size))
+        gamma[0, :K] = _HUGE * np.array(projection.d) / self._trace[:K]
+        return bool(np.sum(gamma * self.solved.factor(gamma).traces()[0]) > rank - 0.5)
 
     @property
     def gene_bytes(self) -> int:

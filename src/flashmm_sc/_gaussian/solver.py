@@ -81,7 +81,7 @@ def _lowest(
     index, gamma = objective.wells(f, best.point.f)
     if index.size:
         other = descend(genes[index], objective(genes[index], gamma))
-        f, lowest = np.where(other.converged, other.point.f, np.inf), best.point.f - ROUNDING
+        f, lowest = np.where(other.converged | nonnegative, other.point.f, np.inf), best.point.f - ROUNDING
         np.minimum.at(lowest, index, f)
         good = np.flatnonzero((f <= lowest[index] + ROUNDING) & (f < best.point.f[index] - ROUNDING))
         first = good[np.unique(index[good], return_index=True)[1]]
@@ -98,8 +98,9 @@ def _settle(objective: Objective, genes: Genes, best: Optimum) -> None:
     almost &= best.converged[:, None]
     index = np.flatnonzero(almost.any(axis=1))
     if index.size:
-        gamma = structure.gamma(np.where(almost, 0.0, here.x)[index])
-        best.point.put(index, objective(genes[index], gamma))
+        there = objective(genes[index], structure.gamma(np.where(almost, 0.0, here.x)[index]))
+        level = there.f < best.point.f[index] + ROUNDING  # far out, where f is flat, no unit tells
+        best.point.put(index[level], there[level])
 
 
 @dataclass(frozen=True, eq=False)

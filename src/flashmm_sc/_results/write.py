@@ -37,9 +37,9 @@ def write(adata: AnnData, results: Sequence[Result], keys: Iterable[str]) -> Non
         "uns": {result.key: {**result.entry, "params": result.entry["params"] | stamp} for result in results},
     }
     old = {"varm": places(keys), "uns": keys}
+    slots: dict[str, Any] = {place: getattr(adata, place) for place in new}
     before = {
-        place: {name: getattr(adata, place)[name] for name in {*old[place], *new[place]} & {*getattr(adata, place)}}
-        for place in new
+        place: {name: slot[name] for name in {*old[place], *new[place]} & {*slot}} for place, slot in slots.items()
     }
     try:
         for place, values in new.items():
@@ -75,9 +75,17 @@ def _in_words(result: Result) -> str:
 
 
 def _replace(adata: AnnData, place: str, new: dict[str, Any], old: Iterable[str]) -> None:
-    """Put in new values, take out old ones that have none."""
-    for name, value in new.items():
-        getattr(adata, place)[name] = value
-    for name in old:
-        if name not in new:
-            getattr(adata, place).pop(name, None)
+    """Put in new values, take out old ones that have none.
+
+    anndata checks all of varm wherever it is asked for, so it isn't for each of many; but where adata was a view, of which the
+    first change has made a copy.
+    """
+    slot = getattr(adata, place)
+    for name in [*new, *(name for name in old if name not in new)]:
+        was_view = adata.is_view
+        if name in new:
+            slot[name] = new[name]
+        else:
+            slot.pop(name, None)
+        if was_view:
+            slot = getattr(adata, place)

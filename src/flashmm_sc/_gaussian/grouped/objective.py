@@ -51,6 +51,11 @@ class GroupedObjective(Objective):
         return np.where(ok, self.nu * np.log(Q / genes.yRy) + at.logdet, np.inf), Q
 
     @property
+    def saturated(self) -> bool:
+        """Not looked for."""
+        return False
+
+    @property
     def gene_bytes(self) -> int:
         """Memory that a gene needs while it is fitted."""
         return self.projection.S.gene_bytes(self.projection.p)
