@@ -40,7 +40,17 @@ def test_blocks_run_along_the_rows_of_csr_and_the_columns_of_csc(name, counts, t
     assert {block.by_rows for block in blocks(X, 500)} == {"csc" not in name}
 
 
-@pytest.mark.parametrize("name", ["csr_matrix", "csc_array", "h5ad csr_matrix", "h5ad csc_matrix", "zarr csr_matrix"])
+def test_blocks_that_are_views_hold_four_times_as_many_bytes(counts):
+    """But not those that are copies: of whole numbers, and of chosen rows."""
+    X = sp.csr_array(np.tile(counts, (20, 10)).astype(np.float32))
+    most = lambda X: max(12 * block.values.nnz for block in blocks(X, 100_000))
+    assert 350_000 < most(X) < 450_000
+    assert 80_000 < most(X.astype(np.int32)) < 140_000
+    assert 80_000 < most(ChosenRows(X, np.arange(5, X.shape[0] - 1))) < 140_000
+    assert all(np.shares_memory(block.values.data, X.data) for block in blocks(X, 100_000))
+
+
+@pytest.mark.parametrize("name", ["csc_array", "h5ad csr_matrix", "h5ad csc_matrix", "zarr csr_matrix"])
 def test_sparse_blocks_hold_about_as_many_bytes_as_asked(name, counts, tmp_path):
     X = stored(name, np.tile(counts, (10, 10)), tmp_path).X
     sizes = [12 * block.values.nnz for block in blocks(X, 100_000)]

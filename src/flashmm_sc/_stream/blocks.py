@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
 BLOCK_BYTES = 2**26
+_VIEWED = 4
+"""How much larger blocks are that are but views: strata have more cells in each, whose sums stay at hand."""
 _LARGEST = 2**30
 """Bytes of a chunk in a file, or of a band of chunks, beyond which it can't be streamed."""
 _CACHED = 2**20
@@ -137,10 +139,14 @@ def _(X: Any, block_bytes: int = BLOCK_BYTES, threads: int = 1) -> Iterator[Bloc
     with closing(cast("Generator[Block]", blocks(X.X, block_bytes, threads))) as source:
         for block in source:
             height = block.values.shape[0]
-            a, b = np.searchsorted(X.rows, (block.start, block.start + height)) if block.by_rows else (0, len(X.rows))
-            if a < b:
-                own = X.rows[a:b] - (block.start if block.by_rows else 0)
-                yield Block(block.values[own], int(a) if block.by_rows else block.start)
+            if not block.by_rows:
+                yield Block(block.values[X.rows], block.start)
+                continue
+            a, b = np.searchsorted(X.rows, (block.start, block.start + height)).tolist()
+            step = max(1, block_bytes // _stored_bytes(block.values.nnz + height, height))
+            for first in range(a, b, step):  # copies are no larger than asked for
+                own = X.rows[first : min(first + step, b)] - block.start
+                yield Block(block.values[own], first)
 
 
 @blocks.register(np.ndarray)
@@ -159,7 +165,8 @@ def _(X: Any, block_bytes: int = BLOCK_BYTES, threads: int = 1) -> Iterator[Bloc
 @blocks.register(sp.csr_array)
 def _(X: Any, block_bytes: int = BLOCK_BYTES, threads: int = 1) -> Iterator[Block]:
     rows = lambda a, b: part(sp.csr_array, *major(X, a, b), (b - a, X.shape[1]))
-    return _cut("cells", X.shape[0], _stored_bytes(X.nnz, X.shape[0]), block_bytes, rows, _MEMORY)
+    step = block_bytes * (_VIEWED if X.dtype in (np.float32, np.float64) else 1)
+    return _cut("cells", X.shape[0], _stored_bytes(X.nnz, X.shape[0]), step, rows, _MEMORY)
 
 
 @blocks.register(sp.csc_matrix)
