@@ -75,7 +75,11 @@ def optimise(
 def _lowest(
     objective: Objective, genes: Genes, descend: Callable[[Genes, Point], Optimum], nonnegative: bool
 ) -> Optimum:
-    """The lowest of the optima in the wells of each gene."""
+    """The lowest of the optima in the wells of each gene.
+
+    A descent that has found none, but is lower, tells that the others aren't it; that of free components may be on its way to
+    the edge of the domain, where f has no bound.
+    """
     f = objective.shared_values(genes)
     best = descend(genes, objective.start(genes, f, nonnegative))
     index, gamma = objective.wells(f, best.point.f)

@@ -52,7 +52,7 @@ class GroupedObjective(Objective):
 
     @property
     def saturated(self) -> bool:
-        """Not looked for."""
+        """Whether effects can explain all cells is not looked for: no lattice tells of what is lower far out."""
         return False
 
     @property
