@@ -144,8 +144,9 @@ class Rows:
         if self._last is None or not (self._last[0] <= start and stop <= self._last[1]):
             made, first = [], start // CHUNK * CHUNK
             new = first
-            if self._last is not None and self._last[0] <= start < self._last[1]:
-                made, first, new = [self.cut(start, self._last[1])], start, self._last[1]
+            if self._last is not None and self._last[0] <= start <= self._last[1]:
+                first, new = start, self._last[1]
+                made = [self.cut(first, new)] if first < new else []
             last = min(max(stop, new + CHUNK), self.n)
             made += [self.encoder(self.piece(a, min(a + CHUNK, last))) for a in range(new, last, CHUNK)]
             rows = made[0][0] if len(made) == 1 else sp.csr_array(sp.vstack([W for W, _ in made], format="csr"))
