@@ -52,9 +52,8 @@ class LMMFit:
     status
         One of "ok", "boundary" (a variance is zero, or a correlation ±1; results are valid), "constant" (no variation
         beyond the fixed effects), "no df" (degrees of freedom can't be estimated), "no residual" (fixed and random effects
-        explain the gene exactly, or can, and the likelihood is highest where they do: it has no maximum), "not converged"
-        (also: that of free components rises up to the edge of the domain), "indefinite" (free components: optimum where V
-        isn't; numbers as FLASHMM's).
+        explain the gene, or can and had best: its likelihood has no maximum), "not converged" (also: that of free components
+        rises up to the edge of the domain), "indefinite" (free components: optimum where V isn't; numbers as FLASHMM's).
     method, nonnegative, ddf
         As given to `lmm`.
     moderated
